@@ -1,0 +1,240 @@
+"""The two views of an image: the paper's augmentations, on whole batches of uint8 tensors.
+
+Sec. 3 and App. A, in this order: random resized crop, colour jitter, grayscale, Gaussian blur,
+horizontal flip, normalisation. Every operation takes one parameter per image, so that what becomes of
+image i never depends on its neighbours; with the same parameters it equals torchvision.transforms.v2.
+The random draws are made on the CPU, on whatever device the images are: one seed, the same views.
+
+    python augment.py                            views.png: shapes and two views of each
+    python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
+"""
+import argparse
+import math
+
+import torch
+
+# ------------------------------------------------------------------------------------------------
+# Geometry. Cropping with resizing, and blurring, are linear along each axis: two matrices an image.
+
+
+def along_both_axes(x, rows, columns):
+    """rows @ image @ columns^T for each channel of each image.
+
+    x: (N, C, H, W)   rows: (N, H', H)   columns: (N, W', W)   returns: (N, C, H', W')
+    """
+    N, C, H, W = x.shape
+    x = torch.bmm(columns, x.reshape(N, C * H, W).transpose(1, 2))  # (N, W', C H)
+    x = torch.bmm(x.view(N, -1, H), rows.transpose(1, 2))  # (N, W' C, H')
+    return x.view(N, -1, C, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
+
+
+def resize_matrix(start, length, size_in, size_out):
+    """Bilinear, antialiased interpolation of pixels start ... start+length-1, as a matrix per image.
+
+    start, length: (N,) whole pixels   returns: (N, size_out, size_in), every row sums to 1
+    Row i is a triangle around the place of output pixel i in the input; its half-width is one input
+    pixel, or one output pixel if that is larger, and it ends at the box, as in PIL and torchvision.
+    """
+    scale = (length / size_out)[:, None, None]  # input pixels per output pixel
+    place = start[:, None, None] + (torch.arange(size_out)[:, None] + 0.5) * scale
+    pixel = torch.arange(size_in)
+    weight = (1 - (pixel + 0.5 - place).abs() / scale.clamp(min=1)).clamp(min=0)
+    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])  # (N, size_in)
+    weight = weight * inside[:, None]
+    return weight / weight.sum(dim=2, keepdim=True)
+
+
+def resized_crop(x, top, left, height, width, flip, size):
+    """Cut a box out of each image, resize it to size x size, and mirror it where flip is true.
+
+    x: (N, C, H, W)   top, left, height, width: (N,) whole pixels   flip: (N,) bool
+    """
+    rows = resize_matrix(top, height, x.shape[2], size)
+    columns = resize_matrix(left, width, x.shape[3], size)
+    # App. A flips last; mirroring commutes with all that follows, and here it costs nothing.
+    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+    return along_both_axes(x, rows.to(x), columns.to(x))
+
+
+def blur_matrix(sigma, kernel_size, size):
+    """A Gaussian of kernel_size taps along one axis, mirrored at the border, as a matrix per image.
+
+    sigma: (N,) in pixels, above 0   returns: (N, size, size), every row sums to 1
+    """
+    offset = torch.arange(kernel_size) - kernel_size // 2
+    taps = torch.softmax(-0.5 * (offset / sigma[:, None]) ** 2, dim=1)  # (N, kernel_size)
+    place = (torch.arange(size)[:, None] + offset).abs()  # the border mirrors without repeating itself
+    place = (size - 1) - ((size - 1) - place).abs()
+    return torch.einsum("nk,ikj->nij", taps, torch.eye(size)[place])
+
+
+def gaussian_blur(x, sigma, kernel_size):
+    """Blur each image with its own sigma: (N, C, S, S), (N,) -> (N, C, S, S)."""
+    matrix = blur_matrix(sigma, kernel_size, x.shape[2]).to(x)
+    return along_both_axes(x, matrix, matrix)
+
+
+# ------------------------------------------------------------------------------------------------
+# Colour. x: (N, 3, H, W) in [0, 1], factor or shift: (N,), returns: (N, 3, H, W) in [0, 1].
+
+
+def grayscale(x):
+    """Luma of each pixel: (N, 3, H, W) -> (N, 1, H, W), weights of ITU-R 601 as torchvision's."""
+    r, g, b = x.unbind(dim=1)
+    return (0.2989 * r + 0.587 * g + 0.114 * b)[:, None]
+
+
+def blend(x, other, factor):
+    """factor x + (1 - factor) other, per image, clipped to [0, 1]."""
+    return torch.lerp(other, x, factor.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
+def brightness(x, factor):
+    """Blend with black."""
+    return (x * factor.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
+def contrast(x, factor):
+    """Blend with the image's mean luma."""
+    return blend(x, grayscale(x).mean(dim=(2, 3), keepdim=True), factor)
+
+
+def saturation(x, factor):
+    """Blend with the image's own grayscale."""
+    return blend(x, grayscale(x), factor)
+
+
+def hue(x, shift):
+    """Turn the hue of HSV by shift, in turns of the colour circle (1 is once round), keeping S and V.
+
+    With v = max(r, g, b), c = v - min(r, g, b) and the turned hue h in turns, the channels are
+    v - c + c clip(|6 frac(h + n) - 3| - 1, 0, 1) for n = 0, 4/6, 2/6.
+    """
+    r, g, b = x.unbind(dim=1)
+    v, c = x.amax(dim=1), x.amax(dim=1) - x.amin(dim=1)  # (N, H, W)
+    sixths = torch.where(v == r, g - b, torch.where(v == g, b - r, r - g)) / c.clamp(min=1e-12)
+    sixths += torch.where(v == r, 0.0, torch.where(v == g, 2.0, 4.0))
+    h = sixths / 6 + (shift.view(-1, 1, 1) + 1)  # the 1 keeps it positive, as frac needs
+    n = torch.tensor([0, 4 / 6, 2 / 6], device=x.device, dtype=x.dtype).view(3, 1, 1)
+    ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(1).clamp_(0, 1)  # (N, 3, H, W)
+    return ramp.sub_(1).mul_(c[:, None]).add_(v[:, None])
+
+
+def color_jitter(x, factors, order):
+    """Brightness, contrast, saturation and hue, in each image's own order; in place.
+
+    factors: (N, 4), the last one the hue's shift   order: (N, 4), each row a permutation of 0 ... 3
+    """
+    for turn in range(4):
+        for k, operation in enumerate((brightness, contrast, saturation, hue)):
+            apply_where(order[:, turn] == k, operation, x, factors[:, k])
+    return x
+
+
+def apply_where(chosen, operation, x, parameter):
+    """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
+    i = chosen.nonzero().squeeze(1)  # known on the CPU: a GPU need not be waited for
+    where = i.to(x.device)
+    x[where] = operation(x[where], parameter[i].to(x.device))
+
+
+# ------------------------------------------------------------------------------------------------
+# The draws, and the whole view.
+
+
+def random_boxes(n, height, width, scale, ratio=(3 / 4, 4 / 3)):
+    """n boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in `ratio`.
+
+    returns: top, left, box height, box width, each (n,) in whole pixels
+    As in torchvision, the first of ten tries that fits is taken; should none fit, the centre of the image.
+    """
+    area = height * width * torch.empty(n, 10).uniform_(*scale)
+    aspect = torch.empty(n, 10).uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()
+    w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    w, h = w.gather(1, first).squeeze(1), h.gather(1, first).squeeze(1)
+    none = ~fits.any(dim=1)
+    w[none] = min(width, round(height * ratio[1]))
+    h[none] = min(height, round(width / ratio[0]))
+    place = torch.rand(2, n)
+    top, left = (place[0] * (height - h + 1)).long(), (place[1] * (width - w + 1)).long()
+    top[none], left[none] = (height - h[none]) // 2, (width - w[none]) // 2
+    return top, left, h, w
+
+
+class Augment:
+    """T of Sec. 5: every call draws one fresh view of each image of a batch.
+
+    x: (N, 3, H, W) uint8   returns: (N, 3, size, size) float32, normalised
+    mean, std: of the data, per channel, in [0, 1]   jitter: strengths of brightness, contrast,
+    saturation and hue   The defaults are App. A's; blur_p, which it does not give, is the official code's.
+    """
+
+    def __init__(self, size, mean, std, crop_min=0.2, jitter=(0.4, 0.4, 0.4, 0.1),
+                 jitter_p=0.8, gray_p=0.2, blur_p=0.5, flip_p=0.5):
+        self.size, self.mean, self.std = size, mean, std
+        self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
+        self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
+        self.kernel_size = size // 20 * 2 + 1  # about a tenth of the image, and odd: 23 at 224 px
+
+    def __call__(self, x):
+        # 128 images at a time stay in a CPU's cache, which is faster than a whole batch of 512.
+        pieces = x.split(128) if x.device.type == "cpu" else [x]
+        x = torch.cat([normalize(self.draw(piece), self.mean, self.std) for piece in pieces])
+        return x.contiguous(memory_format=torch.channels_last)  # as fast convolutions want it
+
+    def draw(self, x):
+        """The view before normalisation: (N, 3, H, W) uint8 -> (N, 3, size, size) in [0, 1]."""
+        n, chance = len(x), lambda p: torch.rand(len(x)) < p
+        boxes = random_boxes(n, *x.shape[2:], self.crop_scale)
+        x = resized_crop(x.float() / 255, *boxes, chance(self.flip_p), self.size)
+        factors = torch.tensor([1.0, 1.0, 1.0, 0.0]) + self.jitter * (2 * torch.rand(n, 4) - 1)
+        order = torch.rand(n, 4).argsort(dim=1)
+        order[~chance(self.jitter_p)] = -1  # never its turn
+        x = color_jitter(x, factors, order)
+        apply_where(chance(self.gray_p), saturation, x, torch.zeros(n))  # saturation 0 is grayscale
+        if self.blur_p:
+            blur = lambda x, sigma: gaussian_blur(x, sigma, self.kernel_size)
+            apply_where(chance(self.blur_p), blur, x, torch.empty(n).uniform_(0.1, 2.0))
+        return x
+
+
+def normalize(x, mean, std):
+    """(x - mean) / std per channel; mean, std: three numbers each, in the units of x."""
+    mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).view(3, 1, 1) for v in (mean, std))
+    return (x - mean).div_(std)
+
+
+# ------------------------------------------------------------------------------------------------
+
+
+def save_views(augment, x, path):
+    """Write a picture: the images x, (N, 3, size, size) uint8, above two views of each, unnormalised."""
+    from torchvision.utils import save_image
+
+    sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])
+    sheet = sheet.repeat_interleave(scale := max(1, 72 // augment.size), dim=2).repeat_interleave(scale, dim=3)
+    save_image(sheet, path, nrow=len(x))
+
+
+def main():
+    """Write a sheet of views of a data set."""
+    import data
+
+    p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
+    p.add_argument("--data", default="shapes", help="as in train.py (default: %(default)s)")
+    p.add_argument("--root", default="datasets", help="as in train.py (default: %(default)s)")
+    p.add_argument("--blur", type=float, default=0.0, help="probability of the blur (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the views (default: %(default)s)")
+    p.add_argument("--out", default="views.png", help="the picture (default: %(default)s)")
+    args = p.parse_args()
+    torch.manual_seed(args.seed)
+    images = data.load(args.data, args.root)
+    augment = Augment(images.train.shape[-1], *images.mean_std(), blur_p=args.blur)
+    save_views(augment, images.train[torch.randperm(len(images.train))[:16]], args.out)
+    print(f"{args.out}: 16 images of {args.data} above two views of each")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The images: generated shapes, CIFAR through torchvision, or any folder of photographs.
+
+    shapes            ten shapes, drawn here, nothing to download (the default)
+    shapes-tinted     the same, each image tinted in a colour of its own: see the README on shortcuts
+    cifar10, cifar100 downloaded by torchvision into --root when they are not there yet
+    PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
+
+load() returns the whole set as uint8 tensors. SimSiam itself never sees a label: they serve the kNN
+and linear classifiers that judge the features.
+"""
+import concurrent.futures
+import hashlib
+import math
+import os
+import pathlib
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+
+class Data(NamedTuple):
+    """A labelled set of square images, split in two."""
+
+    train: torch.Tensor  # (N, 3, S, S) uint8
+    train_labels: torch.Tensor  # (N,) int64
+    test: torch.Tensor
+    test_labels: torch.Tensor
+    classes: list  # the names of the labels
+
+    def to(self, device):
+        """The same on a device."""
+        return Data(*(t.to(device) for t in self[:4]), self.classes)
+
+    def mean_std(self):
+        """Channel means and stds of the training images in [0, 1], of at most 5000 evenly spaced ones.
+
+        here: of the set at hand, where App. A takes ImageNet's for ImageNet.
+        """
+        x = self.train[:: math.ceil(len(self.train) / 5000)].double() / 255
+        return x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist()
+
+
+def load(name, root="datasets", image_size=None):
+    """The set called `name`, or the folder at that path; SystemExit says what to do if there is none."""
+    if name in ("shapes", "shapes-tinted"):
+        return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.03)
+    if name in ("cifar10", "cifar100"):
+        return cifar(name, root)
+    if os.path.isdir(name):
+        return folder(pathlib.Path(name), image_size)
+    raise SystemExit(f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100 nor a folder")
+
+
+# ------------------------------------------------------------------------------------------------
+# Shapes. A shape is a function of the plane, its signed distance: negative inside. Unions are minima,
+# intersections maxima, and where |distance| is under half a pixel the pixel is partly covered.
+
+
+def disc(x, y, radius, at=0.0):
+    return ((x - at) ** 2 + y**2).sqrt() - radius
+
+
+def box(x, y, width, height):
+    return torch.maximum(x.abs() - width, y.abs() - height)
+
+
+def triangle(x, y, apothem):
+    edges = [x * math.cos(a) + y * math.sin(a) for a in (0, 2 * math.pi / 3, 4 * math.pi / 3)]
+    return torch.stack(edges).amax(dim=0) - apothem
+
+
+def outline(distance, width):
+    """Only the rim of a shape, drawn inwards."""
+    return (distance + width / 2).abs() - width / 2
+
+
+SHAPES = {  # all about as large as the unit disc
+    "disc": lambda x, y: disc(x, y, 0.85),
+    "ring": lambda x, y: outline(disc(x, y, 0.9), 0.34),
+    "bar": lambda x, y: box(x, y, 1.0, 0.36),
+    "pair": lambda x, y: torch.minimum(disc(x, y, 0.42, at=0.5), disc(x, y, 0.42, at=-0.5)),
+    "triangle": lambda x, y: triangle(x, y, 0.52),
+    "hollow triangle": lambda x, y: outline(triangle(x, y, 0.56), 0.3),
+    "cross": lambda x, y: torch.minimum(box(x, y, 1.0, 0.3), box(x, y, 0.3, 1.0)),
+    "star": lambda x, y: torch.minimum(triangle(x, y, 0.5), triangle(-x, y, 0.5)),
+    "crescent": lambda x, y: torch.maximum(disc(x, y, 0.95), -disc(x, y, 0.75, at=0.45)),
+    "half disc": lambda x, y: torch.maximum(disc(x, y, 1.0, at=-0.4), -x - 0.4),
+}
+
+
+def shapes(size, tint):
+    """The generated set: 4096 training and 1000 test images, the same on every machine."""
+    train, train_labels = draw_shapes(4096, size, tint, seed=0)
+    test, test_labels = draw_shapes(1000, size, tint, seed=1)
+    return Data(train, train_labels, test, test_labels, list(SHAPES))
+
+
+def draw_shapes(n, size, tint, seed):
+    """n images of one light shape each on a dark ground: (n, 3, size, size) uint8, (n,) int64.
+
+    Pose, size and place vary, and there is much noise. Computed in float64 and then rounded to 8 bits,
+    so that the last digits, in which machines differ, do not show.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(n, *shape, generator=generator, dtype=torch.float64)
+
+    radius = size * uniform(0.38, 0.48, 1, 1)
+    angle = uniform(-0.4, 0.4, 1, 1)
+    pixel = torch.arange(size, dtype=torch.float64) + 0.5 - size / 2
+    x0 = (pixel - size * uniform(-0.1, 0.1, 1, 1)) / radius
+    y0 = (pixel[:, None] - size * uniform(-0.1, 0.1, 1, 1)) / radius
+    x, y = angle.cos() * x0 + angle.sin() * y0, angle.cos() * y0 - angle.sin() * x0  # (n, size, size)
+    labels = torch.arange(n) % len(SHAPES)
+    distance = torch.empty(n, size, size, dtype=torch.float64)
+    for label, shape in enumerate(SHAPES.values()):
+        distance[labels == label] = shape(x[labels == label], y[labels == label])
+    covered = (0.5 - distance * radius).clamp(0, 1)[:, None]  # (n, 1, size, size)
+    light = uniform(-0.03, 0.03, 1, 1, 1) + uniform(-tint, tint, 3, 1, 1)  # of the whole image
+    contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
+    # the sum of four whole numbers is nearly Gaussian, and exact on every machine
+    noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
+    image = 0.5 + light + contrast * (covered - 0.5) + 0.18 * noise / 147.8  # 147.8: std of that sum
+    return (255 * image).round().clamp(0, 255).to(torch.uint8), labels
+
+
+# ------------------------------------------------------------------------------------------------
+# CIFAR-10 and CIFAR-100.
+
+
+def cifar(name, root):
+    """CIFAR through torchvision, downloaded to `root` if need be."""
+    import torchvision
+
+    source = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+    try:
+        splits = [source(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(
+            f"--data {name}: no download possible ({error}). Put {source.filename} into {root}/ by hand,"
+            " or use --data shapes, which needs no network, or --data PATH"
+        )
+    images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in splits]
+    labels = [torch.tensor(s.targets) for s in splits]
+    return Data(images[0], labels[0], images[1], labels[1], splits[0].classes)
+
+
+# ------------------------------------------------------------------------------------------------
+# Folders of images.
+
+
+def folder(path, image_size=None):
+    """PATH/train/CLASS/IMAGE and PATH/test (or val)/CLASS/IMAGE, decoded once and cached in PATH.
+
+    image_size: the side S to which images are brought; by default that of the images, 224 at most
+    The cache is used as long as no file's name, size or time changes.
+    """
+    train_files, classes = list_images(path / "train")
+    held_out = next((path / name for name in ("test", "val") if (path / name).is_dir()), path / "test")
+    test_files, test_classes = list_images(held_out)
+    if test_classes != classes:
+        odd = sorted(set(classes) ^ set(test_classes))[0]
+        raise SystemExit(f"{path}: the class {odd!r} is in only one of train/ and {held_out.name}/")
+    if len(classes) < 2:
+        raise SystemExit(f"{path}: only one class, {classes[0]!r}; kNN and the linear probe need two")
+    files = train_files + test_files
+    size = image_size or native_size(files)
+    cache = path / f".simsiam-{size}px.pt"
+    digest = fingerprint(files)
+    images = read_cache(cache, digest)
+    if images is None:
+        images = decode_all([entry.path for entry, _ in files], size)
+        write_cache(cache, digest, images)
+    labels, n = torch.tensor([label for _, label in files]), len(train_files)
+    return Data(images[:n], labels[:n], images[n:], labels[n:], classes)
+
+
+def list_images(split):
+    """[(file, label)] in order of name, and the class names, of a folder of class folders."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if not split.is_dir():
+        raise SystemExit(f"{split}: no such folder; images are looked for in train/CLASS/ and test/CLASS/")
+    classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
+    if not classes:
+        raise SystemExit(f"{split}: no class folders; put the images of each class into a folder of its own")
+    files = []
+    for label, name in enumerate(classes):
+        entries = sorted(os.scandir(split / name), key=lambda e: e.name)
+        images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.name[0] != "."]
+        if not images:
+            raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
+        files += [(image, label) for image in images]
+    return files, classes
+
+
+def native_size(files, largest=224):
+    """The median shorter side of a hundred of the images, but at most `largest`."""
+    from PIL import Image
+
+    sides = []
+    for entry, _ in files[:: math.ceil(len(files) / 100)]:
+        try:
+            with Image.open(entry.path) as image:
+                sides.append(min(image.size))
+        except Exception:  # decode() will say which file and why
+            pass
+    return min([largest, *sorted(sides)[len(sides) // 2 :]])
+
+
+def fingerprint(files):
+    """A digest of all names, sizes and times of change."""
+    lines = (f"{e.path}\0{e.stat().st_size}\0{e.stat().st_mtime_ns}\n" for e, _ in files)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def decode_all(paths, size):
+    """Decode image files in parallel: a list of n paths -> (n, 3, size, size) uint8."""
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+
+    def decode_into(i):
+        images[i] = decode(paths[i], size)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # PIL decodes outside Python's lock
+        jobs = pool.map(decode_into, range(len(paths)))
+        for _ in tqdm(jobs, total=len(paths), desc="decoding", unit=" images"):
+            pass
+    return images
+
+
+def decode(path, size):
+    """One image as RGB, its shorter side scaled to `size` and its centre cut out: (3, size, size) uint8.
+
+    here: crops are later drawn from this square, where the paper draws them from the whole photograph.
+    """
+    from PIL import Image, ImageOps
+    from torchvision.transforms.functional import pil_to_tensor
+
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
+            image = ImageOps.exif_transpose(image).convert("RGB")
+            return pil_to_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
+    except Exception as error:  # PIL raises half a dozen kinds
+        raise SystemExit(f"{path}: cannot be decoded ({error}); replace or delete this file")
+
+
+def read_cache(cache, digest):
+    """The images in a cache file if it is whole and its digest is this one, else None."""
+    try:
+        saved = torch.load(cache, mmap=True, weights_only=True)
+        return saved["images"] if saved["digest"] == digest else None
+    except Exception:  # missing, cut short, not a cache at all: it will be made anew
+        return None
+
+
+def write_cache(cache, digest, images):
+    """Write a cache file at once or not at all; a folder that cannot be written to does without."""
+    part = cache.with_suffix(f".{os.getpid()}")
+    try:
+        torch.save({"digest": digest, "images": images}, part)
+        os.replace(part, cache)
+    except (OSError, RuntimeError) as error:
+        print(f"no cache: {cache.parent} cannot be written to ({error})")
