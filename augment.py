@@ -24,8 +24,9 @@ def along_both_axes(x, rows, columns):
     """
     N, C, H, W = x.shape
     x = torch.bmm(columns, x.reshape(N, C * H, W).transpose(1, 2))  # (N, W', C H)
-    x = torch.bmm(x.view(N, -1, H), rows.transpose(1, 2))  # (N, W' C, H')
-    return x.view(N, -1, C, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
+    x = x.view(N, columns.shape[1] * C, H)
+    x = torch.bmm(x, rows.transpose(1, 2))  # (N, W' C, H')
+    return x.view(N, columns.shape[1], C, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
 
 
 def resize_matrix(start, length, size_in, size_out):

@@ -122,7 +122,7 @@ def draw_shapes(n, size, tint, seed):
     contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
     # the sum of four whole numbers is nearly Gaussian, and exact on every machine
     noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
-    image = 0.5 + light + contrast * (covered - 0.5) + 0.18 * noise / 147.8  # 147.8: std of that sum
+    image = 0.5 + light + contrast * (covered - 0.5) + 0.25 * noise / 147.8  # 147.8: std of that sum
     return (255 * image).round().clamp(0, 255).to(torch.uint8), labels
 
 

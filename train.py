@@ -30,7 +30,7 @@ from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
 # What each kind of data starts from. Every value has a flag of its name, which overrides it.
 RECIPES = {
     # here: found by trial, for two minutes on two cores
-    "shapes": dict(arch="resnet8", epochs=12, batch_size=128, lr=0.8, weight_decay=5e-4, dim=256,
+    "shapes": dict(arch="resnet8", epochs=12, batch_size=128, lr=1.6, weight_decay=5e-4, dim=256,
                    proj_layers=2, predictor_lr="constant", crop_min=0.4, blur=0.0),
     # App. D: CIFAR-10, and any images up to 64 px; whether the predictor's lr decays it does not say
     "small": dict(arch="resnet18", epochs=800, batch_size=512, lr=0.03, weight_decay=5e-4, dim=2048,

@@ -1,0 +1,23 @@
+"""Hypothesis made quick and repeatable with torch: seeds, profiles, one thread.
+
+    pytest                                    the profile "ci": 50 examples, the same ones every time
+    pytest --hypothesis-profile=thorough      1000 random examples each
+"""
+import hypothesis
+import torch
+
+
+class TorchRandom:
+    """torch's generator in the form of random.Random, so that Hypothesis seeds and restores it."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate, setstate = staticmethod(torch.get_rng_state), staticmethod(torch.set_rng_state)
+
+
+torch_random = TorchRandom()  # Hypothesis holds only a weak reference
+hypothesis.register_random(torch_random)
+hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None,
+                                     database=None, print_blob=True)
+hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile("ci")
+torch.set_num_threads(1)

@@ -1,0 +1,177 @@
+"""The laws of augment.py; the oracles are torchvision and colorsys.    pytest tests/test_augment.py"""
+import colorsys
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as TF
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.transforms import RandomResizedCrop
+
+import augment as A
+
+seeds = st.integers(0, 2**31)
+N = 4
+
+
+def images(seed, size=20):
+    """A batch of uint8 noise, and the same in [0, 1]."""
+    x = torch.randint(256, (N, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return x, x / 255
+
+
+def close(x, y):
+    return torch.allclose(x, y, atol=1e-5)
+
+
+def each(operation, x, parameter):
+    """The oracle: a torchvision function, one image and one parameter at a time."""
+    return torch.stack([operation(image, float(v)) for image, v in zip(x, parameter)])
+
+
+# ------------------------------------------------------------------------------------------------
+# Each operation against torchvision
+
+
+@given(seeds, st.integers(4, 40), st.booleans())
+def test_resized_crop_is_torchvisions_whether_it_enlarges_or_reduces(seed, size, mirror):
+    _, x = images(seed)
+    torch.manual_seed(seed)
+    top, left, height, width = A.random_boxes(N, 20, 20, (0.05, 1.0))
+    got = A.resized_crop(x, top, left, height, width, torch.full((N,), mirror), size)
+    boxes = zip(x, top.tolist(), left.tolist(), height.tolist(), width.tolist())
+    expected = torch.stack([TF.resized_crop(*box, [size, size], antialias=True) for box in boxes])
+    assert close(got, expected.flip(3) if mirror else expected)
+
+
+@pytest.mark.parametrize("ours, theirs, low, high", [
+    (A.brightness, TF.adjust_brightness, 0, 2), (A.contrast, TF.adjust_contrast, 0, 2),
+    (A.saturation, TF.adjust_saturation, 0, 2), (A.hue, TF.adjust_hue, -0.5, 0.5)])
+@given(seed=seeds)
+def test_every_colour_operation_is_torchvisions(ours, theirs, low, high, seed):
+    _, x = images(seed)
+    torch.manual_seed(seed)
+    parameter = torch.empty(N).uniform_(low, high)
+    assert close(ours(x, parameter), each(theirs, x, parameter))
+
+
+@given(seeds, st.sampled_from([3, 5, 9]))
+def test_the_blur_is_torchvisions(seed, kernel_size):
+    _, x = images(seed)
+    torch.manual_seed(seed)
+    sigma = torch.empty(N).uniform_(0.1, 2.0)
+    oracle = lambda image, s: TF.gaussian_blur(image, [kernel_size, kernel_size], [s, s])
+    assert close(A.gaussian_blur(x, sigma, kernel_size), each(oracle, x, sigma))
+
+
+@given(seeds)
+def test_grayscale_and_normalisation_are_torchvisions(seed):
+    _, x = images(seed)
+    assert close(A.grayscale(x), TF.rgb_to_grayscale(x))
+    assert close(A.saturation(x, torch.zeros(N)), TF.rgb_to_grayscale(x, num_output_channels=3))
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    assert close(A.normalize(x, mean, std), TF.normalize(x, mean, std))
+
+
+@given(seeds, st.floats(-0.5, 0.5))
+def test_hue_turns_the_hue_of_colorsys(seed, shift):
+    _, x = images(seed, size=2)
+    got = A.hue(x, torch.full((N,), shift))
+    for pixel, result in zip(x.permute(0, 2, 3, 1).reshape(-1, 3), got.permute(0, 2, 3, 1).reshape(-1, 3)):
+        h, s, v = colorsys.rgb_to_hsv(*pixel.tolist())
+        assert result.tolist() == pytest.approx(colorsys.hsv_to_rgb((h + shift) % 1, s, v), abs=1e-5)
+
+
+@given(seeds)
+def test_colour_jitter_applies_the_four_in_each_images_own_order(seed):
+    _, x = images(seed)
+    torch.manual_seed(seed)
+    factors, order = torch.rand(N, 4) * 0.8, torch.rand(N, 4).argsort(dim=1)
+    theirs = TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue
+    expected = []
+    for image, f, turns in zip(x, factors.tolist(), order.tolist()):
+        for k in turns:
+            image = theirs[k](image, f[k] if k < 3 else f[k] / 2)
+        expected.append(image)
+    halved = factors * torch.tensor([1, 1, 1, 0.5])
+    assert close(A.color_jitter(x.clone(), halved, order), torch.stack(expected))
+
+
+# ------------------------------------------------------------------------------------------------
+# Laws
+
+
+@given(seeds)
+def test_factor_one_and_shift_zero_change_nothing(seed):
+    _, x = images(seed)
+    one, zero = torch.ones(N), torch.zeros(N)
+    for operation, parameter in ((A.brightness, one), (A.contrast, one), (A.saturation, one), (A.hue, zero)):
+        assert close(operation(x, parameter), x)
+    whole = zero.long(), zero.long(), (20 * one).long(), (20 * one).long()
+    assert close(A.resized_crop(x, *whole, zero.bool(), 20), x)
+
+
+@given(seeds, st.sampled_from([A.brightness, A.contrast, A.saturation, A.hue]))
+def test_what_becomes_of_an_image_does_not_depend_on_its_neighbours(seed, operation):
+    _, x = images(seed)
+    parameter = torch.tensor([0.2, 0.5, 0.9, 0.1])
+    alone = torch.cat([operation(x[i : i + 1], parameter[i : i + 1]) for i in range(N)])
+    assert torch.allclose(operation(x, parameter), alone, atol=1e-6)
+
+
+@given(seeds, st.floats(-0.5, 0.5))
+def test_hue_keeps_grey_grey_and_the_largest_channel_as_it_is(seed, shift):
+    _, x = images(seed)
+    turned = A.hue(x, torch.full((N,), shift))
+    assert close(turned.amax(dim=1), x.amax(dim=1))
+    grey = x[:, :1].expand(-1, 3, -1, -1)
+    assert close(A.hue(grey, torch.full((N,), shift)), grey)
+
+
+def test_the_copies_of_one_image_in_a_batch_come_out_different():
+    torch.manual_seed(0)
+    x = images(0)[0][:1].expand(64, -1, -1, -1)
+    views = A.Augment(20, (0.5,) * 3, (0.2,) * 3)(x)
+    distinct = {tuple(view.flatten().tolist()) for view in views}
+    assert len(distinct) == 64
+
+
+@given(seeds)
+def test_a_view_is_in_the_range_of_the_image_and_has_the_size_asked_for(seed):
+    torch.manual_seed(seed)
+    view = A.Augment(17, (0.0,) * 3, (1.0,) * 3)(images(seed)[0])
+    assert view.shape == (N, 3, 17, 17) and view.dtype == torch.float32
+    assert view.min() >= -1e-5 and view.max() <= 1 + 1e-5
+
+
+def test_each_transformation_is_drawn_as_often_as_asked():
+    """Counts in 2000 images within four standard deviations."""
+    n, size = 2000, 8
+    x = images(0, size)[0][:1].expand(n, -1, -1, -1)
+    off = dict(crop_min=1.0, jitter_p=0.0, gray_p=0.0, blur_p=0.0, flip_p=0.0)
+    for name, p in dict(jitter_p=0.8, gray_p=0.2, blur_p=0.5, flip_p=0.5).items():
+        torch.manual_seed(0)
+        augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **{**off, name: p})
+        augment.kernel_size = 3
+        views = augment.draw(x)
+        reference = x.float() / 255
+        # a box of the whole area may be 8 x 8 only up to rounding: leave out the crops that are not
+        changed = ((views - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).sum().item()
+        base = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **off).draw(x)
+        cropped = ((base - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).double().mean().item()
+        expected = cropped + (1 - cropped) * p
+        assert abs(changed - n * expected) < 4 * (n * expected * (1 - expected)) ** 0.5 + 1, name
+
+
+def test_boxes_are_distributed_as_torchvisions():
+    torch.manual_seed(0)
+    n = 4000
+    top, left, height, width = (v.double() for v in A.random_boxes(n, 32, 32, (0.2, 1.0)))
+    assert (top >= 0).all() and (left >= 0).all() and (top + height <= 32).all() and (left + width <= 32).all()
+    image = torch.empty(3, 32, 32)
+    theirs = torch.tensor([RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(n)])
+    for ours, oracle in zip((top, left, height, width), theirs.double().T):
+        spread = (ours.var() + oracle.var()).sqrt() / n**0.5
+        assert abs(ours.mean() - oracle.mean()) < 4 * spread
+        assert abs(ours.std() - oracle.std()) < 4 * spread
+    assert abs((height * width).mean() / 32**2 - 0.551) < 0.02

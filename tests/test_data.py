@@ -1,0 +1,161 @@
+"""The laws of data.py, and its messages.    pytest tests/test_data.py"""
+import hashlib
+import os
+
+import pytest
+import torch
+from PIL import Image
+
+import data
+
+
+def make_folder(path, classes=("cat", "dog"), splits=("train", "test"), n=3, size=(10, 8)):
+    """A small set of PNG images, each of one colour of its own."""
+    for s, split in enumerate(splits):
+        for c, name in enumerate(classes):
+            (path / split / name).mkdir(parents=True)
+            for i in range(n):
+                Image.new("RGB", size, (100 * s, 50 * c, 10 * i)).save(path / split / name / f"{i}.png")
+    return path
+
+
+# ------------------------------------------------------------------------------------------------
+# Shapes
+
+
+def test_the_shapes_are_the_same_on_every_machine():
+    images, labels = data.draw_shapes(200, 24, 0.03, seed=0)
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "HASH"
+    assert labels.bincount().tolist() == [20] * 10
+
+
+def test_training_and_test_shapes_are_different_images():
+    images = data.load("shapes")
+    assert images.train.shape == (4096, 3, 24, 24) and images.test.shape == (1000, 3, 24, 24)
+    assert images.train.dtype == torch.uint8
+    test = {image.numpy().tobytes() for image in images.test}
+    assert len(test) == 1000 and not test & {image.numpy().tobytes() for image in images.train}
+
+
+def test_the_tint_of_shapes_tinted_is_the_images_own():
+    plain, tinted = (data.load(name).train[:500].double().mean(dim=(2, 3)) for name in ("shapes", "shapes-tinted"))
+    spread = lambda x: (x - x.mean(dim=1, keepdim=True)).std()  # of the colour, not of the brightness
+    assert spread(tinted) > 5 * spread(plain)
+
+
+def test_a_shape_is_inside_its_square():
+    x = torch.linspace(-2, 2, 81, dtype=torch.float64)
+    x, y = x.expand(81, 81), x[:, None].expand(81, 81)
+    for name, shape in data.SHAPES.items():
+        inside = shape(x, y) < 0
+        assert inside.any(), name
+        assert x[inside].abs().max() <= 1.2 and y[inside].abs().max() <= 1.2, name
+
+
+# ------------------------------------------------------------------------------------------------
+# Folders
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    images = data.load(str(make_folder(tmp_path)))
+    assert images.classes == ["cat", "dog"]
+    assert images.train.shape == (6, 3, 8, 8)
+    assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.train[:, :, 0, 0].tolist() == [[0, 50 * c, 10 * i] for c in range(2) for i in range(3)]
+    assert images.test[0, :, 0, 0].tolist() == [100, 0, 0]
+
+
+def test_val_serves_where_there_is_no_test(tmp_path):
+    assert len(data.load(str(make_folder(tmp_path, splits=("train", "val")))).test) == 6
+
+
+def test_the_second_start_reads_the_cache_and_a_changed_folder_is_read_anew(tmp_path, monkeypatch):
+    path = str(make_folder(tmp_path))
+    first = data.load(path)
+    with monkeypatch.context() as m:
+        m.setattr(data, "decode_all", lambda *_: pytest.fail("decoded again"))
+        assert torch.equal(data.load(path).train, first.train)
+    Image.new("RGB", (10, 8), (1, 2, 3)).save(tmp_path / "train" / "cat" / "9.png")
+    assert len(data.load(path).train) == 7
+    os.remove(tmp_path / "train" / "cat" / "0.png")
+    Image.new("RGB", (10, 8), (9, 9, 9)).save(tmp_path / "train" / "cat" / "1.png")
+    assert data.load(path).train[0, :, 0, 0].tolist() == [9, 9, 9]
+
+
+def test_a_spoilt_cache_is_made_anew(tmp_path):
+    path = str(make_folder(tmp_path))
+    first = data.load(path)
+    (cache,) = tmp_path.glob(".simsiam*")
+    cache.write_bytes(cache.read_bytes()[:100])
+    assert torch.equal(data.load(path).train, first.train)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_images_of_other_modes_become_RGB(tmp_path, mode):
+    file = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
+    Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(file)
+    assert data.decode(file, 8).tolist() == torch.full((3, 8, 8), 255).tolist()
+
+
+def test_an_image_is_scaled_by_its_shorter_side_and_cut_in_the_middle(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (10, 0, 30, 20))
+    image.save(tmp_path / "x.png")
+    got = data.decode(tmp_path / "x.png", 10)
+    assert (got[0, :, 1:-1] == 255).all() and (got[1:] == 0).all()
+
+
+def test_mean_and_std_are_those_of_the_pixels(tmp_path):
+    images = data.load(str(make_folder(tmp_path)))
+    mean, std = images.mean_std()
+    assert mean == pytest.approx([0, 25 / 255, 10 / 255])
+    assert std[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------
+# What a user does wrong
+
+
+def message(name, **options):
+    """The plain line with which load() gives up."""
+    with pytest.raises(SystemExit) as stop:
+        data.load(str(name), **options)
+    assert "\n" not in stop.value.code
+    return stop.value.code
+
+
+def test_every_fault_of_a_folder_is_named(tmp_path):
+    assert "neither" in message("imagenette")
+    assert "train: no such folder" in message(tmp_path)
+    (tmp_path / "train").mkdir()
+    assert "no class folders" in message(tmp_path)
+    (tmp_path / "train" / "cat").mkdir()
+    assert "cat: no images" in message(tmp_path)
+
+
+def test_a_single_class_is_refused(tmp_path):
+    assert "only one class, 'cat'" in message(make_folder(tmp_path, classes=["cat"]))
+
+
+def test_classes_that_differ_between_the_splits_are_refused(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "test" / "dog").rename(tmp_path / "test" / "cow")
+    assert "'cow' is in only one" in message(tmp_path)
+
+
+def test_a_corrupt_image_is_named_and_leaves_no_cache(tmp_path):
+    make_folder(tmp_path)
+    bad = tmp_path / "train" / "dog" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:45])
+    assert str(bad) in message(tmp_path) and "cannot be decoded" in message(tmp_path)
+    assert not list(tmp_path.glob(".simsiam*"))
+
+
+def test_without_a_network_cifar10_says_what_to_do(tmp_path, monkeypatch):
+    import torchvision
+
+    def no_network(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
+    assert "cifar-10-python.tar.gz" in message("cifar10", root=str(tmp_path))

@@ -1,0 +1,95 @@
+"""The laws of lineval.py.    pytest tests/test_lineval.py"""
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, topk_accuracy
+from optim import LARS, SGD
+from resnet import resnet
+
+seeds = st.integers(0, 2**31)
+
+
+def clouds(seed, n=60, classes=3, d=5):
+    """Labelled points around a centre for each class."""
+    torch.manual_seed(seed)
+    labels = torch.arange(n) % classes
+    return torch.randn(classes, d, dtype=torch.float64)[labels] + torch.randn(n, d, dtype=torch.float64), labels
+
+
+def knn_by_hand(bank, labels, q, classes, k, T):
+    """One query, sorted and voted in plain Python."""
+    cosine = lambda a, b: sum(x * y for x, y in zip(a, b)) / math.hypot(*a) / math.hypot(*b)
+    nearest = sorted(((cosine(q, row), label) for row, label in zip(bank, labels)), reverse=True)[:k]
+    votes = [sum(math.exp(s / T) for s, label in nearest if label == c) for c in range(classes)]
+    return votes.index(max(votes))
+
+
+@given(seeds, st.integers(1, 20), st.sampled_from([0.07, 0.1, 1.0]))
+def test_knn_is_the_weighted_vote_of_the_nearest(seed, k, T):
+    bank, labels = clouds(seed)
+    query, _ = clouds(seed + 1, n=4)
+    expected = [knn_by_hand(bank.tolist(), labels.tolist(), q, 3, k, T) for q in query.tolist()]
+    assert knn_predict(bank, labels, query, 3, k, T).tolist() == expected
+
+
+@given(seeds)
+def test_knn_knows_its_own_bank_and_neither_order_nor_scale_matter(seed):
+    bank, labels = clouds(seed)
+    assert torch.equal(knn_predict(bank, labels, bank, 3, k=1), labels)
+    query, _ = clouds(seed + 1)
+    order = torch.randperm(len(bank))
+    expected = knn_predict(bank, labels, query, 3, k=7)
+    assert torch.equal(knn_predict(bank[order], labels[order], query, 3, k=7), expected)
+    assert torch.equal(knn_predict(5 * bank, labels, 0.1 * query, 3, k=7), expected)
+    assert torch.equal(knn_predict(bank, (labels + 1) % 3, query, 3, k=7), (expected + 1) % 3)
+
+
+@given(st.integers(2, 60_000), st.integers(2, 100))
+def test_k_is_200_or_half_a_class_and_never_zero(n, classes):
+    k = neighbours(torch.zeros(n), classes)
+    assert 1 <= k <= 200
+    assert k == 200 or k == 1 or k <= n / classes / 2
+
+
+@pytest.mark.parametrize("optimizer", [SGD, LARS])
+def test_evaluation_leaves_the_backbone_and_its_BN_buffers_bit_for_bit(optimizer):
+    torch.manual_seed(0)
+    backbone = resnet("resnet8", "cifar").train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    images = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8)
+    x = features(backbone, images, (0.5,) * 3, (0.2,) * 3)
+    fit_probe(x, torch.arange(40) % 2, 1.0, 2, optimizer, epochs=3, batch_size=16)
+    assert backbone.training and x.shape == (40, 64) and not x.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_a_feature_depends_on_its_own_image_only():
+    torch.manual_seed(0)
+    backbone = resnet("resnet8", "cifar")
+    images = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8)
+    together = features(backbone, images, (0.5,) * 3, (0.2,) * 3)
+    alone = torch.cat([features(backbone, x, (0.5,) * 3, (0.2,) * 3) for x in images.split(1)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_the_probe_is_linear_and_separates_what_a_plane_can():
+    torch.manual_seed(0)
+    x = torch.randn(300, 5)
+    labels = (x @ torch.tensor([1.0, -2, 0.5, 0, 0]) > 0).long()
+    probe = fit_probe(x, labels, 10.0, 2, SGD, epochs=50, batch_size=50)
+    assert isinstance(probe, nn.Linear)
+    assert topk_accuracy(probe, x, labels, 1) > 97
+    assert topk_accuracy(probe, x, labels, 5) == 100
+    assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features want a large lr
+
+
+def test_top_k_counts_the_labels_among_the_k_largest_logits():
+    probe = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(probe.weight)
+    x, labels = torch.tensor([[4.0, 3, 2, 1]]).repeat(4, 1), torch.arange(4)
+    assert [topk_accuracy(probe, x, labels, k) for k in (1, 2, 3, 4)] == [25, 50, 75, 100]

@@ -1,0 +1,122 @@
+"""The laws of optim.py; the oracle is torch.optim.    pytest tests/test_optim.py"""
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optim import LARS, SGD, cosine_lr, scaled_lr
+
+seeds = st.integers(0, 2**31)
+
+
+def weights(seed, dtype=torch.float32):
+    torch.manual_seed(seed)
+    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in ((4, 3), (5,))]
+
+
+def set_gradients(ws, seed):
+    torch.manual_seed(seed)
+    for w in ws:
+        w.grad = torch.randn_like(w)
+
+
+@given(seeds, st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from([0.0, 1e-4, 0.1]), st.floats(0, 1), st.integers(1, 6))
+def test_SGD_is_torchs_SGD_bit_for_bit(seed, momentum, weight_decay, lr, steps):
+    ours, theirs = weights(seed), weights(seed)
+    a = SGD([ours], momentum, weight_decay)
+    b = torch.optim.SGD(theirs, lr, momentum, weight_decay=weight_decay, foreach=False)
+    for step in range(steps):
+        set_gradients(ours, seed + step)
+        set_gradients(theirs, seed + step)
+        a.step(lr)
+        b.step()
+    for w, v in zip(ours, theirs):
+        assert torch.equal(w, v)
+
+
+@given(seeds)
+def test_each_group_moves_at_its_own_learning_rate_and_not_at_all_at_zero(seed):
+    ws, before = weights(seed), weights(seed)
+    set_gradients(ws, seed + 1)
+    SGD([ws[:1], ws[1:]]).step(0.0, 0.5)
+    assert torch.equal(ws[0], before[0])
+    assert torch.equal(ws[1], before[1] - 0.5 * ws[1].grad)
+
+
+def test_parameters_without_a_gradient_stay_even_under_weight_decay():
+    ws, before = weights(0), weights(0)
+    SGD([ws], weight_decay=0.1).step(1.0)
+    assert all(torch.equal(w, v) for w, v in zip(ws, before))
+
+
+def test_an_optimiser_restored_from_its_state_goes_on_alike():
+    ws, copies = weights(0), weights(0)
+    a, b = SGD([ws]), SGD([copies])
+    for seed in range(3):
+        if seed == 2:
+            b.load_state_dict(a.state_dict())
+            for copy, w in zip(copies, ws):
+                copy.data.copy_(w.data)
+        set_gradients(ws, seed)
+        set_gradients(copies, seed)
+        a.step(0.1)
+        b.step(0.1)
+    assert all(torch.equal(w, v) for w, v in zip(ws, copies))
+
+
+@given(seeds, st.floats(0.01, 1), st.floats(1e-4, 0.1))
+def test_the_first_LARS_step_of_a_matrix_has_length_lr_trust_norm(seed, lr, trust):
+    ws, before = weights(seed, torch.float64), weights(seed, torch.float64)
+    set_gradients(ws, seed + 1)
+    LARS([ws], weight_decay=0.1, trust=trust).step(lr)
+    assert (ws[0] - before[0]).norm().item() == pytest.approx(lr * trust * before[0].norm().item(), rel=1e-9)
+    assert torch.allclose(ws[1], before[1] - lr * ws[1].grad)  # a vector: as in SGD, and without decay
+
+
+@given(seeds, st.integers(-8, 8))
+def test_the_scale_of_the_gradient_does_not_matter_to_LARS(seed, exponent):
+    ours, scaled = weights(seed)[:1], weights(seed)[:1]
+    a, b = LARS([ours]), LARS([scaled])
+    for step in range(3):
+        set_gradients(ours, seed + step)
+        set_gradients(scaled, seed + step)
+        scaled[0].grad.mul_(2.0**exponent)
+        a.step(0.1)
+        b.step(0.1)
+    assert torch.allclose(ours[0], scaled[0], atol=1e-6)
+
+
+def test_LARS_survives_zero_weights_and_zero_gradients():
+    for w, g in ((torch.zeros(2, 2), torch.ones(2, 2)), (torch.ones(2, 2), torch.zeros(2, 2))):
+        w.requires_grad_().grad = g
+        LARS([[w]]).step(0.1)
+        assert w.isfinite().all()
+
+
+@given(st.integers(1, 4096), st.floats(1e-3, 10))
+def test_the_learning_rate_is_proportional_to_the_batch(batch_size, base_lr):
+    assert scaled_lr(base_lr, 256) == base_lr
+    assert scaled_lr(base_lr, batch_size) == pytest.approx(batch_size * scaled_lr(base_lr, 1))
+
+
+@given(st.integers(2, 500))
+def test_the_cosine_is_torchs_and_falls_from_lr_towards_zero(steps):
+    schedule = [cosine_lr(0.3, step, steps) for step in range(steps + 1)]
+    assert schedule[0] == 0.3 and schedule[steps] == pytest.approx(0, abs=1e-12)
+    assert all(a >= b for a, b in zip(schedule, schedule[1:]))
+    assert all(schedule[t] + schedule[steps - t] == pytest.approx(0.3) for t in range(steps + 1))
+    optimizer = torch.optim.SGD(weights(0), lr=0.3)
+    theirs = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: (1 + math.cos(math.pi * t / steps)) / 2)
+    for step in range(min(steps, 20)):
+        assert theirs.get_last_lr()[0] == pytest.approx(schedule[step])
+        optimizer.step()
+        theirs.step()
+
+
+@given(st.integers(1, 50), st.integers(1, 100))
+def test_the_warm_up_climbs_in_equal_steps_to_lr_where_the_cosine_begins(warmup, rest):
+    schedule = [cosine_lr(1.0, step, warmup + rest, warmup) for step in range(warmup + rest)]
+    assert schedule[:warmup] == pytest.approx([(t + 1) / warmup for t in range(warmup)])
+    assert schedule[warmup:] == pytest.approx([cosine_lr(1.0, t, rest) for t in range(rest)])

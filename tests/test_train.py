@@ -1,0 +1,160 @@
+"""Whole runs of train.py and lineval.py, seconds long, and their messages.    pytest tests/test_train.py"""
+import json
+import math
+
+import pytest
+import torch
+
+import data
+import lineval
+import train
+
+TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def small_shapes(monkeypatch):
+    """Two hundred images in place of four thousand."""
+    small = {0: 192, 1: 64}
+    draw = data.draw_shapes
+    monkeypatch.setattr(data, "draw_shapes", lambda n, size, tint, seed: draw(small[seed], size, tint, seed))
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def message(*argv):
+    """The plain line with which a command gives up."""
+    with pytest.raises(SystemExit) as stop:
+        train.main([str(a) for a in argv])
+    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
+    return stop.value.code
+
+
+def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path):
+    out = tmp_path / "run"
+    final = train.main([*TINY, "--out", str(out)])
+    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png"}
+    assert names == {file.name for file in out.iterdir()}
+    assert [r["epoch"] for r in records(out)] == [0, 1, 2]
+    for record in records(out):
+        assert list(record) == ["epoch", "loss", "std", "rank", "knn", "lr", "images_per_s", "seconds"]
+        assert all(math.isfinite(value) for value in record.values())
+    assert final == dict(records(out)[-1], out=str(out))
+    result = lineval.main([str(out), "--epochs", "2", "--device", "cpu"])
+    assert result["knn"] == pytest.approx(final["knn"])
+    assert result == json.loads((out / "lineval.json").read_text())
+    assert {"knn", "top1", "top5", "probe_lr"} <= set(result)
+
+
+def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path):
+    runs = {}
+    for stop in (None, 1, 3, 4):
+        out = str(tmp_path / f"{stop}")
+        if stop:
+            train.main([*TINY, "--out", out, "--max-steps", str(stop)])
+            torch.manual_seed(99)
+            train.main([*TINY, "--out", out, "--resume"])
+        else:
+            train.main([*TINY, "--out", out])
+        runs[stop] = lineval.load_checkpoint(f"{out}/checkpoint.pt")
+    timeless = lambda run: [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]]
+    for run in runs.values():
+        for name, value in runs[None]["model"].items():
+            assert torch.equal(run["model"][name], value), name
+        assert torch.equal(run["rng"], runs[None]["rng"])
+        assert timeless(run) == timeless(runs[None])
+
+
+def test_one_seed_gives_one_result_and_another_another(tmp_path):
+    losses = [train.main([*TINY, "--seed", s, "--out", str(tmp_path / str(i))])["loss"] for i, s in enumerate("001")]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("flags", [
+    "--no-stopgrad", "--predictor none", "--predictor fixed", "--predictor-lr cosine", "--bn none", "--bn hidden",
+    "--bn no-affine", "--bn all", "--similarity cross-entropy", "--symmetry asymmetric", "--symmetry asymmetric2x",
+    "--proj-layers 3", "--pred-dim 8", "--warmup-epochs 1", "--blur 0.5", "--stem imagenet", "--data shapes-tinted"])
+def test_every_switch_of_section_4_trains(tmp_path, flags):
+    final = train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run"), *flags.split()])
+    assert math.isfinite(final["loss"])
+
+
+def test_a_fixed_predictor_stays_as_it_was_drawn_and_a_trained_one_does_not(tmp_path):
+    for kind in ("fixed", "mlp"):
+        out = tmp_path / kind
+        train.main([*TINY, "--predictor", kind, "--out", str(out), "--max-steps", "1"])
+        first = lineval.load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
+        train.main(["--out", str(out), "--resume"])
+        last = lineval.load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
+        assert torch.equal(first, last) == (kind == "fixed")
+
+
+def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
+    def recipe(size, *argv):
+        images = data.Data(*[torch.zeros(600, 3, size, size, dtype=torch.uint8), torch.zeros(600)] * 2, ["a", "b"])
+        args = train.parse(["--data", "somewhere", *argv])
+        train.complete(args, images)
+        return args
+
+    small, large = recipe(32), recipe(65)
+    assert (small.arch, small.epochs, small.lr, small.weight_decay) == ("resnet18", 800, 0.03, 5e-4)
+    assert (small.stem, small.proj_layers, small.blur, small.batch_size) == ("cifar", 2, 0, 512)
+    assert (large.arch, large.epochs, large.lr, large.weight_decay) == ("resnet50", 100, 0.05, 1e-4)
+    assert (large.stem, large.proj_layers, large.dim, large.pred_dim) == ("imagenet", 3, 2048, 512)
+    assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
+    assert train.scaled_lr(small.lr, small.batch_size) == 0.06
+
+
+# ------------------------------------------------------------------------------------------------
+# What a user does wrong
+
+
+def test_a_run_is_never_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--max-steps", "1"]
+    outs = [train.main(flags)["out"], train.main(flags)["out"], train.main([*flags, "--no-stopgrad"])["out"]]
+    assert outs == ["runs/shapes", "runs/shapes-2", "runs/shapes-no-stopgrad"]
+    assert "holds a run" in message(*flags, "--out", "runs/shapes")
+
+
+def test_resuming_wants_a_checkpoint_and_the_options_of_the_run(tmp_path):
+    assert "no checkpoint" in message("--resume")
+    assert "no checkpoint" in message("--resume", "--out", tmp_path)
+    out = tmp_path / "run"
+    train.main([*TINY, "--out", str(out), "--max-steps", "1"])
+    assert "epochs 2 -> 5" in message("--resume", "--out", out, "--epochs", 5)
+    assert "stopgrad True -> False" in message("--resume", "--out", out, "--no-stopgrad")
+
+
+def test_contradictions_end_in_one_line(tmp_path):
+    out = ["--out", tmp_path / "run"]
+    assert "only 192 training images" in message(*out, "--batch-size", 193)
+    assert "fewer than the 2" in message(*TINY, *out, "--warmup-epochs", 2)
+    assert "neither" in message(*out, "--data", "nowhere")
+    (tmp_path / "file").touch()
+    assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]])
+def test_unknown_options_end_with_a_line_of_their_name(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(argv)
+    assert stop.value.code == 2
+    assert argv[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    said = message(*TINY, "--lr", 1e30, "--out", out)
+    assert "epoch 1, step" in said and "lr" in said and "--lr" in said
+    assert lineval.load_checkpoint(out / "checkpoint.pt")["step"] == 0
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    for path in (tmp_path, tmp_path / "nowhere.pt"):
+        with pytest.raises(SystemExit) as stop:
+            lineval.main([str(path)])
+        assert "\n" not in stop.value.code and "checkpoint" in stop.value.code
