@@ -8,6 +8,7 @@ The random draws are made on the CPU, on whatever device the images are: one see
     python augment.py                            views.png: shapes and two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
 """
+
 import argparse
 import math
 
@@ -64,7 +65,9 @@ def blur_matrix(sigma, kernel_size, size):
     """
     offset = torch.arange(kernel_size) - kernel_size // 2
     taps = torch.softmax(-0.5 * (offset / sigma[:, None]) ** 2, dim=1)  # (N, kernel_size)
-    place = (torch.arange(size)[:, None] + offset).abs()  # the border mirrors without repeating itself
+    place = (
+        torch.arange(size)[:, None] + offset
+    ).abs()  # the border mirrors without repeating itself
     place = (size - 1) - ((size - 1) - place).abs()
     return torch.einsum("nk,ikj->nij", taps, torch.eye(size)[place])
 
@@ -172,8 +175,18 @@ class Augment:
     saturation and hue   The defaults are App. A's; blur_p, which it does not give, is the official code's.
     """
 
-    def __init__(self, size, mean, std, crop_min=0.2, jitter=(0.4, 0.4, 0.4, 0.1),
-                 jitter_p=0.8, gray_p=0.2, blur_p=0.5, flip_p=0.5):
+    def __init__(
+        self,
+        size,
+        mean,
+        std,
+        crop_min=0.2,
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_p=0.8,
+        gray_p=0.2,
+        blur_p=0.5,
+        flip_p=0.5,
+    ):
         self.size, self.mean, self.std = size, mean, std
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
@@ -215,7 +228,9 @@ def save_views(augment, x, path):
     from torchvision.utils import save_image
 
     sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])
-    sheet = sheet.repeat_interleave(scale := max(1, 72 // augment.size), dim=2).repeat_interleave(scale, dim=3)
+    sheet = sheet.repeat_interleave(scale := max(1, 72 // augment.size), dim=2).repeat_interleave(
+        scale, dim=3
+    )
     save_image(sheet, path, nrow=len(x))
 
 
@@ -226,7 +241,9 @@ def main():
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: %(default)s)")
     p.add_argument("--root", default="datasets", help="as in train.py (default: %(default)s)")
-    p.add_argument("--blur", type=float, default=0.0, help="probability of the blur (default: %(default)s)")
+    p.add_argument(
+        "--blur", type=float, default=0.0, help="probability of the blur (default: %(default)s)"
+    )
     p.add_argument("--seed", type=int, default=0, help="seed of the views (default: %(default)s)")
     p.add_argument("--out", default="views.png", help="the picture (default: %(default)s)")
     args = p.parse_args()

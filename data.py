@@ -8,6 +8,7 @@
 load() returns the whole set as uint8 tensors. SimSiam itself never sees a label: they serve the kNN
 and linear classifiers that judge the features.
 """
+
 import concurrent.futures
 import hashlib
 import math
@@ -49,7 +50,9 @@ def load(name, root="datasets", image_size=None):
         return cifar(name, root)
     if os.path.isdir(name):
         return folder(pathlib.Path(name), image_size)
-    raise SystemExit(f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100 nor a folder")
+    raise SystemExit(
+        f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100 nor a folder"
+    )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -112,7 +115,10 @@ def draw_shapes(n, size, tint, seed):
     pixel = torch.arange(size, dtype=torch.float64) + 0.5 - size / 2
     x0 = (pixel - size * uniform(-0.1, 0.1, 1, 1)) / radius
     y0 = (pixel[:, None] - size * uniform(-0.1, 0.1, 1, 1)) / radius
-    x, y = angle.cos() * x0 + angle.sin() * y0, angle.cos() * y0 - angle.sin() * x0  # (n, size, size)
+    x, y = (
+        angle.cos() * x0 + angle.sin() * y0,
+        angle.cos() * y0 - angle.sin() * x0,
+    )  # (n, size, size)
     labels = torch.arange(n) % len(SHAPES)
     distance = torch.empty(n, size, size, dtype=torch.float64)
     for label, shape in enumerate(SHAPES.values()):
@@ -122,7 +128,9 @@ def draw_shapes(n, size, tint, seed):
     contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
     # the sum of four whole numbers is nearly Gaussian, and exact on every machine
     noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
-    image = 0.5 + light + contrast * (covered - 0.5) + 0.25 * noise / 147.8  # 147.8: std of that sum
+    image = (
+        0.5 + light + contrast * (covered - 0.5) + 0.25 * noise / 147.8
+    )  # 147.8: std of that sum
     return (255 * image).round().clamp(0, 255).to(torch.uint8), labels
 
 
@@ -134,7 +142,9 @@ def cifar(name, root):
     """CIFAR through torchvision, downloaded to `root` if need be."""
     import torchvision
 
-    source = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+    source = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
+        name
+    ]
     try:
         splits = [source(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
@@ -158,13 +168,17 @@ def folder(path, image_size=None):
     The cache is used as long as no file's name, size or time changes.
     """
     train_files, classes = list_images(path / "train")
-    held_out = next((path / name for name in ("test", "val") if (path / name).is_dir()), path / "test")
+    held_out = next(
+        (path / name for name in ("test", "val") if (path / name).is_dir()), path / "test"
+    )
     test_files, test_classes = list_images(held_out)
     if test_classes != classes:
         odd = sorted(set(classes) ^ set(test_classes))[0]
         raise SystemExit(f"{path}: the class {odd!r} is in only one of train/ and {held_out.name}/")
     if len(classes) < 2:
-        raise SystemExit(f"{path}: only one class, {classes[0]!r}; kNN and the linear probe need two")
+        raise SystemExit(
+            f"{path}: only one class, {classes[0]!r}; kNN and the linear probe need two"
+        )
     files = train_files + test_files
     size = image_size or native_size(files)
     cache = path / f".simsiam-{size}px.pt"
@@ -182,14 +196,20 @@ def list_images(split):
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not split.is_dir():
-        raise SystemExit(f"{split}: no such folder; images are looked for in train/CLASS/ and test/CLASS/")
+        raise SystemExit(
+            f"{split}: no such folder; images are looked for in train/CLASS/ and test/CLASS/"
+        )
     classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if not classes:
-        raise SystemExit(f"{split}: no class folders; put the images of each class into a folder of its own")
+        raise SystemExit(
+            f"{split}: no class folders; put the images of each class into a folder of its own"
+        )
     files = []
     for label, name in enumerate(classes):
         entries = sorted(os.scandir(split / name), key=lambda e: e.name)
-        images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.name[0] != "."]
+        images = [
+            e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.name[0] != "."
+        ]
         if not images:
             raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
         files += [(image, label) for image in images]
@@ -240,7 +260,9 @@ def decode(path, size):
 
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
+            image.draft(
+                "RGB", (2 * size, 2 * size)
+            )  # a large JPEG is decoded at a fraction of its size
             image = ImageOps.exif_transpose(image).convert("RGB")
             return pil_to_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     except Exception as error:  # PIL raises half a dozen kinds

@@ -6,6 +6,7 @@
 The feature is the backbone's global average pool, the backbone in eval mode, the projector left out.
 Both classifiers are judged on every test image. Prints, and writes lineval.json: knn, top1, top5.
 """
+
 import argparse
 import json
 import os
@@ -68,7 +69,9 @@ def knn_accuracy(backbone, images, mean, std):
     """kNN accuracy in percent on all test images of a data.Data, the bank being the training images."""
     bank, query = (features(backbone, x, mean, std) for x in (images.train, images.test))
     classes = len(images.classes)
-    predicted = knn_predict(bank, images.train_labels, query, classes, neighbours(images.train_labels, classes))
+    predicted = knn_predict(
+        bank, images.train_labels, query, classes, neighbours(images.train_labels, classes)
+    )
     return 100 * float((predicted == images.test_labels).double().mean())
 
 
@@ -90,7 +93,9 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     optimizer = optimizer([probe.parameters()])
     batch_size = min(batch_size, len(x))
     per_epoch = len(x) // batch_size
-    for step in trange(epochs * per_epoch, desc=f"probe at lr {base_lr:g}", leave=False, disable=None):
+    for step in trange(
+        epochs * per_epoch, desc=f"probe at lr {base_lr:g}", leave=False, disable=None
+    ):
         if step % per_epoch == 0:
             order = torch.randperm(len(x)).to(x.device).split(batch_size)
         i = order[step % per_epoch]
@@ -113,7 +118,9 @@ def choose_lr(x, labels, *how):
     seen, held_out = order[len(x) // 10 :], order[: len(x) // 10]
 
     def accuracy(lr):
-        return topk_accuracy(fit_probe(x[seen], labels[seen], lr, *how), x[held_out], labels[held_out], 1)
+        return topk_accuracy(
+            fit_probe(x[seen], labels[seen], lr, *how), x[held_out], labels[held_out], 1
+        )
 
     return max(LRS, key=accuracy)
 
@@ -137,29 +144,56 @@ def load_backbone(path, device="cpu"):
     saved = load_checkpoint(path / "checkpoint.pt" if path.is_dir() else path, device)
     config, prefix = saved["config"], "backbone."
     backbone = resnet(config["arch"], config["stem"])
-    backbone.load_state_dict({k.removeprefix(prefix): v for k, v in saved["model"].items() if k.startswith(prefix)})
+    backbone.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in saved["model"].items() if k.startswith(prefix)}
+    )
     return backbone.to(device, memory_format=torch.channels_last), config
 
 
 def main(argv=None):
     """Parse a command line, evaluate, and return what lineval.json holds."""
-    p = argparse.ArgumentParser(description="kNN and linear classification on the features of a trained backbone.")
+    p = argparse.ArgumentParser(
+        description="kNN and linear classification on the features of a trained backbone."
+    )
     p.add_argument("run", help="a run folder of train.py, or a checkpoint.pt")
-    p.add_argument("--data", help="evaluate on this set instead of the run's own (see train.py --data)")
-    p.add_argument("--root", default="datasets", help="where cifar10 and cifar100 are kept (default: %(default)s)")
-    p.add_argument("--optimizer", choices=("sgd", "lars"), default="sgd", help="the probe's (default: %(default)s)")
-    p.add_argument("--lr", type=float, help="the probe's base lr, used as lr x batch size / 256 (default: the one of"
-                   f" {LRS} that does best on a tenth of the training set, held out)")
-    p.add_argument("--epochs", type=int, default=100, help="epochs of the probe (default: %(default)s)")
-    p.add_argument("--batch-size", type=int, default=256, help="batch of the probe (default: %(default)s)")
+    p.add_argument(
+        "--data", help="evaluate on this set instead of the run's own (see train.py --data)"
+    )
+    p.add_argument(
+        "--root",
+        default="datasets",
+        help="where cifar10 and cifar100 are kept (default: %(default)s)",
+    )
+    p.add_argument(
+        "--optimizer",
+        choices=("sgd", "lars"),
+        default="sgd",
+        help="the probe's (default: %(default)s)",
+    )
+    p.add_argument(
+        "--lr",
+        type=float,
+        help="the probe's base lr, used as lr x batch size / 256 (default: the one of"
+        f" {LRS} that does best on a tenth of the training set, held out)",
+    )
+    p.add_argument(
+        "--epochs", type=int, default=100, help="epochs of the probe (default: %(default)s)"
+    )
+    p.add_argument(
+        "--batch-size", type=int, default=256, help="batch of the probe (default: %(default)s)"
+    )
     p.add_argument("--seed", type=int, default=0, help="seed of the probe (default: %(default)s)")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, ...")
+    p.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, ..."
+    )
     args = p.parse_args(argv)
     torch.manual_seed(args.seed)
     backbone, config = load_backbone(args.run, args.device)
     images = data.load(args.data or config["data"], args.root, config["image_size"]).to(args.device)
     classes = len(images.classes)
-    x, x_test = (features(backbone, x, config["mean"], config["std"]) for x in (images.train, images.test))
+    x, x_test = (
+        features(backbone, x, config["mean"], config["std"]) for x in (images.train, images.test)
+    )
     y, y_test = images.train_labels, images.test_labels
     k = neighbours(y, classes)
     knn = 100 * float((knn_predict(x, y, x_test, classes, k) == y_test).double().mean())
@@ -168,7 +202,9 @@ def main(argv=None):
     lr = args.lr or choose_lr(x, y, *how)
     probe = fit_probe(x, y, lr, *how)
     top1, top5 = (topk_accuracy(probe, x_test, y_test, k) for k in (1, 5))
-    print(f"linear probe ({args.optimizer}, base lr {lr:g}): top-1 {top1:.2f} %, top-5 {top5:.2f} %")
+    print(
+        f"linear probe ({args.optimizer}, base lr {lr:g}): top-1 {top1:.2f} %, top-5 {top5:.2f} %"
+    )
     result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
     folder = path if (path := pathlib.Path(args.run)).is_dir() else path.parent
     (folder / "lineval.json").write_text(json.dumps(result, indent=1) + "\n")

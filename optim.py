@@ -4,6 +4,7 @@ Sec. 3 pre-trains with plain SGD; LARS serves the linear classifier (App. A) and
 The learning rate is an argument of step(), one number per group of parameters, so that nothing about
 the schedule hides in the optimiser: train.py computes it from the step's number.
 """
+
 import math
 
 import torch

@@ -10,6 +10,7 @@ num_classes is 0. Parameter names equal torchvision's, so weights load both ways
 stem="imagenet": 7x7 convolution of stride 2, then a max-pool.  stem="cifar": 3x3 of stride 1, no
 max-pool, so that a 32 px image is not shrunk to 8x8 before the first block (App. D's "CIFAR variant").
 """
+
 import torch
 from torch import nn
 

@@ -10,6 +10,7 @@ L lies in [-1, 1]; -1 is its minimum, reached when every prediction points where
 also when all outputs are the same: the collapse that the stop-gradient prevents. The two measures of
 collapse at the end of this file tell the one from the other. train.py runs all this.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -53,7 +54,12 @@ BN = {
     "none": (False, False, False, False),  # Table 3 (a)
     "hidden": (True, False, True, False),  # (b)
     "default": (True, True, True, False),  # (c), Sec. 3
-    "no-affine": (True, True, True, False),  # (c) without scale and offset in the projector's output BN
+    "no-affine": (
+        True,
+        True,
+        True,
+        False,
+    ),  # (c) without scale and offset in the projector's output BN
     "all": (True, True, True, True),  # (d)
 }
 
@@ -84,7 +90,9 @@ def projector(c_in, dim=2048, depth=3, bn="default"):
 def predictor(dim=2048, hidden=512, bn="default"):
     """The prediction MLP h, Sec. 3: (N, dim) -> (N, hidden) -> (N, dim), a bottleneck of d / 4."""
     _, _, hidden_bn, output_bn = BN[bn]
-    return nn.Sequential(*fc(dim, hidden, hidden_bn, relu=True), *fc(hidden, dim, output_bn, relu=False))
+    return nn.Sequential(
+        *fc(dim, hidden, hidden_bn, relu=True), *fc(hidden, dim, output_bn, relu=False)
+    )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -98,8 +106,18 @@ class SimSiam(nn.Module):
     similarity: Sec. 4.5   symmetry: "symmetric", "asymmetric", "asymmetric2x", Sec. 4.6
     """
 
-    def __init__(self, backbone, dim=2048, pred_dim=512, proj_layers=3, bn="default", predictor_kind="mlp",
-                 stopgrad=True, similarity="cosine", symmetry="symmetric"):
+    def __init__(
+        self,
+        backbone,
+        dim=2048,
+        pred_dim=512,
+        proj_layers=3,
+        bn="default",
+        predictor_kind="mlp",
+        stopgrad=True,
+        similarity="cosine",
+        symmetry="symmetric",
+    ):
         super().__init__()
         self.backbone = backbone
         self.projector = projector(backbone.features, dim, proj_layers, bn)

@@ -1,8 +1,9 @@
 """Hypothesis made quick and repeatable with torch: seeds, profiles, one thread.
 
-    pytest                                    the profile "ci": 50 examples, the same ones every time
-    pytest --hypothesis-profile=thorough      1000 random examples each
+pytest                                    the profile "ci": 50 examples, the same ones every time
+pytest --hypothesis-profile=thorough      1000 random examples each
 """
+
 import hypothesis
 import torch
 
@@ -16,8 +17,9 @@ class TorchRandom:
 
 torch_random = TorchRandom()  # Hypothesis holds only a weak reference
 hypothesis.register_random(torch_random)
-hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None,
-                                     database=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "ci", max_examples=50, derandomize=True, deadline=None, database=None, print_blob=True
+)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("ci")
 torch.set_num_threads(1)

@@ -1,4 +1,5 @@
 """The laws of augment.py; the oracles are torchvision and colorsys.    pytest tests/test_augment.py"""
+
 import colorsys
 
 import pytest
@@ -16,7 +17,9 @@ N = 4
 
 def images(seed, size=20):
     """A batch of uint8 noise, and the same in [0, 1]."""
-    x = torch.randint(256, (N, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    x = torch.randint(
+        256, (N, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     return x, x / 255
 
 
@@ -44,9 +47,15 @@ def test_resized_crop_is_torchvisions_whether_it_enlarges_or_reduces(seed, size,
     assert close(got, expected.flip(3) if mirror else expected)
 
 
-@pytest.mark.parametrize("ours, theirs, low, high", [
-    (A.brightness, TF.adjust_brightness, 0, 2), (A.contrast, TF.adjust_contrast, 0, 2),
-    (A.saturation, TF.adjust_saturation, 0, 2), (A.hue, TF.adjust_hue, -0.5, 0.5)])
+@pytest.mark.parametrize(
+    "ours, theirs, low, high",
+    [
+        (A.brightness, TF.adjust_brightness, 0, 2),
+        (A.contrast, TF.adjust_contrast, 0, 2),
+        (A.saturation, TF.adjust_saturation, 0, 2),
+        (A.hue, TF.adjust_hue, -0.5, 0.5),
+    ],
+)
 @given(seed=seeds)
 def test_every_colour_operation_is_torchvisions(ours, theirs, low, high, seed):
     _, x = images(seed)
@@ -77,9 +86,13 @@ def test_grayscale_and_normalisation_are_torchvisions(seed):
 def test_hue_turns_the_hue_of_colorsys(seed, shift):
     _, x = images(seed, size=2)
     got = A.hue(x, torch.full((N,), shift))
-    for pixel, result in zip(x.permute(0, 2, 3, 1).reshape(-1, 3), got.permute(0, 2, 3, 1).reshape(-1, 3)):
+    for pixel, result in zip(
+        x.permute(0, 2, 3, 1).reshape(-1, 3), got.permute(0, 2, 3, 1).reshape(-1, 3)
+    ):
         h, s, v = colorsys.rgb_to_hsv(*pixel.tolist())
-        assert result.tolist() == pytest.approx(colorsys.hsv_to_rgb((h + shift) % 1, s, v), abs=1e-5)
+        assert result.tolist() == pytest.approx(
+            colorsys.hsv_to_rgb((h + shift) % 1, s, v), abs=1e-5
+        )
 
 
 @given(seeds)
@@ -105,7 +118,12 @@ def test_colour_jitter_applies_the_four_in_each_images_own_order(seed):
 def test_factor_one_and_shift_zero_change_nothing(seed):
     _, x = images(seed)
     one, zero = torch.ones(N), torch.zeros(N)
-    for operation, parameter in ((A.brightness, one), (A.contrast, one), (A.saturation, one), (A.hue, zero)):
+    for operation, parameter in (
+        (A.brightness, one),
+        (A.contrast, one),
+        (A.saturation, one),
+        (A.hue, zero),
+    ):
         assert close(operation(x, parameter), x)
     whole = zero.long(), zero.long(), (20 * one).long(), (20 * one).long()
     assert close(A.resized_crop(x, *whole, zero.bool(), 20), x)
@@ -167,9 +185,16 @@ def test_boxes_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     n = 4000
     top, left, height, width = (v.double() for v in A.random_boxes(n, 32, 32, (0.2, 1.0)))
-    assert (top >= 0).all() and (left >= 0).all() and (top + height <= 32).all() and (left + width <= 32).all()
+    assert (
+        (top >= 0).all()
+        and (left >= 0).all()
+        and (top + height <= 32).all()
+        and (left + width <= 32).all()
+    )
     image = torch.empty(3, 32, 32)
-    theirs = torch.tensor([RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(n)])
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(n)]
+    )
     for ours, oracle in zip((top, left, height, width), theirs.double().T):
         spread = (ours.var() + oracle.var()).sqrt() / n**0.5
         assert abs(ours.mean() - oracle.mean()) < 4 * spread

@@ -1,4 +1,5 @@
 """The laws of lineval.py.    pytest tests/test_lineval.py"""
+
 import math
 
 import pytest
@@ -18,13 +19,17 @@ def clouds(seed, n=60, classes=3, d=5):
     """Labelled points around a centre for each class."""
     torch.manual_seed(seed)
     labels = torch.arange(n) % classes
-    return torch.randn(classes, d, dtype=torch.float64)[labels] + torch.randn(n, d, dtype=torch.float64), labels
+    return torch.randn(classes, d, dtype=torch.float64)[labels] + torch.randn(
+        n, d, dtype=torch.float64
+    ), labels
 
 
 def knn_by_hand(bank, labels, q, classes, k, T):
     """One query, sorted and voted in plain Python."""
     cosine = lambda a, b: sum(x * y for x, y in zip(a, b)) / math.hypot(*a) / math.hypot(*b)
-    nearest = sorted(((cosine(q, row), label) for row, label in zip(bank, labels)), reverse=True)[:k]
+    nearest = sorted(((cosine(q, row), label) for row, label in zip(bank, labels)), reverse=True)[
+        :k
+    ]
     votes = [sum(math.exp(s / T) for s, label in nearest if label == c) for c in range(classes)]
     return votes.index(max(votes))
 

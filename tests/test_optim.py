@@ -1,4 +1,5 @@
 """The laws of optim.py; the oracle is torch.optim.    pytest tests/test_optim.py"""
+
 import math
 
 import pytest
@@ -22,7 +23,13 @@ def set_gradients(ws, seed):
         w.grad = torch.randn_like(w)
 
 
-@given(seeds, st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from([0.0, 1e-4, 0.1]), st.floats(0, 1), st.integers(1, 6))
+@given(
+    seeds,
+    st.sampled_from([0.0, 0.5, 0.9]),
+    st.sampled_from([0.0, 1e-4, 0.1]),
+    st.floats(0, 1),
+    st.integers(1, 6),
+)
 def test_SGD_is_torchs_SGD_bit_for_bit(seed, momentum, weight_decay, lr, steps):
     ours, theirs = weights(seed), weights(seed)
     a = SGD([ours], momentum, weight_decay)
@@ -71,8 +78,12 @@ def test_the_first_LARS_step_of_a_matrix_has_length_lr_trust_norm(seed, lr, trus
     ws, before = weights(seed, torch.float64), weights(seed, torch.float64)
     set_gradients(ws, seed + 1)
     LARS([ws], weight_decay=0.1, trust=trust).step(lr)
-    assert (ws[0] - before[0]).norm().item() == pytest.approx(lr * trust * before[0].norm().item(), rel=1e-9)
-    assert torch.allclose(ws[1], before[1] - lr * ws[1].grad)  # a vector: as in SGD, and without decay
+    assert (ws[0] - before[0]).norm().item() == pytest.approx(
+        lr * trust * before[0].norm().item(), rel=1e-9
+    )
+    assert torch.allclose(
+        ws[1], before[1] - lr * ws[1].grad
+    )  # a vector: as in SGD, and without decay
 
 
 @given(seeds, st.integers(-8, 8))
@@ -108,7 +119,9 @@ def test_the_cosine_is_torchs_and_falls_from_lr_towards_zero(steps):
     assert all(a >= b for a, b in zip(schedule, schedule[1:]))
     assert all(schedule[t] + schedule[steps - t] == pytest.approx(0.3) for t in range(steps + 1))
     optimizer = torch.optim.SGD(weights(0), lr=0.3)
-    theirs = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: (1 + math.cos(math.pi * t / steps)) / 2)
+    theirs = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: (1 + math.cos(math.pi * t / steps)) / 2
+    )
     for step in range(min(steps, 20)):
         assert theirs.get_last_lr()[0] == pytest.approx(schedule[step])
         optimizer.step()

@@ -1,4 +1,5 @@
 """The laws of resnet.py; the oracle is torchvision.    pytest tests/test_resnet.py"""
+
 import pytest
 import torch
 import torchvision
@@ -18,7 +19,9 @@ def test_torchvisions_weights_load_strictly_both_ways_and_give_the_same_logits(a
     assert torch.allclose(ours.train()(x), theirs.train()(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("arch, features", [("resnet8", 64), ("resnet20", 64), ("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize(
+    "arch, features", [("resnet8", 64), ("resnet20", 64), ("resnet18", 512), ("resnet50", 2048)]
+)
 def test_the_feature_is_the_average_pool_of_the_last_stage(arch, features):
     net = resnet(arch, "cifar").eval()
     assert net.features == features
@@ -26,7 +29,10 @@ def test_the_feature_is_the_average_pool_of_the_last_stage(arch, features):
 
 
 def test_the_CIFAR_stem_differs_in_the_first_convolution_and_the_pool_only():
-    cifar, imagenet = resnet("resnet18", "cifar").state_dict(), resnet("resnet18", "imagenet").state_dict()
+    cifar, imagenet = (
+        resnet("resnet18", "cifar").state_dict(),
+        resnet("resnet18", "imagenet").state_dict(),
+    )
     assert cifar.keys() == imagenet.keys()
     assert [k for k in cifar if cifar[k].shape != imagenet[k].shape] == ["conv1.weight"]
     assert cifar["conv1.weight"].shape == (64, 3, 3, 3)
@@ -50,4 +56,6 @@ def test_every_residual_branch_starts_at_zero(arch):
 
 
 def test_resnet20_has_the_0_27_million_parameters_of_He_et_al():
-    assert sum(w.numel() for w in resnet("resnet20", "cifar", 10).parameters()) == pytest.approx(0.27e6, rel=0.02)
+    assert sum(w.numel() for w in resnet("resnet20", "cifar", 10).parameters()) == pytest.approx(
+        0.27e6, rel=0.02
+    )

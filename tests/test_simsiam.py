@@ -1,4 +1,5 @@
 """The laws of simsiam.py.    pytest tests/test_simsiam.py"""
+
 import math
 
 import pytest
@@ -72,7 +73,9 @@ def test_no_gradient_reaches_z_and_that_of_p_is_orthogonal_to_p(seed):
 
 @given(seeds, st.integers(2, 30))
 def test_the_cross_entropy_is_summed_over_channels(seed, d):
-    assert cross_entropy(torch.zeros(3, d), torch.zeros(3, d)).tolist() == pytest.approx([math.log(d)] * 3)
+    assert cross_entropy(torch.zeros(3, d), torch.zeros(3, d)).tolist() == pytest.approx(
+        [math.log(d)] * 3
+    )
     p, z = normal(seed, 4, d), normal(seed + 1, 4, d)
     expected = F.cross_entropy(p, F.softmax(z, dim=1), reduction="none")
     assert torch.allclose(cross_entropy(p, z), expected, atol=1e-9)

@@ -1,4 +1,5 @@
 """Whole runs of train.py and lineval.py, seconds long, and their messages.    pytest tests/test_train.py"""
+
 import json
 import math
 
@@ -17,7 +18,9 @@ def small_shapes(monkeypatch):
     """Two hundred images in place of four thousand."""
     small = {0: 192, 1: 64}
     draw = data.draw_shapes
-    monkeypatch.setattr(data, "draw_shapes", lambda n, size, tint, seed: draw(small[seed], size, tint, seed))
+    monkeypatch.setattr(
+        data, "draw_shapes", lambda n, size, tint, seed: draw(small[seed], size, tint, seed)
+    )
 
 
 def records(out):
@@ -39,7 +42,16 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path):
     assert names == {file.name for file in out.iterdir()}
     assert [r["epoch"] for r in records(out)] == [0, 1, 2]
     for record in records(out):
-        assert list(record) == ["epoch", "loss", "std", "rank", "knn", "lr", "images_per_s", "seconds"]
+        assert list(record) == [
+            "epoch",
+            "loss",
+            "std",
+            "rank",
+            "knn",
+            "lr",
+            "images_per_s",
+            "seconds",
+        ]
         assert all(math.isfinite(value) for value in record.values())
     assert final == dict(records(out)[-1], out=str(out))
     result = lineval.main([str(out), "--epochs", "2", "--device", "cpu"])
@@ -59,7 +71,9 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
         else:
             train.main([*TINY, "--out", out])
         runs[stop] = lineval.load_checkpoint(f"{out}/checkpoint.pt")
-    timeless = lambda run: [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]]
+    timeless = lambda run: [
+        {k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]
+    ]
     for run in runs.values():
         for name, value in runs[None]["model"].items():
             assert torch.equal(run["model"][name], value), name
@@ -68,14 +82,35 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
 
 
 def test_one_seed_gives_one_result_and_another_another(tmp_path):
-    losses = [train.main([*TINY, "--seed", s, "--out", str(tmp_path / str(i))])["loss"] for i, s in enumerate("001")]
+    losses = [
+        train.main([*TINY, "--seed", s, "--out", str(tmp_path / str(i))])["loss"]
+        for i, s in enumerate("001")
+    ]
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("flags", [
-    "--no-stopgrad", "--predictor none", "--predictor fixed", "--predictor-lr cosine", "--bn none", "--bn hidden",
-    "--bn no-affine", "--bn all", "--similarity cross-entropy", "--symmetry asymmetric", "--symmetry asymmetric2x",
-    "--proj-layers 3", "--pred-dim 8", "--warmup-epochs 1", "--blur 0.5", "--stem imagenet", "--data shapes-tinted"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--no-stopgrad",
+        "--predictor none",
+        "--predictor fixed",
+        "--predictor-lr cosine",
+        "--bn none",
+        "--bn hidden",
+        "--bn no-affine",
+        "--bn all",
+        "--similarity cross-entropy",
+        "--symmetry asymmetric",
+        "--symmetry asymmetric2x",
+        "--proj-layers 3",
+        "--pred-dim 8",
+        "--warmup-epochs 1",
+        "--blur 0.5",
+        "--stem imagenet",
+        "--data shapes-tinted",
+    ],
+)
 def test_every_switch_of_section_4_trains(tmp_path, flags):
     final = train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run"), *flags.split()])
     assert math.isfinite(final["loss"])
@@ -93,7 +128,9 @@ def test_a_fixed_predictor_stays_as_it_was_drawn_and_a_trained_one_does_not(tmp_
 
 def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
     def recipe(size, *argv):
-        images = data.Data(*[torch.zeros(600, 3, size, size, dtype=torch.uint8), torch.zeros(600)] * 2, ["a", "b"])
+        images = data.Data(
+            *[torch.zeros(600, 3, size, size, dtype=torch.uint8), torch.zeros(600)] * 2, ["a", "b"]
+        )
         args = train.parse(["--data", "somewhere", *argv])
         train.complete(args, images)
         return args
@@ -114,7 +151,11 @@ def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
 def test_a_run_is_never_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = [*TINY, "--max-steps", "1"]
-    outs = [train.main(flags)["out"], train.main(flags)["out"], train.main([*flags, "--no-stopgrad"])["out"]]
+    outs = [
+        train.main(flags)["out"],
+        train.main(flags)["out"],
+        train.main([*flags, "--no-stopgrad"])["out"],
+    ]
     assert outs == ["runs/shapes", "runs/shapes-2", "runs/shapes-no-stopgrad"]
     assert "holds a run" in message(*flags, "--out", "runs/shapes")
 
@@ -137,7 +178,9 @@ def test_contradictions_end_in_one_line(tmp_path):
     assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]])
+@pytest.mark.parametrize(
+    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]]
+)
 def test_unknown_options_end_with_a_line_of_their_name(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(argv)
