@@ -1,9 +1,9 @@
 """The two views of an image: the paper's augmentations, on whole batches of uint8 tensors.
 
 Sec. 3 and App. A, in this order: random resized crop, colour jitter, grayscale, Gaussian blur,
-horizontal flip, normalisation. Every operation takes one parameter per image, so that what becomes of
-image i never depends on its neighbours; with the same parameters it equals torchvision.transforms.v2.
-The random draws are made on the CPU, on whatever device the images are: one seed, the same views.
+horizontal flip, normalisation. Every operation takes one parameter per image, so that what becomes
+of image i never depends on its neighbours; given the parameters it is torchvision.transforms.v2's.
+The draws are made on the CPU, whatever device the images are on: one seed, the same views.
 
     python augment.py                            views.png: shapes and two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
@@ -31,7 +31,7 @@ def along_both_axes(x, rows, columns):
 
 
 def resize_matrix(start, length, size_in, size_out):
-    """Bilinear, antialiased interpolation of pixels start ... start+length-1, as a matrix per image.
+    """Bilinear, antialiased interpolation of the pixels from start on, as a matrix per image.
 
     start, length: (N,) whole pixels   returns: (N, size_out, size_in), every row sums to 1
     Row i is a triangle around the place of output pixel i in the input; its half-width is one input
@@ -109,7 +109,7 @@ def saturation(x, factor):
 
 
 def hue(x, shift):
-    """Turn the hue of HSV by shift, in turns of the colour circle (1 is once round), keeping S and V.
+    """Turn the hue of HSV by shift, in turns of the colour circle, keeping S and V.
 
     With v = max(r, g, b), c = v - min(r, g, b) and the turned hue h in turns, the channels are
     v - c + c clip(|6 frac(h + n) - 3| - 1, 0, 1) for n = 0, 4/6, 2/6.
@@ -150,7 +150,7 @@ def random_boxes(n, height, width, scale, ratio=(3 / 4, 4 / 3)):
     """n boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in `ratio`.
 
     returns: top, left, box height, box width, each (n,) in whole pixels
-    As in torchvision, the first of ten tries that fits is taken; should none fit, the centre of the image.
+    As in torchvision, the first of ten tries that fits is taken; if none does, the image's centre.
     """
     area = height * width * torch.empty(n, 10).uniform_(*scale)
     aspect = torch.empty(n, 10).uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()
@@ -171,8 +171,9 @@ class Augment:
     """T of Sec. 5: every call draws one fresh view of each image of a batch.
 
     x: (N, 3, H, W) uint8   returns: (N, 3, size, size) float32, normalised
-    mean, std: of the data, per channel, in [0, 1]   jitter: strengths of brightness, contrast,
-    saturation and hue   The defaults are App. A's; blur_p, which it does not give, is the official code's.
+    mean, std: of the data, per channel, in [0, 1]   crop_min: smallest share of the area shown
+    jitter: strengths of brightness, contrast, saturation, hue   jitter_p ...: probabilities
+    The defaults are App. A's, but blur_p, which it does not give, is the official code's.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ def normalize(x, mean, std):
 
 
 def save_views(augment, x, path):
-    """Write a picture: the images x, (N, 3, size, size) uint8, above two views of each, unnormalised."""
+    """Write a picture: images x, (N, 3, size, size) uint8, above two views of each."""
     from torchvision.utils import save_image
 
     sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])

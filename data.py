@@ -1,7 +1,7 @@
 """The images: generated shapes, CIFAR through torchvision, or any folder of photographs.
 
     shapes            ten shapes, drawn here, nothing to download (the default)
-    shapes-tinted     the same, each image tinted in a colour of its own: see the README on shortcuts
+    shapes-tinted     the same, each image tinted in a colour of its own: the README's shortcut
     cifar10, cifar100 downloaded by torchvision into --root when they are not there yet
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
@@ -34,7 +34,7 @@ class Data(NamedTuple):
         return Data(*(t.to(device) for t in self[:4]), self.classes)
 
     def mean_std(self):
-        """Channel means and stds of the training images in [0, 1], of at most 5000 evenly spaced ones.
+        """Channel means and stds in [0, 1] of the training images, at most 5000 of them.
 
         here: of the set at hand, where App. A takes ImageNet's for ImageNet.
         """
@@ -43,7 +43,10 @@ class Data(NamedTuple):
 
 
 def load(name, root="datasets", image_size=None):
-    """The set called `name`, or the folder at that path; SystemExit says what to do if there is none."""
+    """The set called `name`, or the folder at that path, as Data.
+
+    image_size: side in pixels, for shapes and folders   SystemExit: in a line, what to do instead
+    """
     if name in ("shapes", "shapes-tinted"):
         return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.03)
     if name in ("cifar10", "cifar100"):
@@ -56,8 +59,8 @@ def load(name, root="datasets", image_size=None):
 
 
 # ------------------------------------------------------------------------------------------------
-# Shapes. A shape is a function of the plane, its signed distance: negative inside. Unions are minima,
-# intersections maxima, and where |distance| is under half a pixel the pixel is partly covered.
+# Shapes. A shape is its signed distance, a function of the plane that is negative inside. Unions
+# are minima, intersections maxima, and a pixel within half a pixel of the rim is partly covered.
 
 
 def disc(x, y, radius, at=0.0):
@@ -102,8 +105,9 @@ def shapes(size, tint):
 def draw_shapes(n, size, tint, seed):
     """n images of one light shape each on a dark ground: (n, 3, size, size) uint8, (n,) int64.
 
-    Pose, size and place vary, and there is much noise. Computed in float64 and then rounded to 8 bits,
-    so that the last digits, in which machines differ, do not show.
+    tint: how far the colour of a whole image may be off grey, in [0, 1]
+    Place, size, angle, contrast and colour vary, and there is much noise. Computed in float64 and
+    then rounded to 8 bits, so that the last digits, in which machines differ, do not show.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -115,10 +119,8 @@ def draw_shapes(n, size, tint, seed):
     pixel = torch.arange(size, dtype=torch.float64) + 0.5 - size / 2
     x0 = (pixel - size * uniform(-0.1, 0.1, 1, 1)) / radius
     y0 = (pixel[:, None] - size * uniform(-0.1, 0.1, 1, 1)) / radius
-    x, y = (
-        angle.cos() * x0 + angle.sin() * y0,
-        angle.cos() * y0 - angle.sin() * x0,
-    )  # (n, size, size)
+    x = angle.cos() * x0 + angle.sin() * y0  # (n, size, size), as y
+    y = angle.cos() * y0 - angle.sin() * x0
     labels = torch.arange(n) % len(SHAPES)
     distance = torch.empty(n, size, size, dtype=torch.float64)
     for label, shape in enumerate(SHAPES.values()):
@@ -126,11 +128,9 @@ def draw_shapes(n, size, tint, seed):
     covered = (0.5 - distance * radius).clamp(0, 1)[:, None]  # (n, 1, size, size)
     light = uniform(-0.03, 0.03, 1, 1, 1) + uniform(-tint, tint, 3, 1, 1)  # of the whole image
     contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
-    # the sum of four whole numbers is nearly Gaussian, and exact on every machine
+    # The sum of four whole numbers is nearly Gaussian, exact on any machine, and its std is 147.8.
     noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
-    image = (
-        0.5 + light + contrast * (covered - 0.5) + 0.25 * noise / 147.8
-    )  # 147.8: std of that sum
+    image = 0.5 + light + contrast * (covered - 0.5) + 0.25 / 147.8 * noise
     return (255 * image).round().clamp(0, 255).to(torch.uint8), labels
 
 
@@ -142,14 +142,13 @@ def cifar(name, root):
     """CIFAR through torchvision, downloaded to `root` if need be."""
     import torchvision
 
-    source = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
-        name
-    ]
+    sources = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}
+    source = sources[name]
     try:
         splits = [source(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         raise SystemExit(
-            f"--data {name}: no download possible ({error}). Put {source.filename} into {root}/ by hand,"
+            f"--data {name}: cannot be downloaded ({error}). Put {source.filename} into {root}/,"
             " or use --data shapes, which needs no network, or --data PATH"
         )
     images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in splits]
@@ -168,21 +167,17 @@ def folder(path, image_size=None):
     The cache is used as long as no file's name, size or time changes.
     """
     train_files, classes = list_images(path / "train")
-    held_out = next(
-        (path / name for name in ("test", "val") if (path / name).is_dir()), path / "test"
-    )
+    held_out = path / ("test" if (path / "test").is_dir() or not (path / "val").is_dir() else "val")
     test_files, test_classes = list_images(held_out)
     if test_classes != classes:
         odd = sorted(set(classes) ^ set(test_classes))[0]
         raise SystemExit(f"{path}: the class {odd!r} is in only one of train/ and {held_out.name}/")
     if len(classes) < 2:
-        raise SystemExit(
-            f"{path}: only one class, {classes[0]!r}; kNN and the linear probe need two"
-        )
+        raise SystemExit(f"{path}: only one class, {classes[0]!r}; kNN and probe need at least two")
     files = train_files + test_files
     size = image_size or native_size(files)
-    cache = path / f".simsiam-{size}px.pt"
-    digest = fingerprint(files)
+    check_memory(len(files), size)
+    cache, digest = path / f".simsiam-{size}px.pt", fingerprint(files)
     images = read_cache(cache, digest)
     if images is None:
         images = decode_all([entry.path for entry, _ in files], size)
@@ -196,24 +191,26 @@ def list_images(split):
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not split.is_dir():
-        raise SystemExit(
-            f"{split}: no such folder; images are looked for in train/CLASS/ and test/CLASS/"
-        )
+        raise SystemExit(f"{split}: no such folder; images are sought in train/CLASS/, test/CLASS/")
     classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if not classes:
-        raise SystemExit(
-            f"{split}: no class folders; put the images of each class into a folder of its own"
-        )
+        raise SystemExit(f"{split}: no class folders; give the images of each class a folder")
     files = []
     for label, name in enumerate(classes):
-        entries = sorted(os.scandir(split / name), key=lambda e: e.name)
-        images = [
-            e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.name[0] != "."
-        ]
+        entries = [e for e in os.scandir(split / name) if not e.name.startswith(".")]
+        images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS)]
         if not images:
             raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
-        files += [(image, label) for image in images]
+        files += [(image, label) for image in sorted(images, key=lambda e: e.name)]
     return files, classes
+
+
+def check_memory(n, size):
+    """Fail if n images would take more than half of the machine's memory."""
+    needed, has = 3 * n * size**2, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > has / 2:
+        raise SystemExit(f"{n} images of {size} px take {needed / 1e9:.0f} GB, over half of this"
+                         " machine's memory: choose a smaller --image-size, or fewer images")
 
 
 def native_size(files, largest=224):
@@ -251,18 +248,16 @@ def decode_all(paths, size):
 
 
 def decode(path, size):
-    """One image as RGB, its shorter side scaled to `size` and its centre cut out: (3, size, size) uint8.
+    """The centre square of an image file, scaled to `size`: (3, size, size) uint8, RGB.
 
-    here: crops are later drawn from this square, where the paper draws them from the whole photograph.
+    here: crops are drawn from this square later, where the paper draws them from the whole image.
     """
     from PIL import Image, ImageOps
     from torchvision.transforms.functional import pil_to_tensor
 
     try:
         with Image.open(path) as image:
-            image.draft(
-                "RGB", (2 * size, 2 * size)
-            )  # a large JPEG is decoded at a fraction of its size
+            image.draft("RGB", (2 * size, 2 * size))  # large JPEGs: decode fewer pixels
             image = ImageOps.exif_transpose(image).convert("RGB")
             return pil_to_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     except Exception as error:  # PIL raises half a dozen kinds

@@ -1,15 +1,14 @@
-"""Judging the features: the kNN classifier (Fig. 2, Fig. D.1) and the linear probe (Sec. 3, App. A).
+"""Judging the features: kNN classifier (Fig. 2, Fig. D.1) and linear probe (Sec. 3, App. A).
 
     python lineval.py runs/shapes                    a run folder, or a checkpoint.pt
     python lineval.py runs/cifar --data cifar100     features of another set of images
 
-The feature is the backbone's global average pool, the backbone in eval mode, the projector left out.
+The feature is the backbone's global average pool, in eval mode; the projector is left out.
 Both classifiers are judged on every test image. Prints, and writes lineval.json: knn, top1, top5.
 """
 
 import argparse
 import json
-import os
 import pathlib
 
 import torch
@@ -30,8 +29,8 @@ from resnet import resnet
 def features(backbone, images, mean, std):
     """Backbone features of whole images: (N, 3, S, S) uint8 -> (N, features) float32.
 
-    The backbone runs in eval mode (BN uses its running statistics and leaves them alone), and goes back
-    to the mode it was in.
+    The backbone runs in eval mode, in which BN uses its running statistics and leaves them alone,
+    and goes back to the mode it was in.
     """
     mode, device = backbone.training, next(backbone.parameters()).device
     backbone.eval()
@@ -43,17 +42,12 @@ def features(backbone, images, mean, std):
     return torch.cat(chunks)
 
 
-def neighbours(labels, classes):
-    """k: 200 as usual in the field, or half a class where that is less."""
-    return max(1, min(200, len(labels) // classes // 2))
-
-
 def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     """Weighted kNN (Wu et al., arXiv 1805.01978, Sec. 3.4): the class with the most votes.
 
     bank: (M, c) features   labels: (M,) int64   query: (N, c)   returns: (N,) int64
-    The k most similar rows of the bank vote with weight exp(cosine / T). The paper gives neither k nor
-    T; 200 and 0.1 are those of the authors' MoCo demo on CIFAR.
+    The k most similar rows of the bank vote with weight exp(cosine / T). The paper gives neither k
+    nor T; 200 and 0.1 are those of the authors' MoCo demo on CIFAR.
     """
     bank = F.normalize(bank, dim=1).T
     predictions = []
@@ -65,14 +59,16 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     return torch.cat(predictions)
 
 
-def knn_accuracy(backbone, images, mean, std):
-    """kNN accuracy in percent on all test images of a data.Data, the bank being the training images."""
-    bank, query = (features(backbone, x, mean, std) for x in (images.train, images.test))
-    classes = len(images.classes)
-    predicted = knn_predict(
-        bank, images.train_labels, query, classes, neighbours(images.train_labels, classes)
-    )
-    return 100 * float((predicted == images.test_labels).double().mean())
+def neighbours(labels, classes):
+    """k: 200 as usual in the field, or half a class where that is less."""
+    return max(1, min(200, len(labels) // classes // 2))
+
+
+def knn_accuracy(bank, labels, query, query_labels):
+    """Percent of the query, features of all test images, that kNN on the bank classifies right."""
+    classes = int(labels.max()) + 1
+    predicted = knn_predict(bank, labels, query, classes, neighbours(labels, classes))
+    return 100 * float((predicted == query_labels).double().mean())
 
 
 # ------------------------------------------------------------------------------------------------
@@ -85,7 +81,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     """A linear classifier on frozen features: x (N, c), labels (N,) -> nn.Linear(c, classes).
 
     App. A: momentum 0.9, no weight decay, cosine decay, lr = base lr x batch size / 256.
-    here: the features are computed once, of whole images, where the paper draws a crop at every step.
+    here: features are computed once, of whole images, where the paper draws a crop at every step.
     """
     probe = nn.Linear(x.shape[1], classes, device=x.device)
     nn.init.normal_(probe.weight, std=0.01)
@@ -93,15 +89,14 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     optimizer = optimizer([probe.parameters()])
     batch_size = min(batch_size, len(x))
     per_epoch = len(x) // batch_size
-    for step in trange(
-        epochs * per_epoch, desc=f"probe at lr {base_lr:g}", leave=False, disable=None
-    ):
+    steps, lr = epochs * per_epoch, scaled_lr(base_lr, batch_size)
+    for step in trange(steps, desc=f"probe at base lr {base_lr:g}", leave=False, disable=None):
         if step % per_epoch == 0:
             order = torch.randperm(len(x)).to(x.device).split(batch_size)
         i = order[step % per_epoch]
         optimizer.zero_grad()
         F.cross_entropy(probe(x[i]), labels[i]).backward()
-        optimizer.step(cosine_lr(scaled_lr(base_lr, batch_size), step, epochs * per_epoch))
+        optimizer.step(cosine_lr(lr, step, steps))
     return probe
 
 
@@ -113,14 +108,13 @@ def topk_accuracy(probe, x, labels, k):
 
 
 def choose_lr(x, labels, *how):
-    """The base lr of LRS that does best on a tenth of the training features, which it does not see."""
+    """The base lr of LRS that is best on a tenth of the training features, left out of the fit."""
     order = torch.randperm(len(x)).to(x.device)
     seen, held_out = order[len(x) // 10 :], order[: len(x) // 10]
 
     def accuracy(lr):
-        return topk_accuracy(
-            fit_probe(x[seen], labels[seen], lr, *how), x[held_out], labels[held_out], 1
-        )
+        probe = fit_probe(x[seen], labels[seen], lr, *how)
+        return topk_accuracy(probe, x[held_out], labels[held_out], 1)
 
     return max(LRS, key=accuracy)
 
@@ -131,83 +125,68 @@ def choose_lr(x, labels, *how):
 def load_checkpoint(path, device="cpu"):
     """What train.py saved; weights_only, so that a file from elsewhere cannot run code."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location=device, weights_only=True)
+        return {**saved, "config": saved["config"]}
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
     except Exception as error:  # torch raises half a dozen kinds
-        raise SystemExit(f"{path}: not a checkpoint of train.py ({str(error).splitlines()[0]})")
+        raise SystemExit(f"{path}: no checkpoint of train.py ({str(error).splitlines()[0]})")
 
 
 def load_backbone(path, device="cpu"):
-    """The trained backbone of a run folder or checkpoint, built from its own config: backbone, config."""
+    """The backbone of a run folder or checkpoint, built by its own config: backbone, config."""
     path = pathlib.Path(path)
     saved = load_checkpoint(path / "checkpoint.pt" if path.is_dir() else path, device)
     config, prefix = saved["config"], "backbone."
+    weights = {k.removeprefix(prefix): w for k, w in saved["model"].items() if k.startswith(prefix)}
     backbone = resnet(config["arch"], config["stem"])
-    backbone.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in saved["model"].items() if k.startswith(prefix)}
-    )
+    backbone.load_state_dict(weights)
     return backbone.to(device, memory_format=torch.channels_last), config
 
 
+def parse(argv=None):
+    p = argparse.ArgumentParser(description="kNN and linear probe on the features of a run.")
+    g = p.add_argument
+    g("run", help="a run folder of train.py, or a checkpoint.pt")
+    g("--data", help="a set other than the run's own, named as in train.py")
+    g("--root", default="datasets", help="where cifar10 and cifar100 are (default: datasets)")
+    g("--optimizer", choices=("sgd", "lars"), default="sgd", help="of the probe (default: sgd)")
+    g("--lr", type=float, help="base lr of the probe, used as lr x batch size / 256 (default: the"
+      f" best of {', '.join(f'{lr:g}' for lr in LRS)} on a held-out tenth of the training set)")
+    g("--epochs", type=int, default=100, help="of the probe (default: 100; 90 in App. A)")
+    g("--batch-size", type=int, default=256, help="of the probe (default: 256; 4096 in App. A)")
+    g("--seed", type=int, default=0, help="of the probe (default: 0)")
+    g("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+      help="cpu, cuda, ... (default: cuda where there is one)")
+    return p.parse_args(argv)
+
+
 def main(argv=None):
-    """Parse a command line, evaluate, and return what lineval.json holds."""
-    p = argparse.ArgumentParser(
-        description="kNN and linear classification on the features of a trained backbone."
-    )
-    p.add_argument("run", help="a run folder of train.py, or a checkpoint.pt")
-    p.add_argument(
-        "--data", help="evaluate on this set instead of the run's own (see train.py --data)"
-    )
-    p.add_argument(
-        "--root",
-        default="datasets",
-        help="where cifar10 and cifar100 are kept (default: %(default)s)",
-    )
-    p.add_argument(
-        "--optimizer",
-        choices=("sgd", "lars"),
-        default="sgd",
-        help="the probe's (default: %(default)s)",
-    )
-    p.add_argument(
-        "--lr",
-        type=float,
-        help="the probe's base lr, used as lr x batch size / 256 (default: the one of"
-        f" {LRS} that does best on a tenth of the training set, held out)",
-    )
-    p.add_argument(
-        "--epochs", type=int, default=100, help="epochs of the probe (default: %(default)s)"
-    )
-    p.add_argument(
-        "--batch-size", type=int, default=256, help="batch of the probe (default: %(default)s)"
-    )
-    p.add_argument("--seed", type=int, default=0, help="seed of the probe (default: %(default)s)")
-    p.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, ..."
-    )
-    args = p.parse_args(argv)
+    """Evaluate as a command line says; returns what lineval.json holds."""
+    args = parse(argv)
     torch.manual_seed(args.seed)
     backbone, config = load_backbone(args.run, args.device)
-    images = data.load(args.data or config["data"], args.root, config["image_size"]).to(args.device)
-    classes = len(images.classes)
+    images = data.load(args.data or config["data"], args.root, config["image_size"])
+    images = images.to(args.device)
     x, x_test = (
-        features(backbone, x, config["mean"], config["std"]) for x in (images.train, images.test)
+        features(backbone, split, config["mean"], config["std"])
+        for split in (images.train, images.test)
     )
     y, y_test = images.train_labels, images.test_labels
-    k = neighbours(y, classes)
-    knn = 100 * float((knn_predict(x, y, x_test, classes, k) == y_test).double().mean())
-    print(f"kNN (k = {k}, T = 0.1): {knn:.2f} % of {len(y_test)} test images")
-    how = classes, {"sgd": SGD, "lars": LARS}[args.optimizer], args.epochs, args.batch_size
+    knn = knn_accuracy(x, y, x_test, y_test)
+    print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
+
+    optimizer = {"sgd": SGD, "lars": LARS}[args.optimizer]
+    how = len(images.classes), optimizer, args.epochs, args.batch_size
     lr = args.lr or choose_lr(x, y, *how)
     probe = fit_probe(x, y, lr, *how)
     top1, top5 = (topk_accuracy(probe, x_test, y_test, k) for k in (1, 5))
-    print(
-        f"linear probe ({args.optimizer}, base lr {lr:g}): top-1 {top1:.2f} %, top-5 {top5:.2f} %"
-    )
+    print(f"linear probe, base lr {lr:g}: top-1 {top1:.2f} %, top-5 {top5:.2f} %")
+
     result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
-    folder = path if (path := pathlib.Path(args.run)).is_dir() else path.parent
-    (folder / "lineval.json").write_text(json.dumps(result, indent=1) + "\n")
+    run = pathlib.Path(args.run)
+    text = json.dumps(result, indent=1) + "\n"
+    ((run if run.is_dir() else run.parent) / "lineval.json").write_text(text)
     return result
 
 

@@ -1,8 +1,8 @@
 """The optimisers and the learning rate, by hand: SGD, LARS, cosine decay with warm-up.
 
 Sec. 3 pre-trains with plain SGD; LARS serves the linear classifier (App. A) and batches of 4096.
-The learning rate is an argument of step(), one number per group of parameters, so that nothing about
-the schedule hides in the optimiser: train.py computes it from the step's number.
+The learning rate is an argument of step(), one number per group of parameters: nothing about the
+schedule hides in the optimiser, train.py computes it from the number of the step.
 """
 
 import math
@@ -50,10 +50,10 @@ class SGD:
 
 
 class LARS(SGD):
-    """SGD whose direction has, for each matrix, the length trust ||w|| (You et al., arXiv 1708.03888).
+    """SGD on directions of length trust ||w|| for each matrix w (You et al., arXiv 1708.03888).
 
-    The ratio trust ||w|| / ||g + weight_decay w|| is applied before the momentum, and vectors (biases,
-    BN) move as in SGD without decay: the form of MoCo v3 and MAE.
+    The ratio trust ||w|| / ||g + weight_decay w|| is applied before the momentum, and vectors
+    (biases, BN) move as in SGD without decay: the form of MoCo v3 and MAE.
     """
 
     def __init__(self, groups, momentum=0.9, weight_decay=0.0, trust=0.001):
@@ -75,7 +75,7 @@ def scaled_lr(base_lr, batch_size):
 
 
 def cosine_lr(lr, step, steps, warmup_steps=0):
-    """The learning rate of a step, 0 <= step < steps: linear warm-up, then half a cosine from lr to 0.
+    """The learning rate of a step, 0 <= step < steps: linear warm-up, then half a cosine to 0.
 
     here: it changes at every step, where the official code changes it once an epoch.
     """

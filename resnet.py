@@ -1,22 +1,21 @@
 """The backbone: residual networks, written out by hand (He et al., arXiv 1512.03385).
 
 The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and the CIFAR variant of ResNet-18 on CIFAR-10
-(App. D); its feature is the global average pool ("pool5"), which is what forward() returns here when
+(App. D); its feature is the global average pool ("pool5"), which forward() returns here if
 num_classes is 0. Parameter names equal torchvision's, so weights load both ways, strictly.
 
     resnet18, resnet34, resnet50    widths 64 to 512, four stages
     resnet8, resnet20               widths 16 to 64, three stages: He et al.'s CIFAR nets, for a CPU
 
 stem="imagenet": 7x7 convolution of stride 2, then a max-pool.  stem="cifar": 3x3 of stride 1, no
-max-pool, so that a 32 px image is not shrunk to 8x8 before the first block (App. D's "CIFAR variant").
+max-pool, so that a 32 px image does not enter the first block at 8 px ("CIFAR variant", App. D).
 """
 
-import torch
 from torch import nn
 
 
 def conv(c_in, c_out, kernel, stride=1):
-    """A k x k convolution that keeps the size at stride 1; a BN always follows, so it has no bias."""
+    """A k x k convolution that keeps the size at stride 1; without bias, for a BN follows."""
     return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
 
 
@@ -76,7 +75,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem, stages layer1 ... layerS, global average pool: x (N, 3, H, W) -> (N, features).
 
-    With num_classes > 0 a linear layer follows and the output is (N, num_classes), as in torchvision.
+    With num_classes a linear layer follows, as in torchvision, and the output is (N, num_classes).
     Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
     """
 

@@ -4,11 +4,11 @@
     z = f(x)  projections (N, d)                   h   predictor
     p = h(z)  predictions (N, d)                   D   negative cosine similarity (Eq. 1)
 
-    L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                     (Eq. 4)
+    L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                              (Eq. 4)
 
-L lies in [-1, 1]; -1 is its minimum, reached when every prediction points where its target points, and
-also when all outputs are the same: the collapse that the stop-gradient prevents. The two measures of
-collapse at the end of this file tell the one from the other. train.py runs all this.
+L lies in [-1, 1]. Its minimum -1 is reached when every prediction points where its target points,
+and also when all outputs are the same: the collapse that the stop-gradient prevents. The measures
+at the end of this file tell the one from the other. train.py runs it all.
 """
 
 import torch
@@ -25,7 +25,7 @@ def negative_cosine(p, z):
 
 
 def cross_entropy(p, z):
-    """-softmax(z) . log softmax(p), Sec. 4.5.   p, z: (N, d)   returns: (N,), ln d if both are uniform
+    """-softmax(z) . log softmax(p), Sec. 4.5.   p, z: (N, d)   returns: (N,), above 0
 
     The softmax runs over the d channels, and so does the sum: a mean over them divides loss and
     gradient by d, and the run looks stuck.
@@ -39,7 +39,7 @@ SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 def D(p, z, stopgrad=True, similarity=negative_cosine):
     """How far the predictions p are from their targets z (Eq. 1), z being a constant (Eq. 3).
 
-    p: (N, d) predictions   z: (N, d) projections of the other view   returns: () mean over the batch
+    p: (N, d) predictions   z: (N, d) projections of the other view   returns: () batch mean
     """
     if stopgrad:
         z = z.detach()
@@ -49,17 +49,13 @@ def D(p, z, stopgrad=True, similarity=negative_cosine):
 # ------------------------------------------------------------------------------------------------
 # The heads. Sec. 3 says which fully connected layers have a BN, and Table 3 moves them.
 
-# --bn: a BN after (projector's hidden fc, projector's output fc, predictor's hidden fc, its output fc)?
+# Is there a BN after the projector's hidden fc, its output fc, the predictor's hidden fc, and its
+# output fc? The backbone keeps its own BN in every row.
 BN = {
     "none": (False, False, False, False),  # Table 3 (a)
     "hidden": (True, False, True, False),  # (b)
     "default": (True, True, True, False),  # (c), Sec. 3
-    "no-affine": (
-        True,
-        True,
-        True,
-        False,
-    ),  # (c) without scale and offset in the projector's output BN
+    "no-affine": (True, True, True, False),  # (c), the output BN of f without scale and offset
     "all": (True, True, True, True),  # (d)
 }
 
@@ -77,8 +73,8 @@ def fc(c_in, c_out, bn, relu, affine=True):
 def projector(c_in, dim=2048, depth=3, bn="default"):
     """The projection MLP, Sec. 3: (N, c_in) -> (N, dim); `depth` fc layers, no ReLU on the output.
 
-    Hidden layers are as wide as the output (both 2048 in Sec. 3; the official code takes the width of
-    the backbone). App. D uses depth 2.
+    Hidden layers are as wide as the output, as in Sec. 3 where both are 2048; the official code
+    takes the backbone's width, which is the same for ResNet-50 only. App. D uses depth 2.
     """
     hidden_bn, output_bn, _, _ = BN[bn]
     layers = []
@@ -90,9 +86,8 @@ def projector(c_in, dim=2048, depth=3, bn="default"):
 def predictor(dim=2048, hidden=512, bn="default"):
     """The prediction MLP h, Sec. 3: (N, dim) -> (N, hidden) -> (N, dim), a bottleneck of d / 4."""
     _, _, hidden_bn, output_bn = BN[bn]
-    return nn.Sequential(
-        *fc(dim, hidden, hidden_bn, relu=True), *fc(hidden, dim, output_bn, relu=False)
-    )
+    layers = fc(dim, hidden, hidden_bn, relu=True) + fc(hidden, dim, output_bn, relu=False)
+    return nn.Sequential(*layers)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -106,18 +101,8 @@ class SimSiam(nn.Module):
     similarity: Sec. 4.5   symmetry: "symmetric", "asymmetric", "asymmetric2x", Sec. 4.6
     """
 
-    def __init__(
-        self,
-        backbone,
-        dim=2048,
-        pred_dim=512,
-        proj_layers=3,
-        bn="default",
-        predictor_kind="mlp",
-        stopgrad=True,
-        similarity="cosine",
-        symmetry="symmetric",
-    ):
+    def __init__(self, backbone, dim=2048, pred_dim=512, proj_layers=3, bn="default",
+                 predictor_kind="mlp", stopgrad=True, similarity="cosine", symmetry="symmetric"):
         super().__init__()
         self.backbone = backbone
         self.projector = projector(backbone.features, dim, proj_layers, bn)
@@ -137,13 +122,14 @@ class SimSiam(nn.Module):
     def loss(self, x1, x2):
         """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
         z1, z2 = self.f(x1), self.f(x2)  # two passes: each view has its own BN statistics
-        p1, p2 = self.h(z1), self.h(z2)
-        if self.symmetric:
-            return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
-        return self.D(p1, z2), z1  # Eq. 3
+        p1 = self.h(z1)
+        if not self.symmetric:
+            return self.D(p1, z2), z1  # Eq. 3
+        p2 = self.h(z2)
+        return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
 
     def forward(self, *views):
-        """Two views of a batch, or four (asymmetric 2x: two pairs an image) -> loss (), z1 (N, d)."""
+        """Two views, or four (asymmetric 2x: two pairs an image) -> loss (), z1 (N, d)."""
         pairs = [self.loss(x1, x2) for x1, x2 in zip(views[::2], views[1::2])]
         return sum(L for L, _ in pairs) / len(pairs), pairs[0][1]
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import data
 from augment import Augment, save_views
-from lineval import knn_accuracy, load_checkpoint
+from lineval import features, knn_accuracy, load_checkpoint
 from optim import SGD, cosine_lr, scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
@@ -205,8 +205,8 @@ def load_run(out, args, model, optimizer):
     return saved
 
 
-def plot_curves(out, records, dim):
-    """Write curves.png: the three panels of Fig. 2 and the effective rank, over epochs."""
+def plot_curves(path, runs, dim):
+    """Draw the panels of Fig. 2 and the effective rank over epochs; runs: {label: records}."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -220,9 +220,12 @@ def plot_curves(out, records, dim):
     }
     figure, axes = pyplot.subplots(1, 4, figsize=(13, 3), layout="constrained")
     for axis, (key, (title, limits)) in zip(axes, panels.items()):
-        axis.plot([r["epoch"] for r in records], [r[key] for r in records], "k.-")
+        for (label, records), style in zip(runs.items(), ("k.-", ".--")):
+            axis.plot([r["epoch"] for r in records], [r[key] for r in records], style, label=label)
         axis.set(title=title, xlabel="epoch", ylim=limits)
-    figure.savefig(out / "curves.png", dpi=120)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend()
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
@@ -252,9 +255,11 @@ def check_finite(losses, step, per_epoch, lr):
 def measure(model, images, args, state):
     """The measures of an epoch: its mean loss, whether z has collapsed, the features' kNN."""
     z = torch.cat(state["outputs"])
+    bank, query = (features(model.backbone, x, args.mean, args.std)
+                   for x in (images.train, images.test))
     return {"loss": torch.stack(state["losses"]).mean().item(), "std": output_std(z).item(),
             "rank": effective_rank(z).item(),
-            "knn": knn_accuracy(model.backbone, images, args.mean, args.std)}
+            "knn": knn_accuracy(bank, images.train_labels, query, images.test_labels)}
 
 
 def train(args):
@@ -329,7 +334,7 @@ def train(args):
             if (step + 1) % per_epoch == 0 or step + 1 == last:
                 state["losses"][-1].item()  # waits for the device
                 end_epoch(lr, (step + 1 - start) * size / (time.time() - clock))
-    plot_curves(out, state["records"], args.dim)
+    plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {out}")
     return dict(state["records"][-1], out=str(out))

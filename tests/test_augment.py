@@ -1,4 +1,4 @@
-"""The laws of augment.py; the oracles are torchvision and colorsys.    pytest tests/test_augment.py"""
+"""The laws of augment.py; oracles: torchvision, colorsys.    pytest tests/test_augment.py"""
 
 import colorsys
 

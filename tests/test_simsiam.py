@@ -230,7 +230,7 @@ def collapse_measures(seed, **options):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_stop_gradient_it_collapses_and_with_it_not(seed):
-    # Twelve seeds gave, with: std 0.978 to 0.997, rank 10.0 to 13.3; without: 0.44 to 0.56, 1.4 to 2.4
+    # MEASURED
     std, rank = collapse_measures(seed)
     assert std > 0.9 and rank > 6
     std, rank = collapse_measures(seed, stopgrad=False)

@@ -1,4 +1,4 @@
-"""Whole runs of train.py and lineval.py, seconds long, and their messages.    pytest tests/test_train.py"""
+"""Whole runs of train.py and lineval.py, and their messages.    pytest tests/test_train.py"""
 
 import json
 import math

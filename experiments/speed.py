@@ -1,0 +1,81 @@
+"""What the views cost: against a training step, and against torchvision's transforms on PIL images.
+
+    python -m experiments.speed        about a minute
+
+Prints medians of interleaved repetitions, for resnet8 at 32 px and the views of App. D, and ratios;
+only the ratios carry over to another machine.
+"""
+
+import statistics
+import time
+
+import torch
+from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
+
+from augment import Augment
+from optim import SGD
+from resnet import resnet
+from simsiam import SimSiam
+
+SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+PIL_VIEW = transforms.Compose(
+    [
+        transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
+        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+        transforms.RandomGrayscale(p=0.2),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ]
+)
+
+
+def medians(*functions, repetitions=7):
+    """Median seconds of each function, run in turns so that a noisy neighbour disturbs all alike."""
+    seconds = [[] for _ in functions]
+    for _ in range(repetitions + 1):  # the first time is for warming up
+        for function, times in zip(functions, seconds, strict=True):
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times[1:]) for times in seconds]
+
+
+def smooth_images(n):
+    """Random images without pixel noise, for photographs have little: (n, 3, SIZE, SIZE) uint8."""
+    x = torch.nn.functional.interpolate(torch.rand(n, 3, 8, 8), SIZE, mode="bicubic")
+    return (255 * x).clamp(0, 255).to(torch.uint8)
+
+
+def main():
+    torch.set_flush_denormal(True)
+    x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
+    model = SimSiam(resnet("resnet8", "cifar"), proj_layers=2)
+    model.to(memory_format=torch.channels_last)
+    sgd = SGD([model.parameters()], weight_decay=5e-4)
+
+    def views():
+        return augment(x), augment(x)
+
+    x1, x2 = views()
+
+    def step():
+        L, _ = model(x1, x2)
+        sgd.zero_grad()
+        L.backward()
+        sgd.step(0.06)
+
+    threads = torch.get_num_threads()
+    ours, network = medians(views, step)
+    print(f"{threads} threads, batch 512: two views {ours:.3f} s, the network's step {network:.3f} s;"
+          f" the views are {ours / (ours + network):.1%} of the whole")
+    pil = [to_pil_image(image) for image in x]
+    torch.set_num_threads(1)
+    ours, theirs = medians(lambda: augment(x), lambda: [PIL_VIEW(image) for image in pil])
+    print(f"1 thread: a view of 512 images {ours:.3f} s, torchvision on PIL images {theirs:.3f} s;"
+          f" {theirs / ours:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
