@@ -37,12 +37,12 @@ def resize_matrix(start, length, size_in, size_out):
     Row i is a triangle around the place of output pixel i in the input; its half-width is one input
     pixel, or one output pixel if that is larger, and it ends at the box, as in PIL and torchvision.
     """
-    scale = (length / size_out)[:, None, None]  # input pixels per output pixel
-    place = start[:, None, None] + (torch.arange(size_out)[:, None] + 0.5) * scale
-    pixel = torch.arange(size_in)
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length / size_out  # input pixels per output pixel
+    pixel = torch.arange(size_in, device=start.device)
+    place = start + (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
     weight = (1 - (pixel + 0.5 - place).abs() / scale.clamp(min=1)).clamp(min=0)
-    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])  # (N, size_in)
-    weight = weight * inside[:, None]
+    weight = weight * ((pixel >= start) & (pixel < start + length))
     return weight / weight.sum(dim=2, keepdim=True)
 
 
@@ -55,7 +55,7 @@ def resized_crop(x, top, left, height, width, flip, size):
     columns = resize_matrix(left, width, x.shape[3], size)
     # App. A flips last; mirroring commutes with all that follows, and here it costs nothing.
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    return along_both_axes(x, rows.to(x), columns.to(x))
+    return along_both_axes(x, rows.to(x.dtype), columns.to(x.dtype))
 
 
 def blur_matrix(sigma, kernel_size, size):
@@ -63,18 +63,16 @@ def blur_matrix(sigma, kernel_size, size):
 
     sigma: (N,) in pixels, above 0   returns: (N, size, size), every row sums to 1
     """
-    offset = torch.arange(kernel_size) - kernel_size // 2
+    offset = torch.arange(kernel_size, device=sigma.device) - kernel_size // 2
     taps = torch.softmax(-0.5 * (offset / sigma[:, None]) ** 2, dim=1)  # (N, kernel_size)
-    place = (
-        torch.arange(size)[:, None] + offset
-    ).abs()  # the border mirrors without repeating itself
-    place = (size - 1) - ((size - 1) - place).abs()
-    return torch.einsum("nk,ikj->nij", taps, torch.eye(size)[place])
+    place = torch.arange(size, device=sigma.device)[:, None] + offset
+    place = (size - 1) - ((size - 1) - place.abs()).abs()  # mirrored beyond the border
+    return torch.einsum("nk,ikj->nij", taps, torch.eye(size, device=sigma.device)[place])
 
 
 def gaussian_blur(x, sigma, kernel_size):
     """Blur each image with its own sigma: (N, C, S, S), (N,) -> (N, C, S, S)."""
-    matrix = blur_matrix(sigma, kernel_size, x.shape[2]).to(x)
+    matrix = blur_matrix(sigma, kernel_size, x.shape[2]).to(x.dtype)
     return along_both_axes(x, matrix, matrix)
 
 
@@ -176,18 +174,8 @@ class Augment:
     The defaults are App. A's, but blur_p, which it does not give, is the official code's.
     """
 
-    def __init__(
-        self,
-        size,
-        mean,
-        std,
-        crop_min=0.2,
-        jitter=(0.4, 0.4, 0.4, 0.1),
-        jitter_p=0.8,
-        gray_p=0.2,
-        blur_p=0.5,
-        flip_p=0.5,
-    ):
+    def __init__(self, size, mean, std, crop_min=0.2, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8,
+                 gray_p=0.2, blur_p=0.5, flip_p=0.5):
         self.size, self.mean, self.std = size, mean, std
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
@@ -202,8 +190,8 @@ class Augment:
     def draw(self, x):
         """The view before normalisation: (N, 3, H, W) uint8 -> (N, 3, size, size) in [0, 1]."""
         n, chance = len(x), lambda p: torch.rand(len(x)) < p
-        boxes = random_boxes(n, *x.shape[2:], self.crop_scale)
-        x = resized_crop(x.float() / 255, *boxes, chance(self.flip_p), self.size)
+        box = *random_boxes(n, *x.shape[2:], self.crop_scale), chance(self.flip_p)
+        x = resized_crop(x.float() / 255, *(b.to(x.device) for b in box), self.size)
         factors = torch.tensor([1.0, 1.0, 1.0, 0.0]) + self.jitter * (2 * torch.rand(n, 4) - 1)
         order = torch.rand(n, 4).argsort(dim=1)
         order[~chance(self.jitter_p)] = -1  # never its turn
@@ -229,10 +217,8 @@ def save_views(augment, x, path):
     from torchvision.utils import save_image
 
     sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])
-    sheet = sheet.repeat_interleave(scale := max(1, 72 // augment.size), dim=2).repeat_interleave(
-        scale, dim=3
-    )
-    save_image(sheet, path, nrow=len(x))
+    zoom = max(1, 72 // augment.size)
+    save_image(sheet.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3), path, nrow=len(x))
 
 
 def main():
@@ -240,13 +226,11 @@ def main():
     import data
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
-    p.add_argument("--data", default="shapes", help="as in train.py (default: %(default)s)")
-    p.add_argument("--root", default="datasets", help="as in train.py (default: %(default)s)")
-    p.add_argument(
-        "--blur", type=float, default=0.0, help="probability of the blur (default: %(default)s)"
-    )
-    p.add_argument("--seed", type=int, default=0, help="seed of the views (default: %(default)s)")
-    p.add_argument("--out", default="views.png", help="the picture (default: %(default)s)")
+    p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
+    p.add_argument("--root", default="datasets", help="as in train.py (default: datasets)")
+    p.add_argument("--blur", type=float, default=0.0, help="probability of blur (default: 0)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the views (default: 0)")
+    p.add_argument("--out", default="views.png", help="the picture (default: views.png)")
     args = p.parse_args()
     torch.manual_seed(args.seed)
     images = data.load(args.data, args.root)

@@ -81,17 +81,17 @@ def outline(distance, width):
     return (distance + width / 2).abs() - width / 2
 
 
-SHAPES = {  # all about as large as the unit disc
-    "disc": lambda x, y: disc(x, y, 0.85),
-    "ring": lambda x, y: outline(disc(x, y, 0.9), 0.34),
-    "bar": lambda x, y: box(x, y, 1.0, 0.36),
-    "pair": lambda x, y: torch.minimum(disc(x, y, 0.42, at=0.5), disc(x, y, 0.42, at=-0.5)),
-    "triangle": lambda x, y: triangle(x, y, 0.52),
-    "hollow triangle": lambda x, y: outline(triangle(x, y, 0.56), 0.3),
-    "cross": lambda x, y: torch.minimum(box(x, y, 1.0, 0.3), box(x, y, 0.3, 1.0)),
-    "star": lambda x, y: torch.minimum(triangle(x, y, 0.5), triangle(-x, y, 0.5)),
-    "crescent": lambda x, y: torch.maximum(disc(x, y, 0.95), -disc(x, y, 0.75, at=0.45)),
-    "half disc": lambda x, y: torch.maximum(disc(x, y, 1.0, at=-0.4), -x - 0.4),
+SHAPES = {  # each of area 1.35, so that the mean brightness of an image tells nothing
+    "disc": lambda x, y: disc(x, y, 0.656),
+    "ring": lambda x, y: outline(disc(x, y, 0.85), 0.309),
+    "bar": lambda x, y: box(x, y, 1.0, 0.3375),
+    "pair": lambda x, y: torch.minimum(disc(x, y, 0.4635, at=0.5), disc(x, y, 0.4635, at=-0.5)),
+    "triangle": lambda x, y: triangle(x, y, 0.51),
+    "hollow triangle": lambda x, y: outline(triangle(x, y, 0.6), 0.2835),
+    "cross": lambda x, y: torch.minimum(box(x, y, 0.9, 0.2126), box(x, y, 0.2126, 0.9)),
+    "star": lambda x, y: torch.minimum(triangle(x, y, 0.4414), triangle(-x, y, 0.4414)),
+    "crescent": lambda x, y: torch.maximum(disc(x, y, 0.95), -disc(x, y, 0.757, at=0.45)),
+    "half disc": lambda x, y: torch.maximum(disc(x, y, 0.927, at=-0.4), -x - 0.4),
 }
 
 
@@ -130,7 +130,7 @@ def draw_shapes(n, size, tint, seed):
     contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
     # The sum of four whole numbers is nearly Gaussian, exact on any machine, and its std is 147.8.
     noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
-    image = 0.5 + light + contrast * (covered - 0.5) + 0.25 / 147.8 * noise
+    image = 0.5 + light + contrast * (covered - 0.5) + 0.2 / 147.8 * noise
     return (255 * image).round().clamp(0, 255).to(torch.uint8), labels
 
 

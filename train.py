@@ -343,6 +343,7 @@ def train(args):
 def main(argv=None):
     """Parse a command line and train."""
     args = parse(argv)
+    sys.stdout.reconfigure(line_buffering=True)  # `python train.py | tee log` shows each epoch
     try:
         return train(args)
     except KeyboardInterrupt:

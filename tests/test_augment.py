@@ -162,6 +162,12 @@ def test_a_view_is_in_the_range_of_the_image_and_has_the_size_asked_for(seed):
     assert view.min() >= -1e-5 and view.max() <= 1 + 1e-5
 
 
+def test_all_the_work_is_done_on_the_device_of_the_images():
+    """The meta device refuses operations with tensors of another device, as a GPU does."""
+    view = A.Augment(20, (0.5,) * 3, (0.2,) * 3)(images(0)[0].to("meta"))
+    assert view.device.type == "meta" and view.shape == (N, 3, 20, 20)
+
+
 def test_each_transformation_is_drawn_as_often_as_asked():
     """Counts in 2000 images within four standard deviations."""
     n, size = 2000, 8
