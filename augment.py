@@ -217,8 +217,9 @@ def save_views(augment, x, path):
     from torchvision.utils import save_image
 
     sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])
-    zoom = max(1, 72 // augment.size)
-    save_image(sheet.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3), path, nrow=len(x))
+    for axis in (2, 3):
+        sheet = sheet.repeat_interleave(max(1, 72 // augment.size), dim=axis)
+    save_image(sheet, path, nrow=len(x))
 
 
 def main():

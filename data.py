@@ -48,7 +48,7 @@ def load(name, root="datasets", image_size=None):
     image_size: side in pixels, for shapes and folders   SystemExit: in a line, what to do instead
     """
     if name in ("shapes", "shapes-tinted"):
-        return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.03)
+        return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
     if name in ("cifar10", "cifar100"):
         return cifar(name, root)
     if os.path.isdir(name):
@@ -85,11 +85,13 @@ SHAPES = {  # each of area 1.35, so that the mean brightness of an image tells n
     "disc": lambda x, y: disc(x, y, 0.656),
     "ring": lambda x, y: outline(disc(x, y, 0.85), 0.309),
     "bar": lambda x, y: box(x, y, 1.0, 0.3375),
-    "pair": lambda x, y: torch.minimum(disc(x, y, 0.4635, at=0.5), disc(x, y, 0.4635, at=-0.5)),
+    "dots": lambda x, y: disc(x.abs() - 0.55, y.abs() - 0.55, 0.3278),
     "triangle": lambda x, y: triangle(x, y, 0.51),
-    "hollow triangle": lambda x, y: outline(triangle(x, y, 0.6), 0.2835),
+    "corner": lambda x, y: torch.minimum(
+        box(x + 0.62, y, 0.23, 0.85), box(x, y + 0.62, 0.85, 0.23)),
     "cross": lambda x, y: torch.minimum(box(x, y, 0.9, 0.2126), box(x, y, 0.2126, 0.9)),
-    "star": lambda x, y: torch.minimum(triangle(x, y, 0.4414), triangle(-x, y, 0.4414)),
+    "checker": lambda x, y: torch.minimum(
+        box(x - 0.41, y - 0.41, 0.41, 0.41), box(x + 0.41, y + 0.41, 0.41, 0.41)),
     "crescent": lambda x, y: torch.maximum(disc(x, y, 0.95), -disc(x, y, 0.757, at=0.45)),
     "half disc": lambda x, y: torch.maximum(disc(x, y, 0.927, at=-0.4), -x - 0.4),
 }
@@ -126,8 +128,8 @@ def draw_shapes(n, size, tint, seed):
     for label, shape in enumerate(SHAPES.values()):
         distance[labels == label] = shape(x[labels == label], y[labels == label])
     covered = (0.5 - distance * radius).clamp(0, 1)[:, None]  # (n, 1, size, size)
-    light = uniform(-0.03, 0.03, 1, 1, 1) + uniform(-tint, tint, 3, 1, 1)  # of the whole image
-    contrast = uniform(0.45, 0.65, 1, 1, 1) + uniform(-0.1, 0.1, 3, 1, 1)
+    light = uniform(-tint, tint, 3, 1, 1)  # of the whole image
+    contrast = uniform(0.5, 0.6, 1, 1, 1) + uniform(-0.04, 0.04, 3, 1, 1)
     # The sum of four whole numbers is nearly Gaussian, exact on any machine, and its std is 147.8.
     noise = torch.randint(256, (4, n, 3, size, size), generator=generator).sum(dim=0) - 510
     image = 0.5 + light + contrast * (covered - 0.5) + 0.2 / 147.8 * noise

@@ -31,8 +31,8 @@ from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
 RECIPES = {
     # here: found by trial, for two minutes on two cores
     "shapes": dict(
-        arch="resnet8", dim=256, proj_layers=2, epochs=12, batch_size=128, lr=1.6,
-        weight_decay=1e-3, predictor_lr="constant", crop_min=0.4, blur=0.0),
+        arch="resnet8", dim=256, proj_layers=2, epochs=12, batch_size=128, lr=2.0,
+        weight_decay=5e-4, predictor_lr="constant", crop_min=0.4, blur=0.0),
     # App. D, for images up to 64 px; it does not say whether the predictor's lr decays
     "small": dict(
         arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,

@@ -27,8 +27,8 @@ def make_folder(path, classes=("cat", "dog"), splits=("train", "test"), n=3, siz
 
 
 def test_the_shapes_are_the_same_on_every_machine():
-    images, labels = data.draw_shapes(200, 24, 0.03, seed=0)
-    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "23dc5044858e1baa"
+    images, labels = data.draw_shapes(200, 24, 0.02, seed=0)
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "d18ac4cc86a4a9cf"
     assert labels.bincount().tolist() == [20] * 10
 
 

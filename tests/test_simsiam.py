@@ -230,8 +230,9 @@ def collapse_measures(seed, **options):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_stop_gradient_it_collapses_and_with_it_not(seed):
-    # MEASURED
+    # Twelve seeds gave: with it, std 0.991 to 0.998, rank 25.5 to 28.2; without, std 0.26 to 0.66,
+    # rank 1.2 to 3.2.
     std, rank = collapse_measures(seed)
-    assert std > 0.9 and rank > 6
+    assert std > 0.9 and rank > 15
     std, rank = collapse_measures(seed, stopgrad=False)
-    assert std < 0.7 and rank < 4
+    assert std < 0.8 and rank < 6
