@@ -135,7 +135,7 @@ def color_jitter(x, factors, order):
 
 def apply_where(chosen, operation, x, parameter):
     """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
-    i = chosen.nonzero().squeeze(1)  # known on the CPU: a GPU need not be waited for
+    i = chosen.nonzero().squeeze(1)
     where = i.to(x.device)
     x[where] = operation(x[where], parameter[i].to(x.device))
 
@@ -179,27 +179,34 @@ class Augment:
         self.size, self.mean, self.std = size, mean, std
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
-        self.kernel_size = size // 20 * 2 + 1  # about a tenth of the image, and odd: 23 at 224 px
+        # here: about a tenth of the image, as SimCLR has it; the paper does not say
+        self.kernel_size = max(3, size // 20 * 2 + 1)
 
     def __call__(self, x):
-        # 128 images at a time stay in a CPU's cache, which is faster than a whole batch of 512.
-        pieces = x.split(128) if x.device.type == "cpu" else [x]
-        x = torch.cat([normalize(self.draw(piece), self.mean, self.std) for piece in pieces])
+        draws = self.draw(len(x), *x.shape[2:])
+        # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once
+        size = 128 if x.device.type == "cpu" else len(x)
+        pieces = zip(x.split(size), *(d.split(size) for d in draws))
+        x = torch.cat([normalize(self.view(*piece), self.mean, self.std) for piece in pieces])
         return x.contiguous(memory_format=torch.channels_last)  # as fast convolutions want it
 
-    def draw(self, x):
-        """The view before normalisation: (N, 3, H, W) uint8 -> (N, 3, size, size) in [0, 1]."""
-        n, chance = len(x), lambda p: torch.rand(len(x)) < p
-        box = *random_boxes(n, *x.shape[2:], self.crop_scale), chance(self.flip_p)
-        x = resized_crop(x.float() / 255, *(b.to(x.device) for b in box), self.size)
+    def draw(self, n, height, width):
+        """All random numbers of n views: tensors of n rows, the arguments of view() after x."""
+        chance = lambda p: torch.rand(n) < p
+        boxes = random_boxes(n, height, width, self.crop_scale)
+        flip = chance(self.flip_p)
         factors = torch.tensor([1.0, 1.0, 1.0, 0.0]) + self.jitter * (2 * torch.rand(n, 4) - 1)
         order = torch.rand(n, 4).argsort(dim=1)
         order[~chance(self.jitter_p)] = -1  # never its turn
-        x = color_jitter(x, factors, order)
-        apply_where(chance(self.gray_p), saturation, x, torch.zeros(n))  # saturation 0 is grayscale
-        if self.blur_p:
-            blur = lambda x, sigma: gaussian_blur(x, sigma, self.kernel_size)
-            apply_where(chance(self.blur_p), blur, x, torch.empty(n).uniform_(0.1, 2.0))
+        gray, blur = chance(self.gray_p), chance(self.blur_p)
+        return *boxes, flip, factors, order, gray, blur, torch.empty(n).uniform_(0.1, 2.0)
+
+    def view(self, x, top, left, height, width, flip, factors, order, gray, blur, sigma):
+        """The views so drawn, not yet normalised: (N, 3, H, W) uint8 -> (N, 3, size, size)."""
+        boxes = (v.to(x.device) for v in (top, left, height, width, flip))
+        x = color_jitter(resized_crop(x.float() / 255, *boxes, self.size), factors, order)
+        apply_where(gray, saturation, x, torch.zeros(len(x)))  # saturation 0 is grayscale
+        apply_where(blur, lambda x, s: gaussian_blur(x, s, self.kernel_size), x, sigma)
         return x
 
 
@@ -216,7 +223,8 @@ def save_views(augment, x, path):
     """Write a picture: images x, (N, 3, size, size) uint8, above two views of each."""
     from torchvision.utils import save_image
 
-    sheet = torch.cat([x.float() / 255, augment.draw(x), augment.draw(x)])
+    views = (augment.view(x, *augment.draw(len(x), *x.shape[2:])) for _ in range(2))
+    sheet = torch.cat([x.float() / 255, *views])
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(max(1, 72 // augment.size), dim=axis)
     save_image(sheet, path, nrow=len(x))

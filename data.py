@@ -38,8 +38,13 @@ class Data(NamedTuple):
 
         here: of the set at hand, where App. A takes ImageNet's for ImageNet.
         """
-        x = self.train[:: math.ceil(len(self.train) / 5000)].double() / 255
-        return x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist()
+        x = self.train[:: math.ceil(len(self.train) / 5000)]
+        counts = [torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(dim=1)]
+        share = torch.stack(counts).double() / counts[0].sum()  # (3, 256)
+        level = torch.arange(256).double() / 255
+        mean = share @ level
+        std = (share @ level**2 - mean**2).clamp(min=1 / 255**2).sqrt()  # never 0
+        return mean.tolist(), std.tolist()
 
 
 def load(name, root="datasets", image_size=None):
@@ -48,6 +53,8 @@ def load(name, root="datasets", image_size=None):
     image_size: side in pixels, for shapes and folders   SystemExit: in a line, what to do instead
     """
     if name in ("shapes", "shapes-tinted"):
+        if (image_size or 24) > 64:
+            raise SystemExit(f"--image-size {image_size}: shapes are drawn at 64 px at most")
         return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
     if name in ("cifar10", "cifar100"):
         return cifar(name, root)
@@ -179,7 +186,7 @@ def folder(path, image_size=None):
     files = train_files + test_files
     size = image_size or native_size(files)
     check_memory(len(files), size)
-    cache, digest = path / f".simsiam-{size}px.pt", fingerprint(files)
+    cache, digest = path / f".simsiam-{size}px.pt", fingerprint(path, files)
     images = read_cache(cache, digest)
     if images is None:
         images = decode_all([entry.path for entry, _ in files], size)
@@ -229,9 +236,11 @@ def native_size(files, largest=224):
     return min([largest, *sorted(sides)[len(sides) // 2 :]])
 
 
-def fingerprint(files):
-    """A digest of all names, sizes and times of change."""
-    lines = (f"{e.path}\0{e.stat().st_size}\0{e.stat().st_mtime_ns}\n" for e, _ in files)
+def fingerprint(path, files):
+    """A digest of all names below path, sizes and times of change."""
+    names = (os.path.relpath(entry.path, path) for entry, _ in files)
+    stats = (entry.stat() for entry, _ in files)
+    lines = (f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in zip(names, stats))
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

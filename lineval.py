@@ -126,7 +126,9 @@ def load_checkpoint(path, device="cpu"):
     """What train.py saved; weights_only, so that a file from elsewhere cannot run code."""
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
-        return {**saved, "config": saved["config"]}
+        if "config" in saved and "model" in saved:
+            return saved
+        raise ValueError("it lacks config and model")
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
     except Exception as error:  # torch raises half a dozen kinds
@@ -149,7 +151,7 @@ def parse(argv=None):
     g = p.add_argument
     g("run", help="a run folder of train.py, or a checkpoint.pt")
     g("--data", help="a set other than the run's own, named as in train.py")
-    g("--root", default="datasets", help="where cifar10 and cifar100 are (default: datasets)")
+    g("--root", help="where cifar10 and cifar100 are kept (default: the run's own)")
     g("--optimizer", choices=("sgd", "lars"), default="sgd", help="of the probe (default: sgd)")
     g("--lr", type=float, help="base lr of the probe, used as lr x batch size / 256 (default: the"
       f" best of {', '.join(f'{lr:g}' for lr in LRS)} on a held-out tenth of the training set)")
@@ -166,8 +168,8 @@ def main(argv=None):
     args = parse(argv)
     torch.manual_seed(args.seed)
     backbone, config = load_backbone(args.run, args.device)
-    images = data.load(args.data or config["data"], args.root, config["image_size"])
-    images = images.to(args.device)
+    args.data, args.root = args.data or config["data"], args.root or config["root"]
+    images = data.load(args.data, args.root, config["image_size"]).to(args.device)
     x, x_test = (
         features(backbone, split, config["mean"], config["std"])
         for split in (images.train, images.test)
@@ -178,7 +180,7 @@ def main(argv=None):
 
     optimizer = {"sgd": SGD, "lars": LARS}[args.optimizer]
     how = len(images.classes), optimizer, args.epochs, args.batch_size
-    lr = args.lr or choose_lr(x, y, *how)
+    lr = choose_lr(x, y, *how) if args.lr is None else args.lr
     probe = fit_probe(x, y, lr, *how)
     top1, top5 = (topk_accuracy(probe, x_test, y_test, k) for k in (1, 5))
     print(f"linear probe, base lr {lr:g}: top-1 {top1:.2f} %, top-5 {top5:.2f} %")

@@ -6,9 +6,9 @@
 
     L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                              (Eq. 4)
 
-L lies in [-1, 1]. Its minimum -1 is reached when every prediction points where its target points,
-and also when all outputs are the same: the collapse that the stop-gradient prevents. The measures
-at the end of this file tell the one from the other. train.py runs it all.
+With the cosine L lies in [-1, 1]. Its minimum -1 is reached when every prediction points where
+its target points, and also when all outputs are the same: the collapse that the stop-gradient
+prevents. The measures at the end of this file tell the one from the other. train.py runs it all.
 """
 
 import torch
@@ -101,12 +101,14 @@ class SimSiam(nn.Module):
     similarity: Sec. 4.5   symmetry: "symmetric", "asymmetric", "asymmetric2x", Sec. 4.6
     """
 
-    def __init__(self, backbone, dim=2048, pred_dim=512, proj_layers=3, bn="default",
+    def __init__(self, backbone, dim=2048, pred_dim=None, proj_layers=3, bn="default",
                  predictor_kind="mlp", stopgrad=True, similarity="cosine", symmetry="symmetric"):
         super().__init__()
         self.backbone = backbone
         self.projector = projector(backbone.features, dim, proj_layers, bn)
-        self.h = nn.Identity() if predictor_kind == "none" else predictor(dim, pred_dim, bn)
+        self.h = predictor(dim, pred_dim or dim // 4, bn)  # App. B: the bottleneck is d / 4
+        if predictor_kind == "none":  # Table 1 (a)
+            self.h = nn.Identity()
         if predictor_kind == "fixed":  # Table 1 (b): stays as it was drawn
             self.h.requires_grad_(False)
         self.stopgrad, self.similarity = stopgrad, SIMILARITIES[similarity]

@@ -68,8 +68,8 @@ def parser():
       " 24 for shapes; for a folder the size of its images, 224 at most)")
     g("--out", help="run folder (default: the first free one of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="go on with the run in --out, under its own options")
-    g("--max-steps", type=positive, help="stop after this many steps; the schedule stays that of"
-      " --epochs, and --resume goes on from there")
+    g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
+      " schedule stays that of --epochs, and --resume goes on from there")
     g("--seed", type=int, default=0, help="of weights, order and views (default: 0)")
     g("--device", default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -129,8 +129,8 @@ def parse(argv=None):
 def complete(args, images):
     """Fill in, from the recipe and the data, the options that were not given."""
     size, n = images.train.shape[-1], len(images.train)
-    shapes = args.data.startswith("shapes")
-    kind = "shapes" if shapes else "small" if size <= 64 else "photographs"
+    kind = "small" if size <= 64 else "photographs"
+    kind = "shapes" if args.data in ("shapes", "shapes-tinted") else kind
     for name, value in RECIPES[kind].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -138,11 +138,15 @@ def complete(args, images):
     args.stem = args.stem or ("cifar" if size <= 64 else "imagenet")
     args.image_size, args.classes = size, images.classes
     args.mean, args.std = images.mean_std()
-    if args.batch_size > n:
-        raise SystemExit(f"--batch-size {args.batch_size}: there are only {n} training images")
-    if args.warmup_epochs >= args.epochs:
-        raise SystemExit(f"--warmup-epochs {args.warmup_epochs}: must be fewer than the"
+    args.train_images = n
+    if not 2 <= args.batch_size <= n:
+        raise SystemExit(f"--batch-size {args.batch_size}: must lie between 2 (BN wants it) and"
+                         f" {n}, the number of training images")
+    if not 0 <= args.warmup_epochs < args.epochs:
+        raise SystemExit(f"--warmup-epochs {args.warmup_epochs}: must be at least 0 and below the"
                          f" {args.epochs} epochs")
+    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1):
+        raise SystemExit("--crop-min must lie in (0, 1] and --blur in [0, 1]")
 
 
 def describe(args, images, out):
@@ -171,17 +175,19 @@ def run_folder(args):
     """Make the folder: --out, or the first free one. One that holds a run can only be resumed."""
     name = os.path.basename(os.path.abspath(args.data)) + ("" if args.stopgrad else "-no-stopgrad")
     name = "runs/" + re.sub(r"[^\w.-]+", "-", name)
+    if args.out and not args.resume and os.path.exists(os.path.join(args.out, "checkpoint.pt")):
+        raise SystemExit(f"--out {args.out}: holds a run; add --resume to go on, or name another")
     for out in [args.out] if args.out else [name] + [f"{name}-{i}" for i in range(2, 1000)]:
-        if args.resume or not os.path.exists(os.path.join(out, "checkpoint.pt")):
+        try:
+            os.makedirs(out, exist_ok=bool(args.out))
+            pathlib.Path(out, "config.json").write_text(json.dumps(vars(args), indent=1) + "\n")
+            return pathlib.Path(out)
+        except FileExistsError as error:  # the next name is tried
+            reason = error.strerror
+        except OSError as error:
+            reason = error.strerror
             break
-    else:
-        raise SystemExit(f"{out} holds a run: --resume goes on with it, another --out starts anew")
-    try:
-        os.makedirs(out, exist_ok=True)
-        pathlib.Path(out, "config.json").write_text(json.dumps(vars(args), indent=1) + "\n")
-    except OSError as error:
-        raise SystemExit(f"--out {out}: cannot be written to ({error.strerror}); name another")
-    return pathlib.Path(out)
+    raise SystemExit(f"--out {out}: cannot be written to ({reason}); name another")
 
 
 def save_run(out, args, model, optimizer, state):
@@ -202,6 +208,10 @@ def load_run(out, args, model, optimizer):
     torch.set_rng_state(saved.pop("rng").cpu())
     # a run stopped in mid-epoch by --max-steps has a record that the full run has not
     saved["records"] = [r for r in saved["records"] if isinstance(r["epoch"], int)]
+    begun = saved.pop("config")
+    if (begun["train_images"], begun["classes"]) != (args.train_images, args.classes):
+        raise SystemExit(f"--resume: the data have changed, from {begun['train_images']} training"
+                         f" images to {args.train_images}; start anew in another --out")
     return saved
 
 
@@ -222,7 +232,9 @@ def plot_curves(path, runs, dim):
     for axis, (key, (title, limits)) in zip(axes, panels.items()):
         for (label, records), style in zip(runs.items(), ("k.-", ".--")):
             axis.plot([r["epoch"] for r in records], [r[key] for r in records], style, label=label)
-        axis.set(title=title, xlabel="epoch", ylim=limits)
+        axis.set(title=title, xlabel="epoch")
+        if key != "loss" or axis.get_ylim()[1] < 1:  # the cross-entropy is about ln d
+            axis.set(ylim=limits)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
     figure.savefig(path, dpi=100)
@@ -242,14 +254,16 @@ def build(args):
     return model, SGD([f, model.h.parameters()], weight_decay=args.weight_decay)
 
 
-def check_finite(losses, step, per_epoch, lr):
-    """Stop the run if one of an epoch's losses, the last that of `step`, is not a finite number."""
-    bad = (~torch.stack(losses).isfinite()).nonzero().flatten().tolist()
-    if bad:
-        step -= len(losses) - 1 - bad[0]
-        raise SystemExit(f"the loss is {losses[bad[0]].item()} at epoch {step // per_epoch + 1},"
-                         f" step {step + 1}, lr {lr:.3g}: lower --lr, or try --warmup-epochs;"
-                         " checkpoint.pt is left as it was an epoch ago")
+def check_finite(model, losses, step, per_epoch, lr):
+    """Stop the run if a weight or a loss of the epoch, the last that of `step`, is not finite."""
+    losses = torch.stack(losses).tolist()
+    bad = [i for i, L in enumerate(losses) if not math.isfinite(L)]
+    if bad or not all(w.isfinite().all() for w in model.parameters()):
+        what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
+        step -= len(losses) - 1 - bad[0] if bad else 0
+        raise SystemExit(f"the {what} at epoch {step // per_epoch + 1}, step {step + 1},"
+                         f" lr {lr:.3g}: lower --lr, or try --warmup-epochs; what was saved before"
+                         " is kept")
 
 
 def measure(model, images, args, state):
@@ -290,7 +304,7 @@ def train(args):
         return L
 
     def end_epoch(lr, images_per_s):
-        check_finite(state["losses"], state["step"] - 1, per_epoch, lr)
+        check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
         epoch = state["step"] / per_epoch
         record = {"epoch": int(epoch) if epoch.is_integer() else epoch,
                   **measure(model, images, args, state), "lr": lr, "images_per_s": images_per_s}
@@ -308,15 +322,16 @@ def train(args):
     else:
         save_views(augment, images.train[:16], out / "views.png")
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
-            for indices in torch.randperm(n).split(size)[:recent]:
+            for indices in torch.randperm(n).split(size)[: min(recent, per_epoch)]:
                 loss_of(indices)
         end_epoch(0.0, 0.0)
 
     first = state["step"]
-    with tqdm(total=last, initial=first, unit=" steps", mininterval=1, disable=None) as bar:
+    shown = time.time()
+    with tqdm(total=last, initial=first, unit=" steps", disable=None) as bar:
         for step in range(first, last):
             if step % per_epoch == 0:
-                state["order"], state["losses"] = torch.randperm(n), []
+                state["order"], state["losses"], state["outputs"] = torch.randperm(n), [], []
             if step % per_epoch == 0 or step == first:
                 clock, start = time.time(), step
             lr = cosine_lr(peak, step, steps, warmup)
@@ -325,11 +340,14 @@ def train(args):
             L.backward()
             optimizer.step(lr, peak if args.predictor_lr == "constant" else lr)
             state["step"] = step + 1
-            if bar.update():  # about once a second: reading the loss waits for the device
-                check_finite(state["losses"], step, per_epoch, lr)
+            bar.update()
+            if time.time() - shown > 1:  # not at every step: reading the loss waits for the device
+                check_finite(model, state["losses"], step, per_epoch, lr)
                 bar.set_postfix_str(f"loss {state['losses'][-1]:.3f}", refresh=False)
-            if step == first + 4 < last - 1:
-                to_go = (time.time() - clock) / 5 * (last - step)
+                shown = time.time()
+            if step == first + 5 < last - 1:
+                state["losses"][-1].item()  # waits for the device
+                to_go = (time.time() - clock) / (step + 1 - start) * (last - step - 1)
                 tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
             if (step + 1) % per_epoch == 0 or step + 1 == last:
                 state["losses"][-1].item()  # waits for the device

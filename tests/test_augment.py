@@ -162,6 +162,15 @@ def test_a_view_is_in_the_range_of_the_image_and_has_the_size_asked_for(seed):
     assert view.min() >= -1e-5 and view.max() <= 1 + 1e-5
 
 
+def test_a_large_batch_in_pieces_is_the_same_as_at_once():
+    x = images(0)[0].repeat(75, 1, 1, 1)  # 300 images
+    augment = A.Augment(20, (0.0,) * 3, (1.0,) * 3)
+    torch.manual_seed(0)
+    in_pieces = augment(x)
+    torch.manual_seed(0)
+    assert close(in_pieces, augment.view(x, *augment.draw(300, 20, 20)))
+
+
 def test_all_the_work_is_done_on_the_device_of_the_images():
     """The meta device refuses operations with tensors of another device, as a GPU does."""
     view = A.Augment(20, (0.5,) * 3, (0.2,) * 3)(images(0)[0].to("meta"))
@@ -176,12 +185,12 @@ def test_each_transformation_is_drawn_as_often_as_asked():
     for name, p in dict(jitter_p=0.8, gray_p=0.2, blur_p=0.5, flip_p=0.5).items():
         torch.manual_seed(0)
         augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **{**off, name: p})
-        augment.kernel_size = 3
-        views = augment.draw(x)
+        views = augment.view(x, *augment.draw(n, size, size))
         reference = x.float() / 255
         # a box of the whole area may be 8 x 8 only up to rounding: leave out the crops that are not
         changed = ((views - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).sum().item()
-        base = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **off).draw(x)
+        augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **off)
+        base = augment.view(x, *augment.draw(n, size, size))
         cropped = ((base - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).double().mean().item()
         expected = cropped + (1 - cropped) * p
         assert abs(changed - n * expected) < 4 * (n * expected * (1 - expected)) ** 0.5 + 1, name

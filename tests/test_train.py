@@ -171,8 +171,8 @@ def test_resuming_wants_a_checkpoint_and_the_options_of_the_run(tmp_path):
 
 def test_contradictions_end_in_one_line(tmp_path):
     out = ["--out", tmp_path / "run"]
-    assert "only 192 training images" in message(*out, "--batch-size", 193)
-    assert "fewer than the 2" in message(*TINY, *out, "--warmup-epochs", 2)
+    assert "and 192, the number" in message(*out, "--batch-size", 193)
+    assert "below the 2 epochs" in message(*TINY, *out, "--warmup-epochs", 2)
     assert "neither" in message(*out, "--data", "nowhere")
     (tmp_path / "file").touch()
     assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
