@@ -199,6 +199,20 @@ def test_output_std_is_blind_to_a_collapse_onto_two_directions_and_the_rank_is_n
     assert effective_rank(z).item() == pytest.approx(1, abs=1e-3)
 
 
+@given(seeds, st.integers(2, 40), st.integers(2, 40), st.floats(-5, 5))
+def test_output_std_is_at_most_one_and_the_rank_at_most_that_of_a_matrix(seed, n, d, offset):
+    z = normal(seed, n, d) + offset
+    assert 0 <= output_std(z) <= 1 + 1e-9
+    assert 1 <= effective_rank(z) <= min(n, d) * (1 + 1e-5)
+
+
+@given(seeds, st.floats(0.1, 10))
+def test_the_effective_rank_does_not_change_with_scale_or_rotation(seed, scale):
+    z = normal(seed, 20, 8)
+    rotation = torch.linalg.qr(normal(seed + 1, 8, 8)).Q
+    assert effective_rank(scale * z @ rotation).item() == pytest.approx(effective_rank(z).item())
+
+
 @given(st.integers(1, 12), st.integers(12, 20))
 def test_the_effective_rank_of_k_equal_singular_values_is_k(k, d):
     z = torch.zeros(30, d, dtype=torch.float64)

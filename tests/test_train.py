@@ -66,7 +66,6 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
         out = str(tmp_path / f"{stop}")
         if stop:
             train.main([*TINY, "--out", out, "--max-steps", str(stop)])
-            torch.manual_seed(99)
             train.main([*TINY, "--out", out, "--resume"])
         else:
             train.main([*TINY, "--out", out])
@@ -136,12 +135,48 @@ def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
         return args
 
     small, large = recipe(32), recipe(65)
+    assert (small.predictor_lr, small.crop_min) == ("cosine", 0.2)
+    assert (large.predictor_lr, large.crop_min, large.blur) == ("constant", 0.2, 0.5)
     assert (small.arch, small.epochs, small.lr, small.weight_decay) == ("resnet18", 800, 0.03, 5e-4)
     assert (small.stem, small.proj_layers, small.blur, small.batch_size) == ("cifar", 2, 0, 512)
     assert (large.arch, large.epochs, large.lr, large.weight_decay) == ("resnet50", 100, 0.05, 1e-4)
     assert (large.stem, large.proj_layers, large.dim, large.pred_dim) == ("imagenet", 3, 2048, 512)
     assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
     assert train.scaled_lr(small.lr, small.batch_size) == 0.06
+
+
+def test_the_optimiser_decays_every_parameter_and_each_is_in_one_group():
+    args = train.parse(TINY)
+    train.complete(args, data.load("shapes"))
+    model, optimizer = train.build(args)
+    held = [w for group in optimizer.groups for w in group]
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
+    assert {id(w) for w in optimizer.groups[1]} == {id(w) for w in model.h.parameters()}
+    assert optimizer.weight_decay == args.weight_decay > 0
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine"])
+def test_the_predictors_lr_stays_at_its_peak_or_decays_with_the_encoders(
+        kind, tmp_path, monkeypatch):
+    lrs, step = [], train.SGD.step
+    monkeypatch.setattr(train.SGD, "step", lambda self, *lr: (lrs.append(lr), step(self, *lr)))
+    train.main([*TINY, "--predictor-lr", kind, "--out", str(tmp_path / "run")])
+    f, h = zip(*lrs)
+    peak = train.scaled_lr(2.0, 64)
+    assert f == tuple(train.cosine_lr(peak, t, 6) for t in range(6))
+    assert h == ((peak,) * 6 if kind == "constant" else f)
+
+
+@pytest.mark.parametrize("batch_size, images", [(64, 193), (192, 192)])
+def test_an_incomplete_batch_is_left_out_and_an_epochs_measures_are_its_own(
+        batch_size, images, tmp_path, monkeypatch):
+    whole = data.load("shapes")
+    doubled = whole._replace(train=whole.train.repeat(2, 1, 1, 1)[:images],
+                             train_labels=whole.train_labels.repeat(2)[:images])
+    monkeypatch.setattr(data, "load", lambda *_: doubled)
+    train.main([*TINY, "--batch-size", str(batch_size), "--out", str(tmp_path / "run")])
+    saved = lineval.load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert [len(z) for z in saved["outputs"]] == [batch_size] * (images // batch_size)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -178,9 +213,17 @@ def test_contradictions_end_in_one_line(tmp_path):
     assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
 
 
+def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train.main([*TINY, "--out", str(out), "--max-steps", "1"])
+    fewer = data.load("shapes")
+    fewer = fewer._replace(train=fewer.train[:100], train_labels=fewer.train_labels[:100])
+    monkeypatch.setattr(data, "load", lambda *_: fewer)
+    assert "from 192 training images to 100" in message("--resume", "--out", out)
+
+
 @pytest.mark.parametrize(
-    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]]
-)
+    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]])
 def test_unknown_options_end_with_a_line_of_their_name(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(argv)
