@@ -110,7 +110,8 @@ def topk_accuracy(probe, x, labels, k):
 def choose_lr(x, labels, *how):
     """The base lr of LRS that is best on a tenth of the training features, left out of the fit."""
     order = torch.randperm(len(x)).to(x.device)
-    seen, held_out = order[len(x) // 10 :], order[: len(x) // 10]
+    tenth = max(1, len(x) // 10)
+    seen, held_out = order[tenth:], order[:tenth]
 
     def accuracy(lr):
         probe = fit_probe(x[seen], labels[seen], lr, *how)
@@ -146,6 +147,23 @@ def load_backbone(path, device="cpu"):
     return backbone.to(device, memory_format=torch.channels_last), config
 
 
+def positive(text):
+    """An argparse type: a whole number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return int(text)
+
+
+def device(text):
+    """An argparse type: a device that torch can use on this machine."""
+    try:
+        torch.empty(1, device=text)
+    except Exception as error:  # torch raises half a dozen kinds
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")
+    return text
+
+
 def parse(argv=None):
     p = argparse.ArgumentParser(description="kNN and linear probe on the features of a run.")
     g = p.add_argument
@@ -155,10 +173,11 @@ def parse(argv=None):
     g("--optimizer", choices=("sgd", "lars"), default="sgd", help="of the probe (default: sgd)")
     g("--lr", type=float, help="base lr of the probe, used as lr x batch size / 256 (default: the"
       f" best of {', '.join(f'{lr:g}' for lr in LRS)} on a held-out tenth of the training set)")
-    g("--epochs", type=int, default=100, help="of the probe (default: 100; 90 in App. A)")
-    g("--batch-size", type=int, default=256, help="of the probe (default: 256; 4096 in App. A)")
+    g("--epochs", type=positive, default=100, help="of the probe (default: 100; 90 in App. A)")
+    g("--batch-size", type=positive, default=256,
+      help="of the probe (default: 256; 4096 in App. A)")
     g("--seed", type=int, default=0, help="of the probe (default: 0)")
-    g("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+    g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, ... (default: cuda where there is one)")
     return p.parse_args(argv)
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import data
 from augment import Augment, save_views
-from lineval import features, knn_accuracy, load_checkpoint
+from lineval import device, features, knn_accuracy, load_checkpoint, positive
 from optim import SGD, cosine_lr, scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
@@ -48,13 +48,6 @@ MAY_CHANGE = ("root", "out", "resume", "max_steps", "device")  # when a run is r
 # The options.
 
 
-def positive(text):
-    """An argparse type: an integer above 0."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return int(text)
-
-
 def parser():
     """All options, by the paper's sections."""
     p = argparse.ArgumentParser(
@@ -71,7 +64,7 @@ def parser():
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
     g("--seed", type=int, default=0, help="of weights, order and views (default: 0)")
-    g("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+    g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
@@ -138,15 +131,15 @@ def complete(args, images):
     args.stem = args.stem or ("cifar" if size <= 64 else "imagenet")
     args.image_size, args.classes = size, images.classes
     args.mean, args.std = images.mean_std()
-    args.train_images = n
+    args.train_images, args.torch = n, torch.__version__
     if not 2 <= args.batch_size <= n:
         raise SystemExit(f"--batch-size {args.batch_size}: must lie between 2 (BN wants it) and"
                          f" {n}, the number of training images")
     if not 0 <= args.warmup_epochs < args.epochs:
         raise SystemExit(f"--warmup-epochs {args.warmup_epochs}: must be at least 0 and below the"
                          f" {args.epochs} epochs")
-    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1):
-        raise SystemExit("--crop-min must lie in (0, 1] and --blur in [0, 1]")
+    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1 and 0 <= args.lr < math.inf):
+        raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr in [0, infinity)")
 
 
 def describe(args, images, out):

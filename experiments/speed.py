@@ -1,4 +1,4 @@
-"""What the views cost: against a training step, and against torchvision's transforms on PIL images.
+"""What the views cost, against a training step and against torchvision's transforms on PIL images.
 
     python -m experiments.speed        about a minute
 
@@ -32,7 +32,7 @@ PIL_VIEW = transforms.Compose(
 
 
 def medians(*functions, repetitions=7):
-    """Median seconds of each function, run in turns so that a noisy neighbour disturbs all alike."""
+    """Median seconds of each function, run in turns: a noisy neighbour disturbs all alike."""
     seconds = [[] for _ in functions]
     for _ in range(repetitions + 1):  # the first time is for warming up
         for function, times in zip(functions, seconds, strict=True):
@@ -68,8 +68,8 @@ def main():
 
     threads = torch.get_num_threads()
     ours, network = medians(views, step)
-    print(f"{threads} threads, batch 512: two views {ours:.3f} s, the network's step {network:.3f} s;"
-          f" the views are {ours / (ours + network):.1%} of the whole")
+    print(f"{threads} threads, batch 512: two views {ours:.3f} s, the network's step {network:.3f}"
+          f" s; the views are {ours / (ours + network):.1%} of the whole")
     pil = [to_pil_image(image) for image in x]
     torch.set_num_threads(1)
     ours, theirs = medians(lambda: augment(x), lambda: [PIL_VIEW(image) for image in pil])

@@ -208,6 +208,8 @@ def test_contradictions_end_in_one_line(tmp_path):
     out = ["--out", tmp_path / "run"]
     assert "and 192, the number" in message(*out, "--batch-size", 193)
     assert "below the 2 epochs" in message(*TINY, *out, "--warmup-epochs", 2)
+    for flags in (["--crop-min", 0], ["--blur", 2], ["--lr", "nan"]):
+        assert flags[0] in message(*out, *flags)
     assert "neither" in message(*out, "--data", "nowhere")
     (tmp_path / "file").touch()
     assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
@@ -223,7 +225,8 @@ def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"]])
+    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"],
+             ["--device", "abacus"]])
 def test_unknown_options_end_with_a_line_of_their_name(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(argv)
