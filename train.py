@@ -166,9 +166,11 @@ def describe(args, images, out):
 
 def run_folder(args):
     """Make the folder: --out, or the first free one. One that holds a run can only be resumed."""
+    if args.resume:
+        return pathlib.Path(args.out)
     name = os.path.basename(os.path.abspath(args.data)) + ("" if args.stopgrad else "-no-stopgrad")
     name = "runs/" + re.sub(r"[^\w.-]+", "-", name)
-    if args.out and not args.resume and os.path.exists(os.path.join(args.out, "checkpoint.pt")):
+    if args.out and os.path.exists(os.path.join(args.out, "checkpoint.pt")):
         raise SystemExit(f"--out {args.out}: holds a run; add --resume to go on, or name another")
     for out in [args.out] if args.out else [name] + [f"{name}-{i}" for i in range(2, 1000)]:
         try:
