@@ -131,7 +131,7 @@ def complete(args, images):
     args.stem = args.stem or ("cifar" if size <= 64 else "imagenet")
     args.image_size, args.classes = size, images.classes
     args.mean, args.std = images.mean_std()
-    args.train_images, args.torch = n, torch.__version__
+    args.train_images, args.torch = n, str(torch.__version__)
     if not 2 <= args.batch_size <= n:
         raise SystemExit(f"--batch-size {args.batch_size}: must lie between 2 (BN wants it) and"
                          f" {n}, the number of training images")
