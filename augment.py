@@ -10,7 +10,9 @@ The draws are made on the CPU, whatever device the images are on: one seed, the 
 """
 
 import argparse
+import io
 import math
+import pathlib
 
 import torch
 
@@ -223,11 +225,15 @@ def save_views(augment, x, path):
     """Write a picture: images x, (N, 3, size, size) uint8, above two views of each."""
     from torchvision.utils import save_image
 
+    from runs import write_whole
+
     views = (augment.view(x, *augment.draw(len(x), *x.shape[2:])) for _ in range(2))
     sheet = torch.cat([x.float() / 255, *views])
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(max(1, 72 // augment.size), dim=axis)
-    save_image(sheet, path, nrow=len(x))
+    picture = io.BytesIO()
+    save_image(sheet, picture, format="png", nrow=len(x))
+    write_whole(pathlib.Path(path), picture.getvalue())
 
 
 def main():

@@ -15,6 +15,8 @@ import itertools
 import math
 import os
 import pathlib
+import signal
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -48,10 +50,11 @@ class Data(NamedTuple):
         return mean.tolist(), std.tolist()
 
 
-def load(name, root="datasets", image_size=None):
+def load(name, root="datasets", image_size=None, skip_bad=False):
     """The set called `name`, or the folder at that path, as Data.
 
-    image_size: side in pixels, for shapes and folders   SystemExit: in a line, what to do instead
+    image_size: side in pixels, for shapes and folders   skip_bad: leave out the files of a folder
+    that cannot be decoded   SystemExit: in a line, what to do instead
     """
     if name in ("shapes", "shapes-tinted"):
         if (image_size or 24) > 64:
@@ -60,7 +63,7 @@ def load(name, root="datasets", image_size=None):
     if name in ("cifar10", "cifar100"):
         return cifar(name, root)
     if os.path.isdir(name):
-        return folder(pathlib.Path(name), image_size)
+        return folder(pathlib.Path(name), image_size, skip_bad)
     raise SystemExit(
         f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100 nor a folder"
     )
@@ -170,10 +173,11 @@ def cifar(name, root):
 # Folders of images.
 
 
-def folder(path, image_size=None):
+def folder(path, image_size=None, skip_bad=False):
     """PATH/train/CLASS/IMAGE and PATH/test (or val)/CLASS/IMAGE, decoded once and cached in PATH.
 
     image_size: the side S to which images are brought; by default that of the images, 224 at most
+    skip_bad: leave out what cannot be decoded, instead of naming it and giving up
     The cache is used as long as no file's name, size or time changes.
     """
     train_files, classes = list_images(path / "train")
@@ -188,11 +192,24 @@ def folder(path, image_size=None):
     size = image_size or native_size(files)
     check_memory(len(files), size)
     cache, digest = path / f".simsiam-{size}px.pt", fingerprint(path, files)
-    images = read_cache(cache, digest)
-    if images is None:
-        images = decode_all([entry.path for entry, _ in files], size)
-        write_cache(cache, digest, images)
+    cached = read_cache(cache, digest)
+    images, bad = cached or decode_all([entry.path for entry, _ in files], size)
+    if bad and not skip_bad:
+        i, reason = bad[0]
+        raise SystemExit(f"{len(bad)} of {len(files)} files cannot be decoded, the first of them"
+                         f" {files[i][0].path!r} ({reason}): mend or remove them, or leave them out"
+                         " with --skip-bad-images")
+    if not cached:
+        write_cache(cache, digest, images, bad)
     labels, n = torch.tensor([label for _, label in files]), len(train_files)
+    if bad:
+        good = torch.ones(len(files), dtype=torch.bool)
+        good[[i for i, _ in bad]] = False
+        images, labels, n = images[good], labels[good], int(good[:n].sum())
+        print(f"{path}: {len(bad)} files that cannot be decoded are left out")
+    for split in (labels[:n], labels[n:]):
+        if len(split.unique()) < len(classes):
+            raise SystemExit(f"{path}: no image of one of the classes can be decoded")
     return Data(images[:n], labels[:n], images[n:], labels[n:], classes)
 
 
@@ -202,7 +219,8 @@ def list_images(split):
 
     if not split.is_dir():
         raise SystemExit(f"{split}: no such folder; images are sought in train/CLASS/, test/CLASS/")
-    classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
+    classes = sorted(e.name for e in os.scandir(split)
+                     if os.path.isdir(e.path) and not e.name.startswith("."))
     if not classes:
         raise SystemExit(f"{split}: no class folders; give the images of each class a folder")
     files = []
@@ -239,54 +257,83 @@ def native_size(files, largest=224):
 
 def fingerprint(path, files):
     """A digest of all names below path, sizes and times of change."""
-    names = (os.path.relpath(entry.path, path) for entry, _ in files)
-    stats = (entry.stat() for entry, _ in files)
-    lines = (f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in zip(names, stats))
+    lines = []
+    for entry, _ in files:
+        try:
+            status = entry.stat()
+            status = status.st_size, status.st_mtime_ns
+        except OSError as error:  # decode() will say which file and why
+            status = error.errno
+        lines.append(f"{os.path.relpath(entry.path, path)}\0{status}\n")
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def decode_all(paths, size):
-    """Decode image files on all cores: a list of n paths -> (n, 3, size, size) uint8."""
-    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
-    with concurrent.futures.ProcessPoolExecutor() as pool:
+    """Decode image files on all cores: images (n, 3, size, size) uint8, and what went wrong.
+
+    The second is a list of (number of the file, reason); such an image stays black.
+    """
+    images, bad = torch.zeros(len(paths), 3, size, size, dtype=torch.uint8), []
+    with concurrent.futures.ProcessPoolExecutor(initializer=quieten) as pool:
         arrays = pool.map(decode, paths, itertools.repeat(size), chunksize=32)
         bar = tqdm(arrays, "decoding", len(paths), unit=" images", mininterval=1, disable=None)
-        for i, array in enumerate(bar):
-            images[i] = torch.from_numpy(array).permute(2, 0, 1)
-    return images
+        try:
+            for i, array in enumerate(bar):
+                if isinstance(array, str):
+                    bad.append((i, array))
+                else:
+                    images[i] = torch.from_numpy(array).permute(2, 0, 1)
+        except concurrent.futures.process.BrokenProcessPool:
+            raise SystemExit("decoding was killed, probably for want of memory: choose a smaller"
+                             " --image-size, or remove huge images")
+    return images, bad
+
+
+def quieten():
+    """Leave Ctrl-C to the parent of a decoding process, and keep PIL's warnings to itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
 
 
 def decode(path, size):
     """The centre square of an image file, scaled to `size`: (size, size, 3) uint8 array, RGB.
 
+    If it cannot be decoded, the reason as a string.
     here: crops are drawn from this square later, where the paper draws them from the whole image.
     """
     import numpy
     from PIL import Image, ImageOps
 
     try:
+        if not os.path.isfile(path):
+            return "it is not a file"
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))  # large JPEGs: decode fewer pixels
-            image = ImageOps.exif_transpose(image).convert("RGB")
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("I", "F"):
+                return f"nothing says how bright a 1 is in mode {image.mode}"
+            if image.mode.startswith("I;16"):  # which PIL would clip at 255
+                image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
+            image = image.convert("RGB")
             return numpy.array(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     except Exception as error:  # PIL raises half a dozen kinds
-        raise SystemExit(f"{path}: cannot be decoded ({error}); replace or delete this file")
+        return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_cache(cache, digest):
-    """The images in a cache file if it is whole and its digest is this one, else None."""
+    """What decode_all() gave, from a cache file that is whole and has this digest, else None."""
     try:
         saved = torch.load(cache, mmap=True, weights_only=True)
-        return saved["images"] if saved["digest"] == digest else None
+        return (saved["images"], saved["bad"]) if saved["digest"] == digest else None
     except Exception:  # missing, cut short, not a cache at all: it will be made anew
         return None
 
 
-def write_cache(cache, digest, images):
+def write_cache(cache, digest, images, bad):
     """Write a cache file at once or not at all; a folder that cannot be written to does without."""
     part = cache.with_suffix(f".{os.getpid()}")
     try:
-        torch.save({"digest": digest, "images": images}, part)
+        torch.save({"digest": digest, "images": images, "bad": bad}, part)
         os.replace(part, cache)
     except (OSError, RuntimeError) as error:
         print(f"no cache: {cache.parent} cannot be written to ({error})")

@@ -8,7 +8,6 @@ Both classifiers are judged on every test image. Prints, and writes lineval.json
 """
 
 import argparse
-import json
 import pathlib
 
 import torch
@@ -20,6 +19,7 @@ import data
 from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from resnet import resnet
+from runs import load_checkpoint, write_json
 
 # ------------------------------------------------------------------------------------------------
 # Features, and the kNN classifier that follows the training.
@@ -123,23 +123,9 @@ def choose_lr(x, labels, *how):
 # ------------------------------------------------------------------------------------------------
 
 
-def load_checkpoint(path, device="cpu"):
-    """What train.py saved; weights_only, so that a file from elsewhere cannot run code."""
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        if "config" in saved and "model" in saved:
-            return saved
-        raise ValueError("it lacks config and model")
-    except FileNotFoundError:
-        raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
-    except Exception as error:  # torch raises half a dozen kinds
-        raise SystemExit(f"{path}: no checkpoint of train.py ({str(error).splitlines()[0]})")
-
-
 def load_backbone(path, device="cpu"):
     """The backbone of a run folder or checkpoint, built by its own config: backbone, config."""
-    path = pathlib.Path(path)
-    saved = load_checkpoint(path / "checkpoint.pt" if path.is_dir() else path, device)
+    saved = load_checkpoint(path, device)
     config, prefix = saved["config"], "backbone."
     weights = {k.removeprefix(prefix): w for k, w in saved["model"].items() if k.startswith(prefix)}
     backbone = resnet(config["arch"], config["stem"])
@@ -188,7 +174,8 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     backbone, config = load_backbone(args.run, args.device)
     args.data, args.root = args.data or config["data"], args.root or config["root"]
-    images = data.load(args.data, args.root, config["image_size"]).to(args.device)
+    images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"])
+    images = images.to(args.device)
     x, x_test = (
         features(backbone, split, config["mean"], config["std"])
         for split in (images.train, images.test)
@@ -206,8 +193,7 @@ def main(argv=None):
 
     result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
     run = pathlib.Path(args.run)
-    text = json.dumps(result, indent=1) + "\n"
-    ((run if run.is_dir() else run.parent) / "lineval.json").write_text(text)
+    write_json((run if run.is_dir() else run.parent) / "lineval.json", result)
     return result
 
 

@@ -5,15 +5,12 @@
     python train.py --data cifar10                   Appendix D's recipe, for a GPU
     python train.py --data PATH --arch resnet8 --epochs 5     a folder of photographs, on a CPU
 
-A run folder holds config.json, metrics.jsonl (an object an epoch; epoch 0 is the untrained
-network), checkpoint.pt, views.png and curves.png (the panels of Fig. 2, and the effective rank).
+Ctrl-C finishes the step and saves; `--resume --out FOLDER` goes on. runs.py says what a run leaves
+on the disk.
 """
+
 import argparse
-import json
 import math
-import os
-import pathlib
-import re
 import sys
 import time
 
@@ -22,9 +19,12 @@ from tqdm import tqdm
 
 import data
 from augment import Augment, save_views
-from lineval import device, features, knn_accuracy, load_checkpoint, positive
+from lineval import device, features, knn_accuracy, positive
 from optim import SGD, cosine_lr, scaled_lr
 from resnet import ARCHS, resnet
+from runs import (
+    claimed, interruptions, interval, is_due, load_checkpoint, plot_curves, write_checkpoint,
+    write_json, write_metrics)
 from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
 
 # What each kind of data starts from. Every value has a flag of its name, which overrides it.
@@ -42,7 +42,8 @@ RECIPES = {
         arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5),
 }
-MAY_CHANGE = ("root", "out", "resume", "max_steps", "device")  # when a run is resumed
+# What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
+MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "checkpoint_every")
 
 # ------------------------------------------------------------------------------------------------
 # The options.
@@ -61,8 +62,12 @@ def parser():
       " 24 for shapes; for a folder the size of its images, 224 at most)")
     g("--out", help="run folder (default: the first free one of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="go on with the run in --out, under its own options")
+    g("--checkpoint-every", type=interval, default="1", metavar="N or Nm", help="save after every"
+      " N-th epoch, or with an m every N minutes (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
+    g("--skip-bad-images", action="store_true",
+      help="leave out the files of a folder that cannot be decoded (default: name them and stop)")
     g("--seed", type=int, default=0, help="of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -103,11 +108,9 @@ def parse(argv=None):
     p = parser()
     args = p.parse_args(argv)
     if args.resume:
-        config = pathlib.Path(args.out or "", "config.json")
-        if not args.out or not config.with_name("checkpoint.pt").is_file():
-            raise SystemExit("--resume: no checkpoint.pt to go on from in "
-                             + (f"--out {args.out}" if args.out else "--out, which is not given"))
-        begun = json.loads(config.read_text())
+        if not args.out:
+            raise SystemExit("--resume: --out must name the run folder to go on with")
+        begun = load_checkpoint(args.out)["config"]
         kept = [key for key in vars(args) if key not in MAY_CHANGE]
         p.set_defaults(**{key: begun[key] for key in kept})
         args = p.parse_args(argv)
@@ -161,82 +164,6 @@ def describe(args, images, out):
 
 
 # ------------------------------------------------------------------------------------------------
-# The files of a run.
-
-
-def run_folder(args):
-    """Make the folder: --out, or the first free one. One that holds a run can only be resumed."""
-    if args.resume:
-        return pathlib.Path(args.out)
-    name = os.path.basename(os.path.abspath(args.data)) + ("" if args.stopgrad else "-no-stopgrad")
-    name = "runs/" + re.sub(r"[^\w.-]+", "-", name)
-    if args.out and os.path.exists(os.path.join(args.out, "checkpoint.pt")):
-        raise SystemExit(f"--out {args.out}: holds a run; add --resume to go on, or name another")
-    for out in [args.out] if args.out else [name] + [f"{name}-{i}" for i in range(2, 1000)]:
-        try:
-            os.makedirs(out, exist_ok=bool(args.out))
-            pathlib.Path(out, "config.json").write_text(json.dumps(vars(args), indent=1) + "\n")
-            return pathlib.Path(out)
-        except FileExistsError as error:  # the next name is tried
-            reason = error.strerror
-        except OSError as error:
-            reason = error.strerror
-            break
-    raise SystemExit(f"--out {out}: cannot be written to ({reason}); name another")
-
-
-def save_run(out, args, model, optimizer, state):
-    """Write checkpoint.pt, at once or not at all, and metrics.jsonl, an object an epoch."""
-    torch.save(dict(state, config=vars(args), model=model.state_dict(),
-                    optimizer=optimizer.state_dict(), rng=torch.get_rng_state()),
-               out / "checkpoint.tmp")
-    os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
-    lines = [json.dumps(record) + "\n" for record in state["records"]]
-    (out / "metrics.jsonl").write_text("".join(lines))
-
-
-def load_run(out, args, model, optimizer):
-    """Put everything back as save_run() found it; returns the state."""
-    saved = load_checkpoint(out / "checkpoint.pt", args.device)
-    model.load_state_dict(saved.pop("model"))
-    optimizer.load_state_dict(saved.pop("optimizer"))
-    torch.set_rng_state(saved.pop("rng").cpu())
-    # a run stopped in mid-epoch by --max-steps has a record that the full run has not
-    saved["records"] = [r for r in saved["records"] if isinstance(r["epoch"], int)]
-    begun = saved.pop("config")
-    if (begun["train_images"], begun["classes"]) != (args.train_images, args.classes):
-        raise SystemExit(f"--resume: the data have changed, from {begun['train_images']} training"
-                         f" images to {args.train_images}; start anew in another --out")
-    return saved
-
-
-def plot_curves(path, runs, dim):
-    """Draw the panels of Fig. 2 and the effective rank over epochs; runs: {label: records}."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = {  # key of the records: title, limits of the y axis
-        "loss": ("training loss", (-1.05, 0.05)),
-        "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
-        "knn": ("kNN accuracy (%)", (0, 100)),
-        "rank": (f"effective rank of $z$ (d = {dim})", (0, None)),
-    }
-    figure, axes = pyplot.subplots(1, 4, figsize=(13, 3), layout="constrained")
-    for axis, (key, (title, limits)) in zip(axes, panels.items()):
-        for (label, records), style in zip(runs.items(), ("k.-", ".--")):
-            axis.plot([r["epoch"] for r in records], [r[key] for r in records], style, label=label)
-        axis.set(title=title, xlabel="epoch")
-        if key != "loss" or axis.get_ylim()[1] < 1:  # the cross-entropy is about ln d
-            axis.set(ylim=limits)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
-
-
-# ------------------------------------------------------------------------------------------------
 # The training.
 
 
@@ -271,13 +198,33 @@ def measure(model, images, args, state):
             "knn": knn_accuracy(bank, images.train_labels, query, images.test_labels)}
 
 
+def load_run(out, args, model, optimizer):
+    """Put everything back as it was when the checkpoint was written; returns the state."""
+    saved = load_checkpoint(out, args.device)
+    begun = saved.pop("config")
+    for key in ("train_images", "classes", "mean", "std"):
+        if begun[key] != getattr(args, key):
+            raise SystemExit(f"--resume: the data have changed: {key.replace('_', ' ')}"
+                             f" {begun[key]} -> {getattr(args, key)}; start anew in another --out")
+    model.load_state_dict(saved.pop("model"))
+    optimizer.load_state_dict(saved.pop("optimizer"))
+    torch.set_rng_state(saved.pop("rng").cpu())
+    # a run stopped in mid-epoch by --max-steps has a record that the full run has not
+    saved["records"] = [r for r in saved["records"] if isinstance(r["epoch"], int)]
+    return saved
+
+
 def train(args):
     """Run Algorithm 1 as `args` say: the last record of metrics.jsonl, and the folder as "out"."""
     torch.set_flush_denormal(True)  # a collapsed network is full of denormals, slow on a CPU
-    images = data.load(args.data, args.root, args.image_size)
+    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
-    out = run_folder(args)
-    images = images.to(args.device)
+    with claimed(args) as out, interruptions() as signals:
+        return pretrain(args, images.to(args.device), out, signals)
+
+
+def pretrain(args, images, out, signals):
+    """The training loop; signals: a list in which a signal to stop may appear at any time."""
     torch.manual_seed(args.seed)
     model, optimizer = build(args)
     augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
@@ -290,6 +237,7 @@ def train(args):
     peak = scaled_lr(args.lr, size)
     recent = math.ceil(2048 / size)  # batches whose z1 the measures of collapse look at
     state = {"step": 0, "order": None, "losses": [], "outputs": [], "records": [], "seconds": 0.0}
+    began = saved_at = time.time()
 
     def loss_of(indices):
         x = images.train[indices.to(args.device)]
@@ -302,24 +250,32 @@ def train(args):
         check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
         epoch = state["step"] / per_epoch
         record = {"epoch": int(epoch) if epoch.is_integer() else epoch,
-                  **measure(model, images, args, state), "lr": lr, "images_per_s": images_per_s}
-        state["seconds"] = record["seconds"] = time.time() - began
+                  **measure(model, images, args, state), "lr": lr, "images_per_s": images_per_s,
+                  "seconds": time.time() - began}
         state["records"].append(record)
-        save_run(out, args, model, optimizer, state)
+        write_metrics(out, state["records"])
         tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
                    " {knn:5.1f} %  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
                    .format(**record))
 
-    began = time.time()
+    def save(lr):
+        check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
+        write_checkpoint(out / "checkpoint.pt", dict(
+            state, config=vars(args), model=model.state_dict(), seconds=time.time() - began,
+            optimizer=optimizer.state_dict(), rng=torch.get_rng_state()))
+
     if args.resume:
         state = load_run(out, args, model, optimizer)
+        write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
         began -= state["seconds"]
     else:
+        write_json(out / "config.json", vars(args))
         save_views(augment, images.train[:16], out / "views.png")
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
             for indices in torch.randperm(n).split(size)[: min(recent, per_epoch)]:
                 loss_of(indices)
         end_epoch(0.0, 0.0)
+        save(0.0)
 
     first = state["step"]
     shown = time.time()
@@ -344,9 +300,19 @@ def train(args):
                 state["losses"][-1].item()  # waits for the device
                 to_go = (time.time() - clock) / (step + 1 - start) * (last - step - 1)
                 tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
-            if (step + 1) % per_epoch == 0 or step + 1 == last:
+            ends = (step + 1) % per_epoch == 0 or step + 1 == last
+            if ends:
                 state["losses"][-1].item()  # waits for the device
                 end_epoch(lr, (step + 1 - start) * size / (time.time() - clock))
+            epoch = (step + 1) // per_epoch if ends else None
+            if step + 1 == last or signals or is_due(args.checkpoint_every, epoch, saved_at):
+                save(lr)
+                saved_at = time.time()
+            if signals and step + 1 < last:
+                bar.close()
+                print(f"stopped after step {step + 1} of {last} and saved; to go on:\n"
+                      f"python train.py --resume --out {out}", file=sys.stderr)
+                sys.exit(128 + signals[0])
     plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {out}")
@@ -359,8 +325,9 @@ def main(argv=None):
     sys.stdout.reconfigure(line_buffering=True)  # `python train.py | tee log` shows each epoch
     try:
         return train(args)
-    except KeyboardInterrupt:
-        print("\ninterrupted; --resume with --out goes on from the last epoch", file=sys.stderr)
+    except KeyboardInterrupt:  # while the images are read, or a second time
+        print("\ninterrupted; --resume goes on from the last checkpoint, if one was written",
+              file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,10 +1,12 @@
 """Hypothesis made quick and repeatable with torch: seeds, profiles, one thread.
 
 pytest                                    the profile "ci": 50 examples, the same ones every time
+pytest --hypothesis-profile=dev           25 random examples each
 pytest --hypothesis-profile=thorough      1000 random examples each
 """
 
 import hypothesis
+import pytest
 import torch
 
 
@@ -20,6 +22,14 @@ hypothesis.register_random(torch_random)
 hypothesis.settings.register_profile(
     "ci", max_examples=50, derandomize=True, deadline=None, database=None, print_blob=True
 )
+hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, database=None)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("ci")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def denormals():
+    """train() flushes denormals to zero, for the whole process; Hypothesis wants to draw them."""
+    yield
+    torch.set_flush_denormal(False)

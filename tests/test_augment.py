@@ -148,6 +148,45 @@ def test_hue_keeps_grey_grey_and_the_largest_channel_as_it_is(seed, shift):
     assert close(A.hue(grey, torch.full((N,), shift)), grey)
 
 
+@given(seeds, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+def test_shifts_of_the_hue_add_up_and_a_whole_turn_is_none(seed, a, b):
+    _, x = images(seed)
+    full = lambda v: torch.full((N,), v)
+    assert torch.allclose(A.hue(A.hue(x, full(a)), full(b)), A.hue(x, full(a + b)), atol=1e-4)
+    assert close(A.hue(x, full(a + 1)), A.hue(x, full(a)))
+
+
+@given(seeds)
+def test_mirroring_twice_and_graying_once_more_change_nothing(seed):
+    _, x = images(seed)
+    zero, whole = torch.zeros(N).long(), torch.full((N,), 20)
+    mirror = lambda x: A.resized_crop(x, zero, zero, whole, whole, torch.ones(N).bool(), 20)
+    assert close(mirror(x), x.flip(3)) and close(mirror(mirror(x)), x)
+    gray = A.saturation(x, torch.zeros(N))
+    # torchvision's weights of red, green and blue add up to 0.9999
+    assert torch.allclose(A.saturation(gray, torch.zeros(N)), 0.9999 * gray, atol=1e-5)
+
+
+@given(seeds, st.floats(0.1, 2))
+def test_the_blur_keeps_flat_images_commutes_with_mirrors_and_vanishes_with_sigma(seed, sigma):
+    _, x = images(seed)
+    blur = lambda x, sigma: A.gaussian_blur(x, torch.full((N,), sigma), 5)
+    flat = x[:, :, :1, :1].expand(-1, -1, 20, 20)
+    assert close(blur(flat, sigma), flat)
+    for axis in (2, 3):
+        assert close(blur(x.flip(axis), sigma), blur(x, sigma).flip(axis))
+    assert close(blur(x, 0.01), x)
+
+
+def test_the_two_views_of_an_image_are_drawn_independently():
+    """The correlation of 2000 pairs lies within four standard deviations of 0, in every draw."""
+    torch.manual_seed(0)
+    augment = A.Augment(32, (0.5,) * 3, (0.2,) * 3)
+    for first, second in zip(*(augment.draw(2000, 32, 32) for _ in range(2)), strict=True):
+        pair = torch.stack([v.double().view(2000, -1)[:, 0] for v in (first, second)])
+        assert abs(torch.corrcoef(pair)[0, 1]) < 4 / 2000**0.5
+
+
 def test_the_copies_of_one_image_in_a_batch_come_out_different():
     torch.manual_seed(0)
     x = images(0)[0][:1].expand(64, -1, -1, -1)

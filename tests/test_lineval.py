@@ -54,6 +54,21 @@ def test_knn_knows_its_own_bank_and_neither_order_nor_scale_matter(seed):
     assert torch.equal(knn_predict(bank, (labels + 1) % 3, query, 3, k=7), (expected + 1) % 3)
 
 
+@given(seeds)
+def test_a_cold_vote_is_that_of_the_nearest_alone(seed):
+    bank, labels = clouds(seed)
+    query, _ = clouds(seed + 1)
+    nearest = knn_predict(bank, labels, query, 3, k=1)
+    assert torch.equal(knn_predict(bank, labels, query, 3, k=9, T=2e-3), nearest)
+
+
+def test_a_long_query_is_answered_row_by_row():
+    bank, labels = clouds(0)
+    query, _ = clouds(1, n=1201)
+    rows = [knn_predict(bank, labels, row, 3, k=7) for row in query.split(1)]
+    assert torch.equal(knn_predict(bank, labels, query, 3, k=7), torch.cat(rows))
+
+
 @given(st.integers(2, 60_000), st.integers(2, 100))
 def test_k_is_200_or_half_a_class_and_never_zero(n, classes):
     assert neighbours(torch.zeros(n), classes) == max(1, min(200, n // classes // 2))

@@ -100,6 +100,20 @@ def test_the_scale_of_the_gradient_does_not_matter_to_LARS(seed, exponent):
     assert torch.allclose(ours[0], scaled[0], atol=1e-6)
 
 
+@given(seeds, st.floats(0.1, 10))
+def test_LARS_on_scaled_weights_runs_through_the_scaled_trajectory(seed, c):
+    ours, scaled = weights(seed, torch.float64)[:1], weights(seed, torch.float64)[:1]
+    scaled[0].data.mul_(c)
+    a, b = LARS([ours]), LARS([scaled])
+    for step in range(3):
+        for ws, factor in ((ours, 1), (scaled, 1 / c)):
+            set_gradients(ws, seed + step)
+            ws[0].grad.mul_(factor)
+        a.step(0.1)
+        b.step(0.1)
+    assert torch.allclose(c * ours[0], scaled[0], rtol=1e-9, atol=1e-12)
+
+
 def test_LARS_survives_zero_weights_and_zero_gradients():
     for w, g in ((torch.zeros(2, 2), torch.ones(2, 2)), (torch.ones(2, 2), torch.zeros(2, 2))):
         w.requires_grad_().grad = g

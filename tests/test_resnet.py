@@ -19,6 +19,19 @@ def test_torchvisions_weights_load_strictly_both_ways_and_give_the_same_logits(a
     assert torch.allclose(ours.train()(x), theirs.train()(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
+def test_the_gradients_are_torchvisions(arch):
+    torch.manual_seed(0)
+    ours, theirs = resnet(arch, num_classes=4), getattr(torchvision.models, arch)(num_classes=4)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for net in (ours.double(), theirs.double()):
+        net(x).square().sum().backward()
+    expected = {name: w.grad for name, w in theirs.named_parameters()}
+    for name, w in ours.named_parameters():
+        assert torch.allclose(w.grad, expected[name], rtol=1e-7, atol=1e-9), name
+
+
 @pytest.mark.parametrize(
     "arch, features", [("resnet8", 64), ("resnet20", 64), ("resnet18", 512), ("resnet50", 2048)]
 )

@@ -9,6 +9,7 @@ import torch
 import data
 import lineval
 import train
+from runs import load_checkpoint
 
 TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
 
@@ -69,7 +70,7 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
             train.main([*TINY, "--out", out, "--resume"])
         else:
             train.main([*TINY, "--out", out])
-        runs[stop] = lineval.load_checkpoint(f"{out}/checkpoint.pt")
+        runs[stop] = load_checkpoint(f"{out}/checkpoint.pt")
     timeless = lambda run: [
         {k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]
     ]
@@ -119,9 +120,9 @@ def test_a_fixed_predictor_stays_as_it_was_drawn_and_a_trained_one_does_not(tmp_
     for kind in ("fixed", "mlp"):
         out = tmp_path / kind
         train.main([*TINY, "--predictor", kind, "--out", str(out), "--max-steps", "1"])
-        first = lineval.load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
+        first = load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
         train.main(["--out", str(out), "--resume"])
-        last = lineval.load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
+        last = load_checkpoint(out / "checkpoint.pt")["model"]["h.0.weight"]
         assert torch.equal(first, last) == (kind == "fixed")
 
 
@@ -175,7 +176,7 @@ def test_an_incomplete_batch_is_left_out_and_an_epochs_measures_are_its_own(
                              train_labels=whole.train_labels.repeat(2)[:images])
     monkeypatch.setattr(data, "load", lambda *_: doubled)
     train.main([*TINY, "--batch-size", str(batch_size), "--out", str(tmp_path / "run")])
-    saved = lineval.load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert [len(z) for z in saved["outputs"]] == [batch_size] * (images // batch_size)
 
 
@@ -196,8 +197,8 @@ def test_a_run_is_never_overwritten(tmp_path, monkeypatch):
 
 
 def test_resuming_wants_a_checkpoint_and_the_options_of_the_run(tmp_path):
-    assert "no checkpoint" in message("--resume")
-    assert "no checkpoint" in message("--resume", "--out", tmp_path)
+    assert "--out must name" in message("--resume")
+    assert "no such checkpoint" in message("--resume", "--out", tmp_path)
     out = tmp_path / "run"
     train.main([*TINY, "--out", str(out), "--max-steps", "1"])
     assert "epochs 2 -> 5" in message("--resume", "--out", out, "--epochs", 5)
@@ -212,7 +213,7 @@ def test_contradictions_end_in_one_line(tmp_path):
         assert flags[0] in message(*out, *flags)
     assert "neither" in message(*out, "--data", "nowhere")
     (tmp_path / "file").touch()
-    assert "cannot be written to" in message("--out", tmp_path / "file" / "run")
+    assert "cannot be made" in message("--out", tmp_path / "file" / "run")
 
 
 def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
@@ -221,7 +222,7 @@ def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
     fewer = data.load("shapes")
     fewer = fewer._replace(train=fewer.train[:100], train_labels=fewer.train_labels[:100])
     monkeypatch.setattr(data, "load", lambda *_: fewer)
-    assert "from 192 training images to 100" in message("--resume", "--out", out)
+    assert "train images 192 -> 100" in message("--resume", "--out", out)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     out = tmp_path / "run"
     said = message(*TINY, "--lr", 1e30, "--out", out)
     assert "epoch 1, step" in said and "lr" in said and "--lr" in said
-    assert lineval.load_checkpoint(out / "checkpoint.pt")["step"] == 0
+    assert load_checkpoint(out / "checkpoint.pt")["step"] == 0
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):

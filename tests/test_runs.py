@@ -1,0 +1,279 @@
+"""Runs that survive: kills, signals, full disks, damaged files.    pytest tests/test_runs.py -m ""
+
+The suite kills a run three times; `-m slow` kills one twenty times.
+"""
+
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+import lineval
+import runs
+import train
+from test_data import make_folder
+
+FORKSERVER = multiprocessing.get_context("forkserver")  # its children have imported train already
+FORKSERVER.set_forkserver_preload(["train"])
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The options of a run of 12 epochs of two steps, and what it ends in if nothing befalls it."""
+    path = tmp_path_factory.mktemp("reference")
+    options = ["--data", make_folder(path / "images", n=48), "--batch-size", 48, "--epochs", 12,
+               "--arch", "resnet8", "--dim", 8, "--device", "cpu"]
+    options = [str(option) for option in options]
+    train.main([*options, "--out", str(path / "run")])
+    return options, path / "run"
+
+
+def timeless(out):
+    """The records without the times, which no two runs share."""
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")}
+            for r in runs.read_metrics(out)]
+
+
+def assert_same_end(a, b):
+    """Two run folders end in the same bits: weights, momentum, random state, records."""
+    assert timeless(a) == timeless(b)
+    a, b = runs.load_checkpoint(a), runs.load_checkpoint(b)
+    assert a["step"] == b["step"] and torch.equal(a["rng"], b["rng"])
+    assert all(torch.equal(a["model"][name], w) for name, w in b["model"].items())
+    for x, y in zip(a["optimizer"]["velocity"], b["optimizer"]["velocity"], strict=True):
+        assert all(torch.equal(v, w) for v, w in zip(x, y, strict=True))
+
+
+def stops(*argv):
+    """The exit code, or the plain line, with which a command stops."""
+    with pytest.raises(SystemExit) as stop:
+        train.main([str(a) for a in argv])
+    assert isinstance(stop.value.code, int) or "\n" not in stop.value.code
+    return stop.value.code
+
+
+# ------------------------------------------------------------------------------------------------
+# Kills and signals
+
+
+def go_on(options, out):
+    """Begin or resume: what a user's script would do."""
+    begun = (out / "checkpoint.pt").exists()
+    train.main([*options, *["--resume"] * begun, "--out", str(out)])
+
+
+def in_a_child(*args):
+    torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    go_on(*args)
+
+
+def die_at(call, *args):
+    """Die of SIGKILL at the n-th attempt to give a file its name: between two states of the disk."""
+    replace, calls = os.replace, []
+
+    def dying(*paths):
+        calls.append(paths)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*paths)
+
+    os.replace = dying
+    in_a_child(*args)
+
+
+@pytest.mark.parametrize(
+    "kills, epochs", [(2, 20), pytest.param(20, 150, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_ends_as_the_one_never_killed(
+        kills, epochs, reference, tmp_path):
+    options = [*reference[0], "--epochs", str(epochs)]
+    go_on(options, tmp_path / "undisturbed")
+    moments = random.Random(0)
+    for _ in range(kills):
+        child = FORKSERVER.Process(target=in_a_child, args=(options, tmp_path / "run"))
+        child.start()
+        time.sleep(moments.uniform(0.1, 1.0))
+        assert child.is_alive(), "it ended before the last kill: give it more epochs"
+        child.kill()
+        child.join()
+    go_on(options, tmp_path / "run")
+    assert_same_end(tmp_path / "run", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
+def test_a_run_killed_when_about_to_rename_a_file_loses_nothing(call, reference, tmp_path):
+    options, undisturbed = reference
+    child = FORKSERVER.Process(target=die_at, args=(call, options, tmp_path / "run"))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    go_on(options, tmp_path / "run")
+    assert_same_end(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
+        number, code, reference, tmp_path, monkeypatch, capsys):
+    options, undisturbed = reference
+    out, step, steps = tmp_path / "run", train.SGD.step, []
+
+    def signalled(self, *lrs):
+        steps.append(lrs)
+        if len(steps) == 7:  # in mid-epoch
+            os.kill(os.getpid(), number)
+        step(self, *lrs)
+
+    monkeypatch.setattr(train.SGD, "step", signalled)
+    assert stops(*options, "--out", out) == code
+    assert runs.load_checkpoint(out)["step"] == len(steps) == 7
+    assert f"train.py --resume --out {out}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    go_on(options, out)
+    assert_same_end(out, undisturbed)
+
+
+def test_a_second_signal_is_obeyed_at_once():
+    with pytest.raises(KeyboardInterrupt), runs.interruptions() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("went on after the second signal")
+
+
+# ------------------------------------------------------------------------------------------------
+# The disk
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_can_go_on(reference, tmp_path):
+    options, undisturbed = reference
+    out = tmp_path / "run"
+    train.main([*options, "--out", str(out), "--max-steps", "3"])
+    before = (out / "checkpoint.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        line = stops("--resume", "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "checkpoint.pt: cannot be written" in line
+    assert (out / "checkpoint.pt").read_bytes() == before
+    assert not list(out.glob("*.part"))
+    go_on(options, out)
+    assert_same_end(out, undisturbed)
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lasts(reference, tmp_path):
+    options, _ = reference
+    options = [*options, "--out", str(tmp_path), "--max-steps", "1"]
+    with runs.claimed(train.parse(options)):
+        assert "another run is training there" in stops(*options)
+    train.main(options)
+
+
+@pytest.mark.parametrize("every, expected", [("1", [0, 1, 2, 3, 4]), ("2", [0, 2, 4]), ("3", [0, 3, 4])])
+def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
+        every, expected, reference, tmp_path, monkeypatch):
+    options, _ = reference
+    steps = []
+    monkeypatch.setattr(train, "write_checkpoint", lambda path, state: steps.append(state["step"]))
+    train.main([*options, "--out", str(tmp_path / "run"), "--max-steps", "8",
+                "--checkpoint-every", every])
+    assert steps == [2 * epoch for epoch in expected]
+
+
+def test_checkpoints_are_written_every_so_many_minutes_in_mid_epoch_too():
+    now = time.time()
+    assert runs.is_due("10m", None, now - 601) and not runs.is_due("10m", 3, now - 590)
+    assert runs.is_due("3", 6, now) and not runs.is_due("3", 7, now)
+    assert not runs.is_due("1", None, now - 1e6)
+
+
+# ------------------------------------------------------------------------------------------------
+# Damaged and hostile files
+
+
+def refused(path):
+    """The plain line with which a checkpoint is refused."""
+    with pytest.raises(SystemExit) as stop:
+        runs.load_checkpoint(path)
+    assert "checkpoint" in stop.value.code and "\n" not in stop.value.code
+    return stop.value.code
+
+
+def test_none_of_500_random_corruptions_is_accepted(tmp_path, reference):
+    whole = (reference[1] / "checkpoint.pt").read_bytes()
+    path, choose = tmp_path / "checkpoint.pt", random.Random(0)
+    for _ in range(500):
+        content, i = bytearray(whole), choose.randrange(len(whole))
+        kind = choose.choice(["flip", "cut", "zero", "insert", "swap"])
+        if kind == "flip":
+            content[i] ^= 1 << choose.randrange(8)
+        elif kind == "cut":
+            del content[i:]
+        elif kind == "zero":
+            content[i : i + 4096] = bytes(len(content[i : i + 4096]))
+        elif kind == "insert":
+            content[i:i] = choose.randbytes(choose.randint(1, 64))
+        else:
+            content[:i], content[i:] = content[-i:], content[:-i]
+        if content != whole:
+            path.write_bytes(content)
+            refused(path)
+
+
+class Bomb:
+    """Runs code when unpickled without weights_only."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("save", [torch.save, pickle.dump])
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(save, tmp_path):
+    """Its checksum is right: whoever writes a bomb can compute that too."""
+    bomb = {"config": {}, "model": Bomb(tmp_path / "boom")}
+    path = tmp_path / "checkpoint.pt"
+    if save is torch.save:
+        runs.write_checkpoint(path, bomb)
+    else:
+        body = pickle.dumps(bomb, 2)
+        path.write_bytes(body + runs.hashlib.sha256(body).digest())
+    refused(path)
+    with pytest.raises(SystemExit):
+        lineval.main([str(path)])
+    with pytest.raises(SystemExit):
+        train.main(["--resume", "--out", str(tmp_path)])
+    assert not (tmp_path / "boom").exists()
+    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
+    assert (tmp_path / "boom").exists()  # the bomb was live
+
+
+def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    assert "no such checkpoint" in refused(path)
+    for content in (b"", b"hello", bytes(1000)):
+        path.write_bytes(content)
+        assert "checksum" in refused(path)
+    torch.save({"config": {}, "model": {}}, path)  # another program's
+    assert "checksum" in refused(path)
+    for foreign in ([1, 2], {"state_dict": {}}):
+        runs.write_checkpoint(path, foreign)
+        assert "lacks config and model" in refused(path)
+
+
+def test_a_checkpoint_is_an_ordinary_file_of_torch_save(tmp_path):
+    content = {"config": {"a": 1}, "model": {"w": torch.ones(3)}}
+    runs.write_checkpoint(tmp_path / "x.pt", content)
+    for read in (torch.load(tmp_path / "x.pt"), runs.load_checkpoint(tmp_path / "x.pt")):
+        assert read["config"] == content["config"] and read["model"]["w"].tolist() == [1, 1, 1]
