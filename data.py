@@ -10,6 +10,7 @@ and linear classifiers that judge the features.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import itertools
 import math
@@ -247,11 +248,10 @@ def native_size(files, largest=224):
 
     sides = []
     for entry, _ in files[:: math.ceil(len(files) / 100)]:
-        try:
-            with Image.open(entry.path) as image:
-                sides.append(min(image.size))
-        except Exception:  # decode() will say which file and why
-            pass
+        with contextlib.suppress(Exception):  # decode() will say which file and why
+            if os.path.isfile(entry.path):
+                with Image.open(entry.path) as image:
+                    sides.append(min(image.size))
     return min([largest, *sorted(sides)[len(sides) // 2 :]])
 
 

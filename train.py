@@ -18,13 +18,11 @@ import torch
 from tqdm import tqdm
 
 import data
+import runs
 from augment import Augment, save_views
 from lineval import device, features, knn_accuracy, positive
 from optim import SGD, cosine_lr, scaled_lr
 from resnet import ARCHS, resnet
-from runs import (
-    claimed, interruptions, interval, is_due, load_checkpoint, plot_curves, write_checkpoint,
-    write_json, write_metrics)
 from simsiam import BN, SIMILARITIES, SimSiam, effective_rank, output_std
 
 # What each kind of data starts from. Every value has a flag of its name, which overrides it.
@@ -37,6 +35,10 @@ RECIPES = {
     "small": dict(
         arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,
         weight_decay=5e-4, predictor_lr="cosine", crop_min=0.2, blur=0.0),
+    # here: resnet8 and resnet20 are not the paper's; found by trial, for minutes on two cores
+    "small nets": dict(
+        arch="resnet8", dim=256, proj_layers=2, epochs=5, batch_size=64, lr=0.8,
+        weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0),
     # Sec. 3, with the predictor's lr constant as from Sec. 4.3 on
     "photographs": dict(
         arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
@@ -62,7 +64,7 @@ def parser():
       " 24 for shapes; for a folder the size of its images, 224 at most)")
     g("--out", help="run folder (default: the first free one of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="go on with the run in --out, under its own options")
-    g("--checkpoint-every", type=interval, default="1", metavar="N or Nm", help="save after every"
+    g("--checkpoint-every", type=runs.interval, default="1", metavar="N or Nm", help="save after every"
       " N-th epoch, or with an m every N minutes (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
@@ -110,7 +112,7 @@ def parse(argv=None):
     if args.resume:
         if not args.out:
             raise SystemExit("--resume: --out must name the run folder to go on with")
-        begun = load_checkpoint(args.out)["config"]
+        begun = runs.load_checkpoint(args.out)["config"]
         kept = [key for key in vars(args) if key not in MAY_CHANGE]
         p.set_defaults(**{key: begun[key] for key in kept})
         args = p.parse_args(argv)
@@ -125,8 +127,12 @@ def parse(argv=None):
 def complete(args, images):
     """Fill in, from the recipe and the data, the options that were not given."""
     size, n = images.train.shape[-1], len(images.train)
-    kind = "small" if size <= 64 else "photographs"
-    kind = "shapes" if args.data in ("shapes", "shapes-tinted") else kind
+    if args.data in ("shapes", "shapes-tinted"):
+        kind = "shapes"
+    elif size <= 64:
+        kind = "small nets" if args.arch in ("resnet8", "resnet20") else "small"
+    else:
+        kind = "photographs"
     for name, value in RECIPES[kind].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -200,7 +206,7 @@ def measure(model, images, args, state):
 
 def load_run(out, args, model, optimizer):
     """Put everything back as it was when the checkpoint was written; returns the state."""
-    saved = load_checkpoint(out, args.device)
+    saved = runs.load_checkpoint(out, args.device)
     begun = saved.pop("config")
     for key in ("train_images", "classes", "mean", "std"):
         if begun[key] != getattr(args, key):
@@ -219,7 +225,7 @@ def train(args):
     torch.set_flush_denormal(True)  # a collapsed network is full of denormals, slow on a CPU
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
-    with claimed(args) as out, interruptions() as signals:
+    with runs.claimed(args) as out, runs.interruptions() as signals:
         return pretrain(args, images.to(args.device), out, signals)
 
 
@@ -253,23 +259,23 @@ def pretrain(args, images, out, signals):
                   **measure(model, images, args, state), "lr": lr, "images_per_s": images_per_s,
                   "seconds": time.time() - began}
         state["records"].append(record)
-        write_metrics(out, state["records"])
+        runs.write_metrics(out, state["records"])
         tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
                    " {knn:5.1f} %  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
                    .format(**record))
 
     def save(lr):
         check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
-        write_checkpoint(out / "checkpoint.pt", dict(
+        runs.write_checkpoint(out / "checkpoint.pt", dict(
             state, config=vars(args), model=model.state_dict(), seconds=time.time() - began,
             optimizer=optimizer.state_dict(), rng=torch.get_rng_state()))
 
     if args.resume:
         state = load_run(out, args, model, optimizer)
-        write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
+        runs.write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
         began -= state["seconds"]
     else:
-        write_json(out / "config.json", vars(args))
+        runs.write_json(out / "config.json", vars(args))
         save_views(augment, images.train[:16], out / "views.png")
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
             for indices in torch.randperm(n).split(size)[: min(recent, per_epoch)]:
@@ -305,7 +311,7 @@ def pretrain(args, images, out, signals):
                 state["losses"][-1].item()  # waits for the device
                 end_epoch(lr, (step + 1 - start) * size / (time.time() - clock))
             epoch = (step + 1) // per_epoch if ends else None
-            if step + 1 == last or signals or is_due(args.checkpoint_every, epoch, saved_at):
+            if step + 1 == last or signals or runs.is_due(args.checkpoint_every, epoch, saved_at):
                 save(lr)
                 saved_at = time.time()
             if signals and step + 1 < last:
@@ -313,7 +319,7 @@ def pretrain(args, images, out, signals):
                 print(f"stopped after step {step + 1} of {last} and saved; to go on:\n"
                       f"python train.py --resume --out {out}", file=sys.stderr)
                 sys.exit(128 + signals[0])
-    plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
+    runs.plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {out}")
     return dict(state["records"][-1], out=str(out))

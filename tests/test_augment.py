@@ -237,6 +237,27 @@ def test_each_transformation_is_drawn_as_often_as_asked():
         assert abs(changed - n * expected) < 4 * (n * expected * (1 - expected)) ** 0.5 + 1, name
 
 
+def test_by_default_the_draws_are_those_of_appendix_A():
+    """The box's area is in [0.2, 1], the jitter 0.4, 0.4, 0.4, 0.1, sigma in [0.1, 2]."""
+    torch.manual_seed(0)
+    n, size = 4000, 200
+    draws = A.Augment(size, (0.5,) * 3, (0.2,) * 3).draw(n, size, size)
+    _, _, height, width, flip, factors, order, gray, blur, sigma = draws
+    jitter = (order >= 0).all(dim=1)
+    for chosen, p in ((flip, 0.5), (jitter, 0.8), (gray, 0.2), (blur, 0.5)):
+        assert abs(chosen.sum() - n * p) < 4 * (n * p * (1 - p)) ** 0.5
+    share = height * width / size**2
+    uniforms = [share, *factors.T, sigma]
+    for v, low, high in zip(uniforms, (0.2, 0.6, 0.6, 0.6, -0.1, 0.1), (1, 1.4, 1.4, 1.4, 0.1, 2)):
+        assert low - 0.01 <= v.min() and v.max() <= high + 0.01
+        if v is not share:  # large boxes are tried again when they are too wide
+            assert abs(v.mean() - (low + high) / 2) < 4 * (high - low) / (12 * n) ** 0.5
+    ratio = (width / height).log()
+    assert ratio.abs().max() < 0.3 and abs(ratio.mean()) < 4 * ratio.std() / n**0.5
+    orders = {tuple(row) for row in order[jitter].tolist()}
+    assert len(orders) == 24 and all(sorted(row) == [0, 1, 2, 3] for row in orders)
+
+
 def test_boxes_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     n = 4000

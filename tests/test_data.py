@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import zlib
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -151,12 +153,66 @@ def test_classes_that_differ_between_the_splits_are_refused(tmp_path):
     assert "'cow' is in only one" in message(tmp_path)
 
 
-def test_a_corrupt_image_is_named_and_leaves_no_cache(tmp_path):
+def truncated(path):
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def bomb(path):
+    """A PNG of a few bytes that claims to be 60,000 pixels wide and high."""
+    Image.new("L", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+HOSTILE = {  # what may lie in a folder of images under the name of one
+    "a truncated image": truncated,
+    "an empty file": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("hello"),
+    "a decompression bomb": bomb,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a broken link": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "bits of unknown range": lambda path: Image.new("F", (8, 8)).save(path, "TIFF"),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_what_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp_path):
+    make(make_folder(tmp_path) / "train" / "dog" / "1 \n\udcff.png")
+    said = message(tmp_path)
+    assert "1 of 13 files cannot be decoded" in said and r"dog/1 \n\udcff.png" in said
+    for _ in range(2):  # the second time from the cache
+        images = data.load(str(tmp_path), skip_bad=True)
+        assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+        assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20]
+        assert "1 of 13" in message(tmp_path)
+
+
+def test_a_class_of_bad_images_only_is_refused(tmp_path):
     make_folder(tmp_path)
-    bad = tmp_path / "train" / "dog" / "1.png"
-    bad.write_bytes(bad.read_bytes()[:45])
-    assert str(bad) in message(tmp_path) and "cannot be decoded" in message(tmp_path)
-    assert not list(tmp_path.glob(".simsiam*"))
+    for i in range(3):
+        (tmp_path / "test" / "dog" / f"{i}.png").write_bytes(b"")
+    assert "no image of one of the classes" in message(tmp_path, skip_bad=True)
+
+
+def test_a_folder_that_links_to_itself_is_one_class_more_and_not_entered_again(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "train" / "all").symlink_to(tmp_path / "train")
+    assert "all: no images" in message(tmp_path)
+    (tmp_path / "train" / "all").unlink()
+    (tmp_path / "train" / "all").symlink_to("all")
+    assert len(data.load(str(tmp_path)).train) == 6
+
+
+@pytest.mark.parametrize("dtype", ["uint16", ">u2"])
+def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path, dtype):
+    gray = numpy.array([[0, 256 * 100 + 7], [256 * 200, 65535]], dtype=dtype)
+    Image.fromarray(gray).save(tmp_path / "x.tif")
+    assert data.decode(tmp_path / "x.tif", 2)[:, :, 1].tolist() == [[0, 100], [200, 255]]
 
 
 def test_without_a_network_cifar10_says_what_to_do(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import lineval
 from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, topk_accuracy
 from optim import LARS, SGD
 from resnet import resnet
@@ -104,6 +105,16 @@ def test_the_probe_is_linear_and_separates_what_a_plane_can():
     assert topk_accuracy(probe, x, labels, 1) > 97
     assert topk_accuracy(probe, x, labels, 5) == 100
     assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features want a large lr
+
+
+def test_the_learning_rate_is_chosen_on_images_that_the_fit_has_not_seen(monkeypatch):
+    fitted, judged = [], []
+    monkeypatch.setattr(lineval, "fit_probe", lambda x, *_: fitted.append(x))
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda _, x, *__: judged.append(x) or 0)
+    choose_lr(torch.arange(100.0), torch.arange(100), 2, SGD, 1, 10)
+    assert len(fitted) == len(judged) == len(lineval.LRS)
+    for x, held_out in zip(fitted, judged):
+        assert len(x) == 90 and sorted([*x.tolist(), *held_out.tolist()]) == list(range(100))
 
 
 def test_top_k_counts_the_labels_among_the_k_largest_logits():

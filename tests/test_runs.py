@@ -183,7 +183,7 @@ def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
         every, expected, reference, tmp_path, monkeypatch):
     options, _ = reference
     steps = []
-    monkeypatch.setattr(train, "write_checkpoint", lambda path, state: steps.append(state["step"]))
+    monkeypatch.setattr(runs, "write_checkpoint", lambda path, state: steps.append(state["step"]))
     train.main([*options, "--out", str(tmp_path / "run"), "--max-steps", "8",
                 "--checkpoint-every", every])
     assert steps == [2 * epoch for epoch in expected]

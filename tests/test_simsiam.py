@@ -145,6 +145,16 @@ def test_stop_gradient_means_that_the_targets_are_mere_numbers(seed, similarity)
 
 
 @given(seeds)
+def test_the_targets_come_from_the_network_as_it_is_now_not_as_it_was_initialised(seed):
+    model, (x1, x2) = tiny(seed), views(seed)
+    gradients(model, model(x1, x2)[0])
+    SGD([model.parameters()]).step(0.5)
+    z1, z2 = model.f(x1), model.f(x2)
+    expected = D(model.h(z1), z2) / 2 + D(model.h(z2), z1) / 2
+    assert model(x1, x2)[0].item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+@given(seeds)
 def test_stop_gradient_changes_the_encoders_gradient_only(seed):
     x1, x2 = views(seed)
     model = tiny(seed)

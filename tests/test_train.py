@@ -8,6 +8,7 @@ import torch
 
 import data
 import lineval
+import simsiam
 import train
 from runs import load_checkpoint
 
@@ -142,6 +143,8 @@ def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
     assert (small.stem, small.proj_layers, small.blur, small.batch_size) == ("cifar", 2, 0, 512)
     assert (large.arch, large.epochs, large.lr, large.weight_decay) == ("resnet50", 100, 0.05, 1e-4)
     assert (large.stem, large.proj_layers, large.dim, large.pred_dim) == ("imagenet", 3, 2048, 512)
+    tiny = recipe(32, "--arch", "resnet8")
+    assert (tiny.lr, tiny.batch_size, tiny.dim, tiny.stem) == (0.8, 64, 256, "cifar")
     assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
     assert train.scaled_lr(small.lr, small.batch_size) == 0.06
 
@@ -154,6 +157,42 @@ def test_the_optimiser_decays_every_parameter_and_each_is_in_one_group():
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
     assert {id(w) for w in optimizer.groups[1]} == {id(w) for w in model.h.parameters()}
     assert optimizer.weight_decay == args.weight_decay > 0
+
+
+def test_every_switch_of_section_4_reaches_the_model():
+    def model(*argv):
+        args = train.parse([*TINY, *argv])
+        train.complete(args, data.load("shapes"))
+        return train.build(args)[0]
+
+    default = model()
+    assert default.stopgrad and default.symmetric and default.views == 2
+    assert default.similarity is simsiam.negative_cosine
+    assert [type(m).__name__[:5] for m in default.h] == ["Linea", "Batch", "ReLU", "Linea"]
+    assert not model("--no-stopgrad").stopgrad
+    assert model("--similarity", "cross-entropy").similarity is simsiam.cross_entropy
+    assert not model("--symmetry", "asymmetric").symmetric
+    assert model("--symmetry", "asymmetric2x").views == 4
+    assert isinstance(model("--predictor", "none").h, torch.nn.Identity)
+    assert not any(w.requires_grad for w in model("--predictor", "fixed").h.parameters())
+    assert len(model("--proj-layers", "3").projector) == len(default.projector) + 3
+    assert model("--pred-dim", "7").h[0].out_features == 7
+    assert "BatchNorm1d" in str(default.h) and "BatchNorm1d" not in str(model("--bn", "none").h)
+
+
+def test_an_epoch_visits_the_images_in_an_order_of_its_own_as_two_views_each(
+        tmp_path, monkeypatch):
+    seen, forward = [], train.SimSiam.forward
+    monkeypatch.setattr(
+        train.SimSiam, "forward", lambda self, *x: (seen.append(x), forward(self, *x))[1])
+    orders = []
+    for steps in (3, 6):  # the last step of the first epoch, and of the second
+        train.main([*TINY, "--max-steps", str(steps), "--out", str(tmp_path / "run"),
+                    *["--resume"] * (steps > 3)])
+        orders.append(load_checkpoint(tmp_path / "run")["order"])
+    assert all(torch.equal(order.sort()[0], torch.arange(192)) for order in orders)
+    assert not torch.equal(*orders) and not torch.equal(orders[0], torch.arange(192))
+    assert seen and not any(torch.equal(x1, x2) for x1, x2 in seen)
 
 
 @pytest.mark.parametrize("kind", ["constant", "cosine"])
