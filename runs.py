@@ -1,5 +1,5 @@
-"""The run folder: what a run leaves on the disk, so that a kill, a full disk or a power cut costs no
-more than the steps since the last checkpoint.
+"""The run folder: a kill, a full disk or a power cut costs no more than the steps since the last
+checkpoint, and a damaged or hostile file is refused.
 
     config.json      the options in effect, for people; a resumed run reads those in checkpoint.pt
     checkpoint.pt    weights, momentum, random state, step: a run resumed from it ends bit for bit
@@ -8,7 +8,7 @@ more than the steps since the last checkpoint.
     views.png, curves.png
 
 Every file is whole at every moment: it is written under another name, forced to the disk, and only
-then renamed. train.py writes these files, lineval.py and the experiments read them.
+then renamed. train.py writes these files, lineval.py and the experiments read them. Linux, macOS.
 """
 
 import contextlib

@@ -10,6 +10,7 @@ on the disk.
 """
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -64,8 +65,8 @@ def parser():
       " 24 for shapes; for a folder the size of its images, 224 at most)")
     g("--out", help="run folder (default: the first free one of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="go on with the run in --out, under its own options")
-    g("--checkpoint-every", type=runs.interval, default="1", metavar="N or Nm", help="save after every"
-      " N-th epoch, or with an m every N minutes (default: 1)")
+    g("--checkpoint-every", type=runs.interval, default="1", metavar="N[m]",
+      help="save after every N-th epoch, or with an m every N minutes (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
     g("--skip-bad-images", action="store_true",
@@ -182,30 +183,53 @@ def build(args):
     return model, SGD([f, model.h.parameters()], weight_decay=args.weight_decay)
 
 
-def check_finite(model, losses, step, per_epoch, lr):
-    """Stop the run if a weight or a loss of the epoch, the last that of `step`, is not finite."""
-    losses = torch.stack(losses).tolist()
+def check_finite(model, state, per_epoch):
+    """Stop the run if a loss of the epoch or a weight is not finite, before that is saved."""
+    step, losses = state["step"], torch.stack(state["losses"]).tolist()
     bad = [i for i, L in enumerate(losses) if not math.isfinite(L)]
     if bad or not all(w.isfinite().all() for w in model.parameters()):
         what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
         step -= len(losses) - 1 - bad[0] if bad else 0
-        raise SystemExit(f"the {what} at epoch {step // per_epoch + 1}, step {step + 1},"
-                         f" lr {lr:.3g}: lower --lr, or try --warmup-epochs; what was saved before"
-                         " is kept")
+        raise SystemExit(f"the {what} at epoch {(step - 1) // per_epoch + 1}, step {step},"
+                         f" lr {state['lr']:.3g}: lower --lr, or try --warmup-epochs; what was"
+                         " saved before is kept")
 
 
-def measure(model, images, args, state):
-    """The measures of an epoch: its mean loss, whether z has collapsed, the features' kNN."""
-    z = torch.cat(state["outputs"])
+def remember(state, L, z1):
+    """Keep what the measures of an epoch need: its losses, and the last 2048 or so outputs z1."""
+    state["losses"].append(L.detach())
+    state["outputs"].append(z1.detach())
+    if sum(map(len, state["outputs"][1:])) >= 2048:
+        del state["outputs"][0]
+
+
+def end_epoch(model, images, args, state, out, per_epoch, images_per_s):
+    """Measure the epoch's mean loss, whether z has collapsed, and the kNN of the backbone."""
+    z, epoch = torch.cat(state["outputs"]), state["step"] / per_epoch
     bank, query = (features(model.backbone, x, args.mean, args.std)
                    for x in (images.train, images.test))
-    return {"loss": torch.stack(state["losses"]).mean().item(), "std": output_std(z).item(),
-            "rank": effective_rank(z).item(),
-            "knn": knn_accuracy(bank, images.train_labels, query, images.test_labels)}
+    record = {
+        "epoch": int(epoch) if epoch.is_integer() else epoch,
+        "loss": torch.stack(state["losses"]).mean().item(),
+        "std": output_std(z).item(), "rank": effective_rank(z).item(),
+        "knn": knn_accuracy(bank, images.train_labels, query, images.test_labels),
+        "lr": state["lr"], "images_per_s": images_per_s, "seconds": time.time() - state["began"]}
+    state["records"].append(record)
+    runs.write_metrics(out, state["records"])
+    tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
+               " {knn:5.1f} %  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
+               .format(**record))
 
 
-def load_run(out, args, model, optimizer):
-    """Put everything back as it was when the checkpoint was written; returns the state."""
+def save(model, optimizer, args, state, out):
+    """Write everything on which the rest of the run depends."""
+    runs.write_checkpoint(out / "checkpoint.pt", dict(
+        state, config=vars(args), model=model.state_dict(), optimizer=optimizer.state_dict(),
+        rng=torch.get_rng_state(), began=time.time() - state["began"]))
+
+
+def load(model, optimizer, args, state, out):
+    """Put everything back as it was when the checkpoint was written."""
     saved = runs.load_checkpoint(out, args.device)
     begun = saved.pop("config")
     for key in ("train_images", "classes", "mean", "std"):
@@ -215,9 +239,27 @@ def load_run(out, args, model, optimizer):
     model.load_state_dict(saved.pop("model"))
     optimizer.load_state_dict(saved.pop("optimizer"))
     torch.set_rng_state(saved.pop("rng").cpu())
+    state.update(saved, began=time.time() - saved["began"])
     # a run stopped in mid-epoch by --max-steps has a record that the full run has not
-    saved["records"] = [r for r in saved["records"] if isinstance(r["epoch"], int)]
-    return saved
+    state["records"] = [r for r in state["records"] if isinstance(r["epoch"], int)]
+    runs.write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
+
+
+def progress(last, state, check):
+    """The numbers of the steps to do; shows a bar and an estimate, and calls check() at times."""
+    first, began, shown = state["step"], time.time(), time.time()
+    with tqdm(total=last, initial=first, unit=" steps", disable=None) as bar:
+        for step in range(first, last):
+            yield step
+            bar.update()
+            if time.time() - shown > 1:  # not at every step: reading the loss waits for the device
+                check()
+                bar.set_postfix_str(f"loss {state['losses'][-1]:.3f}", refresh=False)
+                shown = time.time()
+            if step == first + 5 < last - 1:
+                state["losses"][-1].item()  # waits for the device
+                to_go = (time.time() - began) / 6 * (last - step - 1)
+                tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
 
 
 def train(args):
@@ -241,84 +283,56 @@ def pretrain(args, images, out, signals):
     steps, warmup = args.epochs * per_epoch, args.warmup_epochs * per_epoch
     last = min(steps, args.max_steps or steps)
     peak = scaled_lr(args.lr, size)
-    recent = math.ceil(2048 / size)  # batches whose z1 the measures of collapse look at
-    state = {"step": 0, "order": None, "losses": [], "outputs": [], "records": [], "seconds": 0.0}
-    began = saved_at = time.time()
+    state = {"step": 0, "order": None, "losses": [], "outputs": [], "records": [], "lr": 0.0,
+             "began": time.time()}
 
     def loss_of(indices):
         x = images.train[indices.to(args.device)]
         L, z1 = model(*(augment(x) for _ in range(model.views)))
-        state["losses"].append(L.detach())
-        state["outputs"] = [*state["outputs"], z1.detach()][-recent:]
+        remember(state, L, z1)
         return L
 
-    def end_epoch(lr, images_per_s):
-        check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
-        epoch = state["step"] / per_epoch
-        record = {"epoch": int(epoch) if epoch.is_integer() else epoch,
-                  **measure(model, images, args, state), "lr": lr, "images_per_s": images_per_s,
-                  "seconds": time.time() - began}
-        state["records"].append(record)
-        runs.write_metrics(out, state["records"])
-        tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
-                   " {knn:5.1f} %  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
-                   .format(**record))
-
-    def save(lr):
-        check_finite(model, state["losses"], state["step"] - 1, per_epoch, lr)
-        runs.write_checkpoint(out / "checkpoint.pt", dict(
-            state, config=vars(args), model=model.state_dict(), seconds=time.time() - began,
-            optimizer=optimizer.state_dict(), rng=torch.get_rng_state()))
-
     if args.resume:
-        state = load_run(out, args, model, optimizer)
-        runs.write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
-        began -= state["seconds"]
+        load(model, optimizer, args, state, out)
     else:
         runs.write_json(out / "config.json", vars(args))
         save_views(augment, images.train[:16], out / "views.png")
+        state["order"] = torch.randperm(n)
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
-            for indices in torch.randperm(n).split(size)[: min(recent, per_epoch)]:
-                loss_of(indices)
-        end_epoch(0.0, 0.0)
-        save(0.0)
+            for i in range(min(math.ceil(2048 / size), per_epoch)):
+                loss_of(state["order"][i * size :][:size])
+        end_epoch(model, images, args, state, out, per_epoch, 0.0)
+        save(model, optimizer, args, state, out)
 
-    first = state["step"]
-    shown = time.time()
-    with tqdm(total=last, initial=first, unit=" steps", disable=None) as bar:
-        for step in range(first, last):
+    saved_at = clock = time.time()
+    check, start = lambda: check_finite(model, state, per_epoch), state["step"]
+    with contextlib.closing(progress(last, state, check)) as todo:
+        for step in todo:
             if step % per_epoch == 0:
-                state["order"], state["losses"], state["outputs"] = torch.randperm(n), [], []
-            if step % per_epoch == 0 or step == first:
+                state.update(order=torch.randperm(n), losses=[], outputs=[])
                 clock, start = time.time(), step
-            lr = cosine_lr(peak, step, steps, warmup)
+            state["lr"] = lr = cosine_lr(peak, step, steps, warmup)
             L = loss_of(state["order"][step % per_epoch * size :][:size])
             optimizer.zero_grad()
             L.backward()
             optimizer.step(lr, peak if args.predictor_lr == "constant" else lr)
             state["step"] = step + 1
-            bar.update()
-            if time.time() - shown > 1:  # not at every step: reading the loss waits for the device
-                check_finite(model, state["losses"], step, per_epoch, lr)
-                bar.set_postfix_str(f"loss {state['losses'][-1]:.3f}", refresh=False)
-                shown = time.time()
-            if step == first + 5 < last - 1:
-                state["losses"][-1].item()  # waits for the device
-                to_go = (time.time() - clock) / (step + 1 - start) * (last - step - 1)
-                tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
-            ends = (step + 1) % per_epoch == 0 or step + 1 == last
-            if ends:
-                state["losses"][-1].item()  # waits for the device
-                end_epoch(lr, (step + 1 - start) * size / (time.time() - clock))
-            epoch = (step + 1) // per_epoch if ends else None
-            if step + 1 == last or signals or runs.is_due(args.checkpoint_every, epoch, saved_at):
-                save(lr)
+            epoch, rest = divmod(step + 1, per_epoch)
+            if rest == 0 or step + 1 == last:
+                check()  # waits for the device
+                speed = (step + 1 - start) * size / (time.time() - clock)
+                end_epoch(model, images, args, state, out, per_epoch, speed)
+            due = runs.is_due(args.checkpoint_every, None if rest else epoch, saved_at)
+            if due or signals or step + 1 == last:
+                check()
+                save(model, optimizer, args, state, out)
                 saved_at = time.time()
-            if signals and step + 1 < last:
-                bar.close()
-                print(f"stopped after step {step + 1} of {last} and saved; to go on:\n"
-                      f"python train.py --resume --out {out}", file=sys.stderr)
-                sys.exit(128 + signals[0])
+            if signals:
+                break
+    if state["step"] < last:
+        print(f"stopped after step {state['step']} of {last} and saved; to go on:\n"
+              f"python train.py --resume --out {out}", file=sys.stderr)
+        sys.exit(128 + signals[0])
     runs.plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {out}")

@@ -1,6 +1,6 @@
-"""Runs that survive: kills, signals, full disks, damaged files.    pytest tests/test_runs.py -m ""
+"""Runs that survive: kills, signals, full disks, damaged files.    pytest tests/test_runs.py
 
-The suite kills a run three times; `-m slow` kills one twenty times.
+This kills a run twice, and `-m slow` twenty times.
 """
 
 import multiprocessing
@@ -77,7 +77,7 @@ def in_a_child(*args):
 
 
 def die_at(call, *args):
-    """Die of SIGKILL at the n-th attempt to give a file its name: between two states of the disk."""
+    """Die of SIGKILL at the `call`-th attempt to rename a file: between two states of the disk."""
     replace, calls = os.replace, []
 
     def dying(*paths):
@@ -178,7 +178,8 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lasts(refere
     train.main(options)
 
 
-@pytest.mark.parametrize("every, expected", [("1", [0, 1, 2, 3, 4]), ("2", [0, 2, 4]), ("3", [0, 3, 4])])
+@pytest.mark.parametrize(
+    "every, expected", [("1", [0, 1, 2, 3, 4]), ("2", [0, 2, 4]), ("3", [0, 3, 4])])
 def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
         every, expected, reference, tmp_path, monkeypatch):
     options, _ = reference

@@ -1,0 +1,329 @@
+"""Proof that the tests test: every plausible mistake below makes at least one of them fail.
+
+    pytest tests/test_mutants.py -m slow          a quarter of an hour
+
+Each mutant is one edit of one script in a copy of the repository, and the copy must fail the tests
+of that script. Many are bugs that were found in public implementations of SimSiam.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+HOME = pathlib.Path(__file__).parent.parent
+
+MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
+    "simsiam.py": {
+        "p is not normalised": ("-(F.normalize(p, dim=1) *", "-(p *"),
+        "z is not normalised": ("* F.normalize(z, dim=1)).sum", "* z).sum"),
+        "normalised over the batch": ("-(F.normalize(p, dim=1)", "-(F.normalize(p, dim=0)"),
+        "the similarity is maximised the wrong way": (
+            "return -(F.normalize",
+            "return (F.normalize",
+        ),
+        "the cross-entropy is averaged over the channels": (
+            "F.log_softmax(p, dim=1)).sum(dim=1)",
+            "F.log_softmax(p, dim=1)).mean(dim=1)",
+        ),
+        "the cross-entropy has p and z exchanged": (
+            "F.softmax(z, dim=1) * F.log_softmax(p, dim=1)",
+            "F.softmax(p, dim=1) * F.log_softmax(z, dim=1)",
+        ),
+        "no stop-gradient": ("    if stopgrad:\n", "    if False:\n"),
+        "always stop-gradient": ("    if stopgrad:\n", "    if True:\n"),
+        "the prediction is detached, not the target": ("z = z.detach()", "p = p.detach()"),
+        "z is detached in front of the predictor": ("p1 = self.h(z1)", "p1 = self.h(z1.detach())"),
+        "both views in one pass": (
+            "z1, z2 = self.f(x1), self.f(x2)",
+            "z1, z2 = self.f(torch.cat([x1, x2])).chunk(2)",
+        ),
+        "the target is a frozen copy of the initial network": (
+            "z1, z2 = self.f(x1), self.f(x2)",
+            "t = self.__dict__.setdefault('t', __import__('copy').deepcopy(self)); "
+            "z1, z2 = self.f(x1), t.f(x2)",
+        ),
+        "each view predicts itself": (
+            "self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
+            "self.D(p1, z1) / 2 + self.D(p2, z2) / 2",
+        ),
+        "one term of the loss twice": (
+            "self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
+            "self.D(p1, z2) / 2 + self.D(p1, z2) / 2",
+        ),
+        "the two terms are added": (
+            "self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
+            "self.D(p1, z2) + self.D(p2, z1)",
+        ),
+        "asymmetric 2x uses the first pair only": (
+            "zip(views[::2], views[1::2])",
+            "zip(views[:1], views[1:2])",
+        ),
+        "asymmetric 2x adds its two losses": (
+            "for L, _ in pairs) / len(pairs)",
+            "for L, _ in pairs)",
+        ),
+        "the symmetric loss is always used": ("if not self.symmetric:", "if False:"),
+        "no BN on the projector's output, as in BYOL": (
+            '"default": (True, True, True, False)',
+            '"default": (True, False, True, False)',
+        ),
+        "BN on the predictor's output": (
+            '"default": (True, True, True, False)',
+            '"default": (True, True, True, True)',
+        ),
+        "a ReLU on the projector's output": (
+            "output_bn, relu=False, affine",
+            "output_bn, relu=True, affine",
+        ),
+        "the output BN never has an affine": ('affine=bn != "no-affine"', "affine=False"),
+        "the output BN always has an affine": ('affine=bn != "no-affine"', "affine=True"),
+        "a bias in front of BN": ("bias=not bn", "bias=True"),
+        "ReLU in front of BN": (
+            "layers += [nn.BatchNorm1d(c_out, affine=affine)] if bn else []\n"
+            "    return layers + ([nn.ReLU(inplace=True)] if relu else [])",
+            "layers += [nn.ReLU()] if relu else []\n"
+            "    return layers + ([nn.BatchNorm1d(c_out, affine=affine)] if bn else [])",
+        ),
+        "the predictor's hidden layer has no BN": (
+            "_, _, hidden_bn, output_bn = BN[bn]",
+            "_, _, _, output_bn = BN[bn]; hidden_bn = False",
+        ),
+        "one projector layer too few": ("range(depth - 1)", "range(depth - 2)"),
+        "no bottleneck in the predictor": ("pred_dim or dim // 4", "dim"),
+        "a fixed predictor is trained": ("self.h.requires_grad_(False)", "pass"),
+        "no predictor is one with weights": ("self.h = nn.Identity()", "pass"),
+        "std of z, not of z / ||z||": ("F.normalize(z, dim=1).std", "z.std"),
+        "std without the root of d": (".mean() * z.shape[1] ** 0.5", ".mean()"),
+        "std over the channels": ("std(dim=0, correction=0)", "std(dim=1, correction=0)"),
+        "the rank of squared singular values": ("svdvals(z)", "svdvals(z) ** 2"),
+        "the rank of centred outputs": ("svdvals(z)", "svdvals(z - z.mean(dim=0))"),
+    },
+    "resnet.py": {
+        "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
+        "bottlenecks do not start at zero": ("nn.init.zeros_(self.bn3.weight)", "pass"),
+        "the stride on the first 1x1": (
+            "conv(c_in, width, 1), nn.BatchNorm2d(width)",
+            "conv(c_in, width, 1, stride), nn.BatchNorm2d(width); stride = 1",
+        ),
+        "the CIFAR stem has a max-pool": (
+            "nn.Identity() if cifar else nn.MaxPool2d",
+            "nn.MaxPool2d",
+        ),
+        "the CIFAR stem strides": (
+            "conv(3, widths[0], 3) if cifar",
+            "conv(3, widths[0], 3, 2) if cifar",
+        ),
+        "a padding of 2 in the CIFAR stem": (
+            "conv(3, widths[0], 3) if cifar",
+            "nn.Conv2d(3, widths[0], 3, padding=2, bias=False) if cifar",
+        ),
+        "one image loses its batch dimension": (
+            "self.fc(x.mean(dim=(2, 3)))",
+            "self.fc(x.mean(dim=(2, 3)).squeeze())",
+        ),
+        "no ReLU after the addition": (
+            "out = self.bn2(self.conv2(out))\n        out += x if self.downsample is None else "
+            "self.downsample(x)\n        return self.relu(out)",
+            "out = self.bn2(self.conv2(out))\n        return out + (x if self.downsample is None "
+            "else self.downsample(x))",
+        ),
+    },
+    "augment.py": {
+        "one coin for the whole batch": (
+            "torch.rand(n) < p",
+            "(torch.rand(1) < p).expand(n).clone()",
+        ),
+        "one box for the whole batch": (
+            "boxes = random_boxes(n, height, width, self.crop_scale)",
+            "boxes = [v.expand(n) for v in random_boxes(1, height, width, self.crop_scale)]",
+        ),
+        "one order of the colours for all": (
+            "torch.rand(n, 4).argsort(dim=1)",
+            "torch.arange(4).repeat(n, 1)",
+        ),
+        "the jitter's probability is turned round": (
+            "~chance(self.jitter_p)",
+            "chance(self.jitter_p)",
+        ),
+        "grayscale half of the time": ("gray_p=0.2", "gray_p=0.5"),
+        "hue as strong as the others": ("(0.4, 0.4, 0.4, 0.1)", "(0.4, 0.4, 0.4, 0.4)"),
+        "crops from 8 % on, as SimCLR": ("crop_min=0.2", "crop_min=0.08"),
+        "never crops": ("(crop_min, 1.0)", "(1.0, 1.0)"),
+        "no antialiasing": ("scale.clamp(min=1)", "1"),
+        "half a pixel off": ("[:, None] + 0.5) * scale", "[:, None]) * scale"),
+        "the crop sees beyond its box": (
+            "weight = weight * ((pixel >= start) & (pixel < start + length))",
+            "pass",
+        ),
+        "height and width exchanged": (
+            "resize_matrix(top, height, x.shape[2], size)",
+            "resize_matrix(top, width, x.shape[2], size)",
+        ),
+        "aspect ratios uniform": (
+            "uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()",
+            "uniform_(*ratio)",
+        ),
+        "the side uniform, not the area": (
+            "height * width * torch.empty(n, 10).uniform_(*scale)",
+            "height * width * torch.empty(n, 10).uniform_(scale[0] ** 0.5, 1).square()",
+        ),
+        "contrast from the whole batch's mean": (
+            "grayscale(x).mean(dim=(2, 3), keepdim=True)",
+            "grayscale(x).mean(dim=(0, 2, 3), keepdim=True)",
+        ),
+        "brightness not clipped": (
+            "(x * factor.view(-1, 1, 1, 1)).clamp_(0, 1)",
+            "x * factor.view(-1, 1, 1, 1)",
+        ),
+        "the hue turns the other way": ("[0, 4 / 6, 2 / 6]", "[0, 2 / 6, 4 / 6]"),
+        "red, green and blue exchanged": (
+            "r, g, b = x.unbind(dim=1)\n    return (0.2989",
+            "b, g, r = x.unbind(dim=1)\n    return (0.2989",
+        ),
+        "sigma not squared": ("(offset / sigma[:, None]) ** 2", "offset**2 / sigma[:, None]"),
+        "multiplied by the std": (".div_(std)", ".mul_(std)"),
+    },
+    "optim.py": {
+        "the decay spares vectors": (
+            "return w.grad.add(w, alpha=self.weight_decay)",
+            "return w.grad.add(w, alpha=self.weight_decay * (w.ndim > 1))",
+        ),
+        "dampened momentum": (
+            "add_(self.direction(w))",
+            "add_(self.direction(w), alpha=1 - self.momentum)",
+        ),
+        "the lr inside the momentum": (
+            "add_(self.direction(w))\n                    w.sub_(v, alpha=lr)",
+            "add_(self.direction(w), alpha=lr)\n                    w.sub_(v)",
+        ),
+        "LARS scales vectors too": ("if w.ndim <= 1:", "if False:"),
+        "LARS divides the wrong way": ("norms[0] / norms[1]", "norms[1] / norms[0]"),
+        "LARS divides by zero": ("(norms[0] > 0) & (norms[1] > 0)", "norms[0] >= 0"),
+        "the lr is not scaled with the batch": ("base_lr * batch_size / 256", "base_lr"),
+        "the cosine forgets the warm-up": (
+            "(step - warmup_steps) / (steps - warmup_steps)",
+            "step / steps",
+        ),
+        "the warm-up starts from zero": (
+            "lr * (step + 1) / warmup_steps",
+            "lr * step / warmup_steps",
+        ),
+        "the last step has lr zero": ("(step - warmup_steps) /", "(step + 1 - warmup_steps) /"),
+        "the momentum is not restored": ("v.copy_(s)", "pass"),
+    },
+    "lineval.py": {
+        "features in train mode": ("    backbone.eval()\n", ""),
+        "the backbone stays in eval mode": ("    backbone.train(mode)\n", ""),
+        "votes without temperature": ("(cosine / T).exp()", "cosine.exp()"),
+        "kNN on lengths": ("bank = F.normalize(bank, dim=1).T", "bank = bank.T"),
+        "the last incomplete batch is not judged": (
+            "F.normalize(query, dim=1).split(500)",
+            "F.normalize(query[: max(500, len(query) // 500 * 500)], dim=1).split(500)",
+        ),
+        "the lr is chosen on what was fitted": (
+            "order[tenth:], order[:tenth]",
+            "order, order[:tenth]",
+        ),
+        "top-5 is top-1": ("topk(min(k, probe.out_features)", "topk(min(1, probe.out_features)"),
+        "ten classes, always": ("classes, device=q.device", "10, device=q.device"),
+        "the nearest is the farthest": ("topk(k, dim=1)", "topk(k, dim=1, largest=False)"),
+    },
+    "data.py": {
+        "the test images are training images": ("seed=1)", "seed=0)"),
+        "a changed file is not noticed": (
+            "status = status.st_size, status.st_mtime_ns",
+            "status = 0",
+        ),
+        "files in the order of the disk": ("sorted(images, key=lambda e: e.name)", "images[::-1]"),
+        "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
+        "sixteen bits are clipped": ('image.mode.startswith("I;16")', "False"),
+        "bad images become black ones": (
+            "images[good], labels[good], int(good[:n].sum())",
+            "images, labels, n",
+        ),
+    },
+    "train.py": {
+        "the two views are one": (
+            "model(*(augment(x) for _ in range(model.views)))",
+            "model(*[augment(x)] * model.views)",
+        ),
+        "no shuffling": ("order=torch.randperm(n)", "order=torch.arange(n)"),
+        "gradients pile up": ("            optimizer.zero_grad()\n", ""),
+        "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
+        "the predictor is not trained": ("SGD([f, model.h.parameters()]", "SGD([f, []]"),
+        "the predictor's lr decays always": (
+            'peak if args.predictor_lr == "constant" else lr',
+            "lr",
+        ),
+        "the predictor's lr decays never": (
+            'peak if args.predictor_lr == "constant" else lr',
+            "peak",
+        ),
+        "--no-stopgrad is not heeded": ("args.predictor, args.stopgrad", "args.predictor, True"),
+        "--bn is not heeded": ("args.bn, args.predictor", '"default", args.predictor'),
+        "kNN asks the training images": (
+            "images.train_labels, query, images.test_labels",
+            "images.train_labels, bank, images.train_labels",
+        ),
+        "the random state is not restored": (
+            'torch.set_rng_state(saved.pop("rng").cpu())',
+            'saved.pop("rng")',
+        ),
+        "a resumed run repeats a step": (
+            "for step in range(first, last)",
+            "for step in range(max(0, first - 1), last)",
+        ),
+        "a resumed run takes other options": ("        if changed:\n", "        if False:\n"),
+        "other data go unnoticed": ("if begun[key] != getattr(args, key):", "if False:"),
+        "a loss that is not finite is saved": (
+            "    if bad or not all(",
+            "    if False and not all(",
+        ),
+        "an interrupted run is not saved": (
+            "if due or signals or",
+            "if due or",
+        ),
+    },
+    "runs.py": {
+        "files are written in place": ('path.with_name(path.name + ".part")', "path"),
+        "no checksum": ("!= digest:", "!= digest and False:"),
+        "code in a checkpoint is run": (
+            "weights_only=True)\n        if not",
+            "weights_only=False)\n        if not",
+        ),
+        "two runs share a folder": ("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH"),
+        "a run is overwritten": (
+            "if not args.resume and os.path.exists(",
+            "if False and os.path.exists(",
+        ),
+        "Ctrl-C is obeyed in mid-step": ("        if noted:\n", "        if True:\n"),
+        "Ctrl-C is never obeyed": ("        if noted:\n", "        if False:\n"),
+        "checkpoints at the wrong epochs": ("epoch % int(every) == 0", "int(every) % epoch == 0"),
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script, what", [(script, what) for script, edits in MUTANTS.items() for what in edits]
+)
+def test_the_tests_notice_that(script, what, tmp_path):
+    right, wrong = MUTANTS[script][what]
+    for name in ("tests", "pytest.ini", *(path.name for path in HOME.glob("*.py"))):
+        copy = shutil.copytree if (HOME / name).is_dir() else shutil.copy
+        copy(HOME / name, tmp_path / name)
+    code = (tmp_path / script).read_text()
+    assert code.count(right) == 1, "the mutant does not fit the script any more"
+    (tmp_path / script).write_text(code.replace(right, wrong))
+    tests = [f"tests/test_{script}"] + ["tests/test_train.py"] * (script == "lineval.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 1, done.stdout[-500:]  # 0: all passed; above 1: they did not run
