@@ -175,15 +175,18 @@ def plot_curves(path, runs, dim):
         "knn": ("kNN accuracy (%)", (0, 100)),
         "rank": (f"effective rank of $z$ (d = {dim})", (0, None)),
     }
-    figure, axes = pyplot.subplots(1, 4, figsize=(13, 3), layout="constrained")
+    figure, axes = pyplot.subplots(1, 4, figsize=(14, 3), layout="constrained")
+    for i, (label, records) in enumerate(runs.items()):
+        style = dict(color=pyplot.cm.viridis(0.85 * i / max(1, len(runs) - 1)), marker="osv^DxP"[i],
+                     linestyle=("-", "--", ":", "-.")[i % 4], markersize=4, label=label)
+        for axis, key in zip(axes, panels):
+            axis.plot([r["epoch"] for r in records], [r[key] for r in records], **style)
     for axis, (key, (title, limits)) in zip(axes, panels.items()):
-        for (label, records), style in zip(runs.items(), ("k.-", ".--")):
-            axis.plot([r["epoch"] for r in records], [r[key] for r in records], style, label=label)
         axis.set(title=title, xlabel="epoch")
         if key != "loss" or axis.get_ylim()[1] < 1:  # the cross-entropy is about ln d
             axis.set(ylim=limits)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
     pyplot.close(figure)

@@ -262,16 +262,28 @@ def progress(last, state, check):
                 tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
 
 
-def train(args):
+def two_views(model, augment, images, state):
+    """A step of Algorithm 1, as a function: indices of images (N,) -> loss (), z1 (N, d).
+
+    The experiments on Sec. 5.2 train by the same loop with other steps in its place.
+    """
+    def loss_of(indices):
+        x = images.train[indices.to(images.train.device)]
+        return model(*(augment(x) for _ in range(model.views)))
+
+    return loss_of
+
+
+def train(args, make_step=two_views):
     """Run Algorithm 1 as `args` say: the last record of metrics.jsonl, and the folder as "out"."""
     torch.set_flush_denormal(True)  # a collapsed network is full of denormals, slow on a CPU
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
     with runs.claimed(args) as out, runs.interruptions() as signals:
-        return pretrain(args, images.to(args.device), out, signals)
+        return pretrain(args, images.to(args.device), out, signals, make_step)
 
 
-def pretrain(args, images, out, signals):
+def pretrain(args, images, out, signals, make_step):
     """The training loop; signals: a list in which a signal to stop may appear at any time."""
     torch.manual_seed(args.seed)
     model, optimizer = build(args)
@@ -285,12 +297,7 @@ def pretrain(args, images, out, signals):
     peak = scaled_lr(args.lr, size)
     state = {"step": 0, "order": None, "losses": [], "outputs": [], "records": [], "lr": 0.0,
              "began": time.time()}
-
-    def loss_of(indices):
-        x = images.train[indices.to(args.device)]
-        L, z1 = model(*(augment(x) for _ in range(model.views)))
-        remember(state, L, z1)
-        return L
+    loss_of = make_step(model, augment, images, state)
 
     if args.resume:
         load(model, optimizer, args, state, out)
@@ -300,7 +307,7 @@ def pretrain(args, images, out, signals):
         state["order"] = torch.randperm(n)
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
             for i in range(min(math.ceil(2048 / size), per_epoch)):
-                loss_of(state["order"][i * size :][:size])
+                remember(state, *loss_of(state["order"][i * size :][:size]))
         end_epoch(model, images, args, state, out, per_epoch, 0.0)
         save(model, optimizer, args, state, out)
 
@@ -312,7 +319,8 @@ def pretrain(args, images, out, signals):
                 state.update(order=torch.randperm(n), losses=[], outputs=[])
                 clock, start = time.time(), step
             state["lr"] = lr = cosine_lr(peak, step, steps, warmup)
-            L = loss_of(state["order"][step % per_epoch * size :][:size])
+            L, z1 = loss_of(state["order"][step % per_epoch * size :][:size])
+            remember(state, L, z1)
             optimizer.zero_grad()
             L.backward()
             optimizer.step(lr, peak if args.predictor_lr == "constant" else lr)

@@ -1,29 +1,28 @@
-"""Figure 2 on the generated shapes: with and without stop-gradient, nothing else changed.
+"""Figure 2: the stop-gradient is what prevents the collapse; nothing else differs.
 
-    python -m experiments.fig2_stopgrad                         trains both, three minutes
-    python -m experiments.fig2_stopgrad WITH-IT WITHOUT-IT      draws two finished run folders
+    python -m experiments.fig2_stopgrad
 
-Writes experiments/fig2_stopgrad.png: the paper's three panels, and the effective rank.
+Paper (ImageNet linear top-1): with 67.7 ± 0.1 (5 trials, the predictor's lr decayed), without 0.1.
+The figure has the paper's three panels and, as a fourth, the effective rank, which it lacks.
 """
 
-import json
-import pathlib
 import sys
 
-import train
+from experiments.table import Claim, Run, below, main, values
 
-RUNS = {"with stop-gradient": [], "without": ["--no-stopgrad"]}  # label: options
-
-
-def main(folders):
-    folders = folders or [train.train(train.parse(options))["out"] for options in RUNS.values()]
-    read = lambda path: [json.loads(line) for line in path.read_text().splitlines()]
-    records = [read(pathlib.Path(folder, "metrics.jsonl")) for folder in folders]
-    dim = json.loads(pathlib.Path(folders[0], "config.json").read_text())["dim"]
-    path = pathlib.Path(__file__).with_suffix(".png")
-    train.plot_curves(path, dict(zip(RUNS, records, strict=True)), dim)
-    print(path)
-
+RUNS = [
+    Run("with stop-gradient", "", 67.7),
+    Run("without", "--no-stopgrad", 0.1),
+]
+CLAIMS = [
+    Claim("Without stop-gradient the loss reaches its minimum of -1 (below -0.98)",
+          lambda last: max(values(last["without"], "loss")) < -0.98),
+    Claim("Without stop-gradient the std of the output vanishes (below 0.2), with it it does not"
+          " (above 0.9)",
+          lambda last: max(values(last["without"], "std")) < 0.2
+          and min(values(last["with stop-gradient"], "std")) > 0.9),
+    Claim("Without stop-gradient the features are worse", below("without", "with stop-gradient")),
+]
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.modules[__name__])

@@ -1,0 +1,23 @@
+"""Appendix B: the output dimension d, the predictor's hidden layer being d / 4.
+
+    python -m experiments.appB_dimension
+"""
+
+import sys
+
+from experiments.table import Claim, Run, below, main
+
+PAPER = {256: 65.3, 512: 67.2, 1024: 67.5, 2048: 68.1}
+
+
+def RUNS(scale):
+    sizes = PAPER if scale == "cifar" else (64, 128, 256, 512, 1024)
+    default = 2048 if scale == "cifar" else 256
+    return [Run(f"d = {d}", "" if d == default and scale != "smoke" else f"--dim {d}",
+                PAPER.get(d, "")) for d in sizes]
+
+
+CLAIMS = [Claim("512 is better than 256", below("d = 256", "d = 512"))]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,25 @@
+"""Section 4.6: the symmetric loss helps accuracy, the asymmetric one does not collapse either.
+
+    python -m experiments.sec46_symmetry
+
+2x draws two pairs of views an image, as many as the symmetric loss has terms.
+"""
+
+import sys
+
+from experiments.table import Claim, Run, below, main
+
+RUNS = [
+    Run("symmetric", "", 68.1),
+    Run("asymmetric", "--symmetry asymmetric", 64.8),
+    Run("asymmetric 2x", "--symmetry asymmetric2x", 67.3),
+]
+CLAIMS = [
+    Claim("asymmetric < asymmetric 2x < symmetric",
+          below("asymmetric", "asymmetric 2x", "symmetric")),
+    Claim("No row collapses (std above 0.8)",
+          lambda last: all(r["std"] > 0.8 for records in last.values() for r in records)),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

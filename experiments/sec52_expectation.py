@@ -1,0 +1,62 @@
+"""Section 5.2, expectation over augmentations: no predictor, but targets averaged over the epochs.
+
+    python -m experiments.sec52_expectation
+
+eta_x <- m eta_x + (1 - m) F(T'(x)), m = 0.8, is kept for every image x, as in a memory bank; F is
+normalised, as Sec. 5.1 says for the cosine. With m = 0 this is SimSiam without predictor
+(Table 1 (a)), which collapses.
+"""
+
+import sys
+
+import torch
+import torch.nn.functional as F
+
+import train
+from experiments.table import Claim, Run, below, main, values
+
+
+def expectation(m):
+    """Targets that are moving averages with momentum m: a make_step of train.train()."""
+
+    def make_step(model, augment, images, state):
+        simsiam = train.two_views(model, augment, images, state)
+
+        def averaged(indices, z):
+            """m eta + (1 - m) z / ||z||; without the eta where the image is met for the first time."""
+            z, eta = F.normalize(z.detach(), dim=1), state["eta"][indices]
+            seen = eta.any(dim=1, keepdim=True)
+            return torch.where(seen, m * eta + (1 - m) * z, z)
+
+        def loss_of(indices):
+            if not state["records"]:
+                return simsiam(indices)  # epoch 0, which only measures
+            indices = indices.to(images.train.device)
+            x = images.train[indices]
+            z1, z2 = model.f(augment(x)), model.f(augment(x))
+            if "eta" not in state:  # in the state, so that a checkpoint holds it
+                state["eta"] = z1.new_zeros(len(images.train), z1.shape[1])
+            eta1, eta2 = averaged(indices, z1), averaged(indices, z2)
+            state["eta"][indices] = (eta1 + eta2) / 2
+            return model.D(z1, eta2) / 2 + model.D(z2, eta1) / 2, z1
+
+        return loss_of
+
+    return make_step
+
+
+RUNS = [
+    Run("SimSiam", "", 68.1),
+    Run("no predictor, moving average m = 0.8", "--predictor none", 55.0, expectation(0.8),
+        "expectation-0.8"),
+    Run("no predictor, no average", "--predictor none", 0.1),
+]
+CLAIMS = [
+    Claim("The moving average rescues the variant without predictor in part",
+          below("no predictor, no average", "no predictor, moving average m = 0.8", "SimSiam")),
+    Claim("Its outputs do not collapse (std above 0.8)",
+          lambda last: min(values(last["no predictor, moving average m = 0.8"], "std")) > 0.8),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

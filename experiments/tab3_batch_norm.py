@@ -1,0 +1,33 @@
+"""Table 3: batch normalisation in the heads helps the optimisation; it does not prevent collapse.
+
+    python -m experiments.tab3_batch_norm
+
+(a) has no BN in the heads and gets a warm-up, (b) on hidden layers only, (c) is the default, (d) has
+it on the predictor's output too. The last row drops scale and offset of the last BN of f. The
+backbone keeps its BN in every row.
+"""
+
+import sys
+
+from experiments.table import Claim, Run, below, main, values
+
+RUNS = [
+    Run("(a) none", "--bn none --warmup-epochs 1", 34.6),
+    Run("(b) hidden-only", "--bn hidden", 67.4),
+    Run("(c) default", "", 68.1),
+    Run("(d) all", "--bn all", "unstable"),
+    Run("(c) without affine", "--bn no-affine", 68.2),
+]
+CLAIMS = [
+    Claim("Without any BN the features are worse than with BN on the hidden layers",
+          below("(a) none", "(b) hidden-only")),
+    Claim("BN on hidden layers only is a little worse than the default",
+          below("(b) hidden-only", "(c) default")),
+    Claim("BN on the predictor's output too is worse than the default",
+          below("(d) all", "(c) default")),
+    Claim("Without BN there is no collapse: the loss does not reach -0.98",
+          lambda last: min(values(last["(a) none"], "loss")) > -0.98),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,180 @@
+"""What the experiments share: each run is made once, remembered in a log, and set beside the paper.
+
+A module of this folder lists its RUNS and its CLAIMS; `python -m experiments.NAME` does what is
+missing and prints the table, `python -m experiments.all` does so for all and writes results.md.
+
+A log, logs/OPTIONS.jsonl, is the run's config (with commit and machine) on the first line and the
+records of its metrics.jsonl on the others.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from typing import Callable, NamedTuple
+
+import torch
+
+import runs
+import train
+
+HERE = pathlib.Path(__file__).parent
+
+SCALES = {  # what is added to the options of every run
+    "smoke": "--epochs 2 --max-steps 2 --dim 32",  # that it runs at all
+    "shapes": "",  # the recipe for shapes, on a CPU
+    "cifar": "--data cifar10 --epochs 100",  # App. D, shortened, on a GPU
+}
+
+
+class Run(NamedTuple):
+    """A row of a table."""
+
+    label: str
+    options: str = ""  # of train.py
+    paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless said otherwise
+    make_step: Callable = train.two_views
+    variant: str = ""  # a name for make_step, where it is another
+
+
+class Claim(NamedTuple):
+    """What the paper says of the rows; holds: {label: [last record of each seed]} -> bool."""
+
+    text: str
+    holds: Callable
+
+
+# ------------------------------------------------------------------------------------------------
+# Runs and their logs.
+
+
+def home(scale):
+    """Where tables, figures and logs go: into this folder, but for smoke, which proves nothing."""
+    return {"smoke": pathlib.Path("runs", "smoke"), "shapes": HERE, "cifar": HERE / "cifar"}[scale]
+
+
+def log_path(run, scale, seed):
+    name = f"{run.variant} {run.options} seed {seed}"
+    return home(scale) / "logs" / (re.sub(r"[^\w.]+", "-", name).strip("-") + ".jsonl")
+
+
+def read_log(run, scale, seed):
+    """Config and records of a finished run, or None."""
+    path = log_path(run, scale, seed)
+    if not path.exists():
+        return None
+    config, *records = map(json.loads, path.read_text().splitlines())
+    return config, records
+
+
+def machine():
+    """Processor or GPU, and threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()
+                       if sys.platform == "linux" else "")
+    return f"{(model or [platform.processor()])[0]}, {torch.get_num_threads()} threads"
+
+
+def do(run, scale, seed):
+    """Train, or go on with what was interrupted, and write the log."""
+    path = log_path(run, scale, seed)
+    out = pathlib.Path("runs", "experiments", scale, path.stem)
+    options = f"{SCALES[scale]} {run.options} --seed {seed} --out {out}".split()
+    begun = ["--resume"] * (out / "checkpoint.pt").exists()
+    train.train(train.parse([*options, *begun]), run.make_step)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    config = runs.load_checkpoint(out)["config"]
+    config.update(variant=run.variant, commit=commit.stdout.strip(), machine=machine())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
+    runs.write_whole(path, "".join(lines))
+
+
+# ------------------------------------------------------------------------------------------------
+# Numbers and claims.
+
+
+def values(records, key):
+    return [record[key] for record in records]
+
+
+def spread(numbers):
+    """Mean and std over seeds; a single seed has no std."""
+    return statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
+
+
+def below(*labels, key="knn"):
+    """A claim's test: the means of the rows rise, by more than the standard error of each step."""
+    def holds(last):
+        rows = [values(last[label], key) for label in labels]
+        for a, b in zip(rows, rows[1:]):
+            (mean_a, std_a), (mean_b, std_b) = spread(a), spread(b)
+            error = ((std_a or 0) ** 2 / len(a) + (std_b or 0) ** 2 / len(b)) ** 0.5
+            if mean_b - mean_a <= error:
+                return False
+        return True
+
+    return holds
+
+
+def fmt(numbers, digits=1):
+    mean, std = spread(numbers)
+    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
+
+
+def table(module, scale, seeds):
+    """The module's rows as a table in Markdown, and its claims with a verdict on each."""
+    last = {}
+    lines = ["| run | paper | kNN (%) | loss | std·√d | rank | seconds | n |",
+             "|---|---|---|---|---|---|---|---|"]
+    for run in rows(module, scale):
+        logs = [log for seed in range(seeds) if (log := read_log(run, scale, seed))]
+        last[run.label] = records = [log[1][-1] for log in logs]
+        if records:
+            numbers = [fmt(values(records, key), digits) for key, digits in
+                       (("knn", 1), ("loss", 3), ("std", 2), ("rank", 1), ("seconds", 0))]
+            lines.append(f"| {run.label} | {run.paper} | {' | '.join(numbers)} | {len(records)} |")
+        else:
+            lines.append(f"| {run.label} | {run.paper} | | | | | | 0 |")
+    lines.append("")
+    for claim in module.CLAIMS:
+        done = all(last.values())
+        verdict = "holds" if done and claim.holds(last) else "does not hold" if done else "not run"
+        lines.append(f"* {claim.text}: **{verdict}**")
+    return "\n".join(lines)
+
+
+def rows(module, scale):
+    """The module's runs; one that differs between scales has a function RUNS(scale)."""
+    return module.RUNS(scale) if callable(module.RUNS) else module.RUNS
+
+
+def figure(module, scale, path):
+    """The curves of all rows, of seed 0."""
+    logs = {run.label: read_log(run, scale, 0) for run in rows(module, scale)}
+    logs = {label: log for label, log in logs.items() if log}
+    if logs:
+        dim = next(iter(logs.values()))[0]["dim"]
+        runs.plot_curves(path, {label: records for label, (_, records) in logs.items()}, dim)
+
+
+def main(module, argv=None):
+    """`python -m experiments.NAME`: do what is missing, print the table, draw the figure."""
+    name = module.__spec__.name.rpartition(".")[2]
+    p = argparse.ArgumentParser(prog=f"python -m experiments.{name}")
+    p.add_argument("--scale", choices=SCALES, default="shapes", help="(default: shapes)")
+    p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    args = p.parse_args(argv)
+    for seed in range(args.seeds):
+        for run in rows(module, args.scale):
+            if not read_log(run, args.scale, seed):
+                do(run, args.scale, seed)
+    print(f"\n{table(module, args.scale, args.seeds)}\n")
+    path = home(args.scale) / f"{name}.png"
+    figure(module, args.scale, path)
+    print(path)

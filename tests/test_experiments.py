@@ -1,0 +1,87 @@
+"""The laws of experiments/.    pytest tests/test_experiments.py"""
+
+import importlib
+import json
+
+import pytest
+import torch
+
+import runs
+import train
+from experiments import all as every
+from experiments import table
+from experiments.sec52_alternation import alternation
+from experiments.sec52_expectation import expectation
+from test_train import TINY, small_shapes  # noqa: F401
+
+MODULES = [importlib.import_module(f"experiments.{name}") for name in every.MODULES]
+
+
+def weights(out, make_step, *options):
+    train.train(train.parse([*TINY, *options, "--out", str(out)]), make_step)
+    return runs.load_checkpoint(out)["model"]
+
+
+def test_the_alternation_with_one_step_is_SimSiam_bit_for_bit_and_with_two_it_is_not(tmp_path):
+    simsiam = weights(tmp_path / "simsiam", train.two_views)
+    once, twice = (weights(tmp_path / str(k), alternation(k)) for k in (1, 2))
+    same = lambda other: all(torch.equal(simsiam[name], other[name])
+                             for name in simsiam if "num_batches" not in name)
+    assert same(once) and not same(twice)
+
+
+def test_the_expectation_with_m_0_is_SimSiam_without_predictor(tmp_path):
+    options = "--predictor", "none", "--max-steps", "2"
+    simsiam = weights(tmp_path / "simsiam", train.two_views, *options)
+    ours = weights(tmp_path / "0", expectation(0.0), *options)
+    averaged = weights(tmp_path / "0.8", expectation(0.8), *options[:2])
+    for name, w in simsiam.items():
+        assert torch.allclose(w, ours[name], atol=1e-5), name
+    assert not torch.allclose(averaged["projector.0.weight"], ours["projector.0.weight"])
+
+
+@pytest.mark.parametrize("make_step", [alternation(3), expectation(0.8)])
+def test_a_run_stopped_between_two_computations_of_eta_goes_on_with_the_old_one(
+        make_step, tmp_path):
+    straight = weights(tmp_path / "straight", make_step)
+    weights(tmp_path / "stopped", make_step, "--max-steps", "2")
+    resumed = weights(tmp_path / "stopped", make_step, "--resume")
+    assert all(torch.equal(resumed[name], w) for name, w in straight.items())
+
+
+@pytest.mark.parametrize("scale", table.SCALES)
+@pytest.mark.parametrize("module", MODULES, ids=every.MODULES)
+def test_the_rows_of_every_table_are_distinct_and_their_options_are_train_pys(module, scale):
+    rows = table.rows(module, scale)
+    assert len({run.label for run in rows}) == len({table.log_path(run, scale, 0) for run in rows})
+    for run in rows:
+        train.parse(f"{table.SCALES[scale]} {run.options}".split())
+        assert (run.make_step is train.two_views) == (not run.variant)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table, "home", lambda scale: tmp_path / scale)
+    return tmp_path
+
+
+def test_a_finished_run_is_not_repeated_and_its_numbers_are_in_the_results(elsewhere, monkeypatch):
+    every.main(["--scale", "smoke", "--only", "sec45_similarity"])
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained again"))
+    every.main(["--scale", "smoke", "--only", "sec45_similarity"])
+    results = (elsewhere / "smoke" / "results.md").read_text()
+    config, *records = map(json.loads, (
+        elsewhere / "smoke" / "logs" / "similarity-cross-entropy-seed-0.jsonl"
+    ).read_text().splitlines())
+    assert config["similarity"] == "cross-entropy" and config["commit"] is not None
+    assert f"| cross-entropy | 63.2 | {records[-1]['knn']:.1f} |" in results
+    assert (elsewhere / "smoke" / "sec45_similarity.png").exists()
+
+
+def test_an_order_holds_if_the_means_differ_by_more_than_their_error():
+    last = {"a": [{"knn": 1.0}, {"knn": 2.0}], "b": [{"knn": 2.0}, {"knn": 3.0}],
+            "c": [{"knn": 2.1}, {"knn": 3.1}]}
+    assert table.below("a", "b")(last) and table.below("a", "c")(last)
+    assert not table.below("b", "a")(last) and not table.below("b", "c")(last)
+    assert not table.below("a", "b", "c")(last)
