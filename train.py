@@ -165,7 +165,7 @@ def describe(args, images, out):
           f" {'with' if args.stopgrad else 'WITHOUT'} stop-gradient")
     print(f"SGD: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}, the predictor's"
           f" {args.predictor_lr}; weight decay {args.weight_decay:g}; {args.epochs} epochs of"
-          f" {per_epoch} steps, {args.warmup_epochs} of them warm-up")
+          f" {per_epoch} steps" + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     print(f"views: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
           f" seed {args.seed}; run folder {out}")
 

@@ -16,7 +16,7 @@ from experiments import table
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
-           "appB_dimension", "figD1_cifar")
+           "appB_dimension", "figD1_cifar", "shapes_robustness")
 
 
 def missing(modules, scale, seeds):
@@ -34,7 +34,9 @@ def results(modules, scale, seeds):
     """results.md, and a figure a module."""
     parts = [f"# The paper and ours, at the scale of {scale}\n\nWritten by `python -m"
              f" experiments.all --scale {scale} --seeds {seeds}`. The paper's numbers are ImageNet"
-             " linear top-1 (%), ours kNN (%) at the last epoch, mean ± std of n seeds.\n"]
+             " linear top-1 (%); ours are of the last epoch, mean ± std of n seeds. An order of"
+             " rows is judged by kNN, and holds if the means differ by more than their standard"
+             " error.\n"]
     for module in modules:
         name = module.__name__.rpartition(".")[2]
         first = module.__doc__.splitlines()[0]

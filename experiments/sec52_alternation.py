@@ -2,9 +2,9 @@
 
     python -m experiments.sec52_alternation
 
-If SimSiam is the alternation of Eq. 7 and 8, then k = 1 is SimSiam, and k SGD steps on theta against
-targets that stay as they were must work too. The two views of the next k batches are drawn, eta is
-computed from each by the network as it is (Eq. 10), and then every batch is trained on: the
+If SimSiam is the alternation of Eq. 7 and 8, then k = 1 is SimSiam, and k SGD steps on theta
+against targets that stay as they were must work too. The two views of the next k batches are drawn,
+eta is computed from each by the network as it is (Eq. 10), and then every batch is trained on: the
 prediction for one view against the eta of the other. The predictor stays.
 
 here: k = 2, 8 and an epoch of 32 steps, where the paper has 10, 100 and an epoch of 2502.

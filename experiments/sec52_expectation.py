@@ -23,7 +23,7 @@ def expectation(m):
         simsiam = train.two_views(model, augment, images, state)
 
         def averaged(indices, z):
-            """m eta + (1 - m) z / ||z||; without the eta where the image is met for the first time."""
+            """m eta + (1 - m) z / ||z||; at the first meeting with an image, z / ||z||."""
             z, eta = F.normalize(z.detach(), dim=1), state["eta"][indices]
             seen = eta.any(dim=1, keepdim=True)
             return torch.where(seen, m * eta + (1 - m) * z, z)

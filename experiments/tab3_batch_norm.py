@@ -2,9 +2,9 @@
 
     python -m experiments.tab3_batch_norm
 
-(a) has no BN in the heads and gets a warm-up, (b) on hidden layers only, (c) is the default, (d) has
-it on the predictor's output too. The last row drops scale and offset of the last BN of f. The
-backbone keeps its BN in every row.
+(a) has no BN in the heads and gets a warm-up, (b) has it on hidden layers only, (c) is the default,
+(d) has it on the predictor's output too. The last row drops scale and offset of the last BN of f.
+The backbone keeps its BN in every row.
 """
 
 import sys

@@ -3,8 +3,8 @@
 A module of this folder lists its RUNS and its CLAIMS; `python -m experiments.NAME` does what is
 missing and prints the table, `python -m experiments.all` does so for all and writes results.md.
 
-A log, logs/OPTIONS.jsonl, is the run's config (with commit and machine) on the first line and the
-records of its metrics.jsonl on the others.
+A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine and what the linear probe gave)
+on the first line and the records of its metrics.jsonl on the others.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Callable, NamedTuple
 
 import torch
 
+import lineval
 import runs
 import train
 
@@ -89,7 +90,8 @@ def do(run, scale, seed):
     train.train(train.parse([*options, *begun]), run.make_step)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     config = runs.load_checkpoint(out)["config"]
-    config.update(variant=run.variant, commit=commit.stdout.strip(), machine=machine())
+    config.update(variant=run.variant, commit=commit.stdout.strip(), machine=machine(),
+                  top1=lineval.main([str(out)])["top1"])
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
     runs.write_whole(path, "".join(lines))
@@ -130,17 +132,17 @@ def fmt(numbers, digits=1):
 def table(module, scale, seeds):
     """The module's rows as a table in Markdown, and its claims with a verdict on each."""
     last = {}
-    lines = ["| run | paper | kNN (%) | loss | std·√d | rank | seconds | n |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| run | paper | linear (%) | kNN (%) | loss | std·√d | rank | seconds | n |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for run in rows(module, scale):
         logs = [log for seed in range(seeds) if (log := read_log(run, scale, seed))]
-        last[run.label] = records = [log[1][-1] for log in logs]
+        last[run.label] = records = [{**log[1][-1], "top1": log[0]["top1"]} for log in logs]
         if records:
             numbers = [fmt(values(records, key), digits) for key, digits in
-                       (("knn", 1), ("loss", 3), ("std", 2), ("rank", 1), ("seconds", 0))]
+                       (("top1", 1), ("knn", 1), ("loss", 3), ("std", 2), ("rank", 1), ("seconds", 0))]
             lines.append(f"| {run.label} | {run.paper} | {' | '.join(numbers)} | {len(records)} |")
         else:
-            lines.append(f"| {run.label} | {run.paper} | | | | | | 0 |")
+            lines.append(f"| {run.label} | {run.paper} | | | | | | | 0 |")
     lines.append("")
     for claim in module.CLAIMS:
         done = all(last.values())
