@@ -148,8 +148,9 @@ def interruptions():
 
     def note(number, _):
         if noted:
-            raise KeyboardInterrupt  # the second time it is at once
+            raise KeyboardInterrupt
         noted.append(number)
+        os.write(2, b"\nstopping after this step, or the kNN; the next signal stops at once\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

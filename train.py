@@ -245,9 +245,19 @@ def load(model, optimizer, args, state, out):
     runs.write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
 
 
+def announce(seconds, args, images, steps):
+    """Print how long the run will take, by the time of a first batch without gradients."""
+    n, size = len(images.train), args.batch_size
+    views = size * (4 if args.symmetry == "asymmetric2x" else 2)
+    evaluations = steps / (n // size) + 1  # of all images by kNN
+    # backward costs as much as two forward
+    whole = seconds * (3 * steps + evaluations * (n + len(images.test)) / views)
+    print(f"this will take about {tqdm.format_interval(whole)}, judging by a first batch")
+
+
 def progress(last, state, check):
-    """The numbers of the steps to do; shows a bar and an estimate, and calls check() at times."""
-    first, began, shown = state["step"], time.time(), time.time()
+    """The numbers of the steps to do; shows a bar, and calls check() now and then."""
+    first, shown = state["step"], time.time()
     with tqdm(total=last, initial=first, unit=" steps", disable=None) as bar:
         for step in range(first, last):
             yield step
@@ -256,10 +266,6 @@ def progress(last, state, check):
                 check()
                 bar.set_postfix_str(f"loss {state['losses'][-1]:.3f}", refresh=False)
                 shown = time.time()
-            if step == first + 5 < last - 1:
-                state["losses"][-1].item()  # waits for the device
-                to_go = (time.time() - began) / 6 * (last - step - 1)
-                tqdm.write(f"about {tqdm.format_interval(to_go)} to go, besides the kNN")
 
 
 def two_views(model, augment, images, state):
@@ -303,11 +309,15 @@ def pretrain(args, images, out, signals, make_step):
         load(model, optimizer, args, state, out)
     else:
         runs.write_json(out / "config.json", vars(args))
-        save_views(augment, images.train[:16], out / "views.png")
+        save_views(augment, images.train[:: n // 16 + 1][:16], out / "views.png")
         state["order"] = torch.randperm(n)
+        clock = time.time()
+        batches = state["order"].split(size)[: min(math.ceil(2048 / size), per_epoch)]
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
-            for i in range(min(math.ceil(2048 / size), per_epoch)):
-                remember(state, *loss_of(state["order"][i * size :][:size]))
+            for indices in batches:
+                remember(state, *loss_of(indices))
+                if indices is batches[0]:
+                    announce(time.time() - clock, args, images, last)
         end_epoch(model, images, args, state, out, per_epoch, 0.0)
         save(model, optimizer, args, state, out)
 

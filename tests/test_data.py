@@ -88,8 +88,18 @@ def test_the_second_start_reads_the_cache_and_a_changed_folder_is_read_anew(tmp_
     Image.new("RGB", (10, 8), (1, 2, 3)).save(tmp_path / "train" / "cat" / "9.png")
     assert len(data.load(path).train) == 7
     os.remove(tmp_path / "train" / "cat" / "0.png")
+    assert len(data.load(path).train) == 6
     Image.new("RGB", (10, 8), (9, 9, 9)).save(tmp_path / "train" / "cat" / "1.png")
     assert data.load(path).train[0, :, 0, 0].tolist() == [9, 9, 9]
+
+
+def test_an_image_keeps_its_orientation(tmp_path):
+    make_folder(tmp_path)
+    image = Image.new("RGB", (8, 8))
+    image.paste((255, 0, 0), (0, 0, 8, 2))  # the two upper rows
+    image.save(tmp_path / "train" / "cat" / "0.png")
+    red = data.load(str(tmp_path)).train[0, 0]
+    assert (red[:2] == 255).all() and (red[2:] == 0).all()
 
 
 def test_a_spoilt_cache_is_made_anew(tmp_path):

@@ -55,6 +55,14 @@ def test_knn_knows_its_own_bank_and_neither_order_nor_scale_matter(seed):
     assert torch.equal(knn_predict(bank, (labels + 1) % 3, query, 3, k=7), (expected + 1) % 3)
 
 
+@pytest.mark.parametrize("classes", [2, 10, 37])
+def test_there_may_be_any_number_of_classes(classes):
+    bank, labels = clouds(0, n=5 * classes, classes=classes)
+    assert torch.equal(knn_predict(bank, labels, bank, classes, k=1), labels)
+    probe = fit_probe(bank.float(), labels, 1.0, classes, SGD, epochs=1, batch_size=10)
+    assert probe.out_features == classes
+
+
 @given(seeds)
 def test_a_cold_vote_is_that_of_the_nearest_alone(seed):
     bank, labels = clouds(seed)
