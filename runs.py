@@ -11,6 +11,7 @@ Every file is whole at every moment: it is written under another name, forced to
 then renamed. train.py writes these files, lineval.py and the experiments read them. Linux, macOS.
 """
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -48,8 +49,10 @@ def claimed(args):
     lock = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise SystemExit(f"--out {out}: another run is training there; name another")
+    except OSError:  # a file system without locks
+        pass
     try:
         if not args.resume and os.path.exists(os.path.join(out, "checkpoint.pt")):
             raise SystemExit(f"--out {out}: holds a run; --resume goes on with it, or name another")
@@ -130,7 +133,7 @@ def load_checkpoint(path, device="cpu"):
 def interval(text):
     """An argparse type, "5" for every fifth epoch or "10m" for every ten minutes."""
     if not re.fullmatch(r"[1-9]\d*m?", text):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, as 10m")
     return text
 
 
@@ -152,12 +155,15 @@ def interruptions():
         noted.append(number)
         os.write(2, b"\nstopping after this step, or the kNN; the next signal stops at once\n")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heeded:  # a shell's background job ignores Ctrl-C, and shall
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heeded:
+            signal.signal(number, before[number])
 
 
 # ------------------------------------------------------------------------------------------------

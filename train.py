@@ -55,6 +55,7 @@ MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "checkpoint_every"
 def parser():
     """All options, by the paper's sections."""
     p = argparse.ArgumentParser(
+        usage="python train.py [option ...]",
         description="Pre-train with SimSiam. An option that names no default here takes its value"
         " from the recipe for the data; the values in effect are printed at the start.")
     g = p.add_argument_group("the run").add_argument
@@ -114,7 +115,7 @@ def parse(argv=None):
         if not args.out:
             raise SystemExit("--resume: --out must name the run folder to go on with")
         begun = runs.load_checkpoint(args.out)["config"]
-        kept = [key for key in vars(args) if key not in MAY_CHANGE]
+        kept = [key for key in vars(args) if key in begun and key not in MAY_CHANGE]
         p.set_defaults(**{key: begun[key] for key in kept})
         args = p.parse_args(argv)
         changed = [f"{key} {begun[key]} -> {getattr(args, key)}"

@@ -119,9 +119,19 @@ def test_a_run_killed_when_about_to_rename_a_file_loses_nothing(call, reference,
     assert_same_end(tmp_path / "run", undisturbed)
 
 
+@pytest.fixture
+def foreground():
+    """The handlers of a program in the foreground, whichever way the tests were started."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield handlers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
-        number, code, reference, tmp_path, monkeypatch, capsys):
+        number, code, reference, tmp_path, monkeypatch, capsys, foreground):
     options, undisturbed = reference
     out, step, steps = tmp_path / "run", train.SGD.step, []
 
@@ -135,12 +145,19 @@ def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
     assert stops(*options, "--out", out) == code
     assert runs.load_checkpoint(out)["step"] == len(steps) == 7
     assert f"train.py --resume --out {out}" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert all(signal.getsignal(n) is handler for n, handler in foreground.items())
     go_on(options, out)
     assert_same_end(out, undisturbed)
 
 
-def test_a_second_signal_is_obeyed_at_once():
+def test_a_signal_that_was_ignored_stays_ignored(foreground):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with runs.interruptions() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not signals and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_second_signal_is_obeyed_at_once(foreground):
     with pytest.raises(KeyboardInterrupt), runs.interruptions() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals == [signal.SIGTERM]

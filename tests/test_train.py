@@ -266,7 +266,7 @@ def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"],
-             ["--device", "abacus"]])
+             ["--device", "abacus"], ["--checkpoint-every", "0"], ["--checkpoint-every", "m"]])
 def test_unknown_options_end_with_a_line_of_their_name(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(argv)
