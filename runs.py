@@ -169,32 +169,51 @@ def interruptions():
 # ------------------------------------------------------------------------------------------------
 
 
-def plot_curves(path, runs, dim):
-    """Draw the panels of Fig. 2 and the effective rank over epochs; runs: {label: records}."""
+def line(i, n):
+    """How the i-th of n lines of a figure is drawn: they differ in print without colours too."""
+    from matplotlib import cm
+
+    return dict(color=cm.viridis(0.85 * i / max(1, n - 1)), marker="osv^DxP*"[i % 8], markersize=4,
+                linestyle=("-", "--", ":", "-.")[i % 4])
+
+
+def plot(columns, width):
+    """An empty figure of panels side by side, drawn into a file: figure, axes."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot.subplots(1, columns, figsize=(width, 3), layout="constrained")
+
+
+def write_figure(figure, path):
+    """Put a figure with a legend of its first panel's lines into a PNG file."""
+    from matplotlib import pyplot
+
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100)
+    pyplot.close(figure)
+    write_whole(path, picture.getvalue())
+
+
+def plot_curves(path, runs, dim):
+    """Draw the panels of Fig. 2 and the effective rank over epochs; runs: {label: records}."""
     panels = {  # key of the records: title, limits of the y axis
         "loss": ("training loss", (-1.05, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
         "knn": ("kNN accuracy (%)", (0, 100)),
         "rank": (f"effective rank of $z$ (d = {dim})", (0, None)),
     }
-    figure, axes = pyplot.subplots(1, 4, figsize=(14, 3), layout="constrained")
+    figure, axes = plot(4, width=14)
     for i, (label, records) in enumerate(runs.items()):
-        style = dict(color=pyplot.cm.viridis(0.85 * i / max(1, len(runs) - 1)), marker="osv^DxP"[i],
-                     linestyle=("-", "--", ":", "-.")[i % 4], markersize=4, label=label)
         for axis, key in zip(axes, panels):
-            axis.plot([r["epoch"] for r in records], [r[key] for r in records], **style)
+            axis.plot([r["epoch"] for r in records], [r[key] for r in records], label=label,
+                      **line(i, len(runs)))
     for axis, (key, (title, limits)) in zip(axes, panels.items()):
         axis.set(title=title, xlabel="epoch")
         if key != "loss" or axis.get_ylim()[1] < 1:  # the cross-entropy is about ln d
             axis.set(ylim=limits)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=100)
-    pyplot.close(figure)
-    write_whole(path, picture.getvalue())
+    write_figure(figure, path)

@@ -157,3 +157,28 @@ def effective_rank(z):
     s = torch.linalg.svdvals(z)
     share = s / s.sum() + 1e-7
     return torch.exp(-(share * share.log()).sum())
+
+
+def centre(z):
+    """Length m_o of the mean of the rows z / ||z|| (Zhang et al., arXiv 2203.16262).
+
+    z: (N, d)   returns: () in [0, 1]: 1 if all rows point the same way, 0 if they cancel
+    What is left, the residuals, has the mean square 1 - m_o^2: complete collapse takes it to 0.
+    """
+    return F.normalize(z, dim=1).mean(dim=0).norm()
+
+
+def alignment(z1, z2):
+    """Mean squared distance of the two views of an image on the sphere (arXiv 2005.10242, Sec. 4).
+
+    z1, z2: (N, d)   returns: () in [0, 4]: 2 + 2 D(z1, z2)
+    """
+    return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(dim=1).mean()
+
+
+def uniformity(z):
+    """log of the mean over pairs of rows of exp(-2 distance^2) on the sphere (arXiv 2005.10242).
+
+    z: (N, d)   returns: () at most 0, which a constant output has; lower is more even
+    """
+    return torch.pdist(F.normalize(z, dim=1)).square().mul(-2).exp().mean().log()

@@ -3,12 +3,14 @@
     python -m experiments.all                            the whole paper at the scale of shapes
     python -m experiments.all --scale smoke              that it runs, in two minutes
     python -m experiments.all --only tab1_predictor      some modules
+    python -m experiments.all --seeds 3 --dry-run        the tables of what is done, and what is left
 
 A finished run is known by its log and never repeated; one that was interrupted is gone on with.
 """
 
 import argparse
 import importlib
+import statistics
 
 from tqdm import tqdm
 
@@ -16,7 +18,8 @@ from experiments import table
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
-           "appB_dimension", "figD1_cifar", "shapes_robustness")
+           "appB_dimension", "figD1_cifar", "theory_directpred", "theory_spectrum",
+           "shapes_robustness")
 
 
 def missing(modules, scale, seeds):
@@ -28,6 +31,15 @@ def missing(modules, scale, seeds):
                 if not table.read_log(run, scale, seed):
                     todo[table.log_path(run, scale, seed)] = run, seed
     return list(todo.values())
+
+
+def duration(modules, scale, n):
+    """About how long n runs take, by the median of those that are done, if there are any."""
+    logs = [table.read_log(run, scale, 0) for m in modules for run in table.rows(m, scale)]
+    seconds = [records[-1]["seconds"] for _, records in filter(None, logs)]
+    if not (n and seconds):
+        return ""
+    return f", about {tqdm.format_interval(n * statistics.median(seconds))}"
 
 
 def results(modules, scale, seeds):
@@ -54,11 +66,13 @@ def main(argv=None):
     p.add_argument("--scale", choices=table.SCALES, default="shapes", help="(default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
     p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="NAME")
+    p.add_argument("--dry-run", action="store_true", help="train nothing, only write the tables")
     args = p.parse_args(argv)
     modules = [importlib.import_module(f"experiments.{name}") for name in args.only]
     todo = missing(modules, args.scale, args.seeds)
-    for run, seed in (bar := tqdm(todo, "experiments", unit=" runs", disable=None)):
-        bar.write(f"\n{run.label}: {run.variant} {run.options} --seed {seed}")
+    print(f"{len(todo)} runs to do" + duration(modules, args.scale, len(todo)))
+    for i, (run, seed) in enumerate([] if args.dry_run else todo, start=1):
+        print(f"\nrun {i} of {len(todo)}: {run.label}: {run.variant} {run.options} --seed {seed}")
         table.do(run, args.scale, seed)
     print(results(modules, args.scale, args.seeds))
 

@@ -3,8 +3,8 @@
 A module of this folder lists its RUNS and its CLAIMS; `python -m experiments.NAME` does what is
 missing and prints the table, `python -m experiments.all` does so for all and writes results.md.
 
-A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine and what the linear probe gave)
-on the first line and the records of its metrics.jsonl on the others.
+A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine, the linear probe's accuracy and
+more measures of the outputs) on the first line and the records of its metrics.jsonl on the others.
 """
 
 import argparse
@@ -19,9 +19,12 @@ from typing import Callable, NamedTuple
 
 import torch
 
+import data
 import lineval
 import runs
 import train
+from augment import Augment
+from simsiam import alignment, centre, uniformity
 
 HERE = pathlib.Path(__file__).parent
 
@@ -91,10 +94,32 @@ def do(run, scale, seed):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     config = runs.load_checkpoint(out)["config"]
     config.update(variant=run.variant, commit=commit.stdout.strip(), machine=machine(),
-                  top1=lineval.main([str(out)])["top1"])
+                  top1=lineval.main([str(out)])["top1"], outputs=outputs(out))
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
     runs.write_whole(path, "".join(lines))
+
+
+@torch.no_grad()
+def outputs(out):
+    """What theory_spectrum.py shows of a run: measures of z for two views of 2048 images."""
+    saved = runs.load_checkpoint(out)
+    args = argparse.Namespace(**saved["config"])
+    args.device = "cpu"
+    model, _ = train.build(args)
+    encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}
+    model.load_state_dict(encoder, strict=False)
+    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
+    augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
+    torch.manual_seed(0)
+    size = args.batch_size  # BN's statistics are a batch's, as in training
+    x = images.train[torch.randperm(len(images.train))[: max(1, 2048 // size) * size]]
+    z1, z2 = (torch.cat([model.f(augment(b)) for b in x.split(size)]) for _ in range(2))
+    s = torch.linalg.svdvals(z1)
+    share = (s / s.sum())[:256].tolist()
+    return {"singular values": [float(f"{v:.4g}") for v in share],
+            "centre": centre(z1).item(), "alignment": alignment(z1, z2).item(),
+            "uniformity": uniformity(z1).item()}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -136,7 +161,8 @@ def table(module, scale, seeds):
              "|---|---|---|---|---|---|---|---|---|"]
     for run in rows(module, scale):
         logs = [log for seed in range(seeds) if (log := read_log(run, scale, seed))]
-        last[run.label] = records = [{**log[1][-1], "top1": log[0]["top1"]} for log in logs]
+        last[run.label] = records = [
+            {**log[1][-1], "top1": log[0]["top1"], "outputs": log[0]["outputs"]} for log in logs]
         if records:
             numbers = [fmt(values(records, key), digits) for key, digits in
                        (("top1", 1), ("knn", 1), ("loss", 3), ("std", 2), ("rank", 1), ("seconds", 0))]
@@ -157,10 +183,12 @@ def rows(module, scale):
 
 
 def figure(module, scale, path):
-    """The curves of all rows, of seed 0."""
+    """The curves of all rows, of seed 0, unless the module has a figure(logs, path) of its own."""
     logs = {run.label: read_log(run, scale, 0) for run in rows(module, scale)}
     logs = {label: log for label, log in logs.items() if log}
-    if logs:
+    if logs and hasattr(module, "figure"):
+        module.figure(logs, path)
+    elif logs:
         dim = next(iter(logs.values()))[0]["dim"]
         runs.plot_curves(path, {label: records for label, (_, records) in logs.items()}, dim)
 

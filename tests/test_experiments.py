@@ -12,6 +12,7 @@ from experiments import all as every
 from experiments import table
 from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation
+from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
 from test_train import TINY, small_shapes  # noqa: F401
 
 MODULES = [importlib.import_module(f"experiments.{name}") for name in every.MODULES]
@@ -40,7 +41,24 @@ def test_the_expectation_with_m_0_is_SimSiam_without_predictor(tmp_path):
     assert not torch.allclose(averaged["projector.0.weight"], ours["projector.0.weight"])
 
 
-@pytest.mark.parametrize("make_step", [alternation(3), expectation(0.8)])
+def test_DirectPreds_predictor_has_the_eigenvectors_of_F_and_the_roots_of_its_eigenvalues(
+        tmp_path, small_shapes):  # noqa: F811
+    model = weights(tmp_path / "run", directpred)
+    state = runs.load_checkpoint(tmp_path / "run")
+    h, F = model["h.weight"].double(), state["F"].double()
+    assert torch.allclose(h @ F, F @ h, atol=1e-4)
+    s = torch.linalg.eigvalsh(F).clamp(min=0)
+    assert torch.allclose(torch.linalg.eigvalsh(h), (s / s[-1]).sqrt() + 0.1, atol=1e-2)
+
+
+def test_the_toy_model_rests_at_its_fixed_point_and_collapses_without_one():
+    eta = 0.5 * THRESHOLD
+    p = (1 + (1 - 4 * eta * (1 + V)) ** 0.5) / (2 * (1 + V))  # the paper's p*_+
+    assert trajectory(p, p * p / ALPHA, eta)[0][-1] == pytest.approx(p)
+    assert trajectory(0.5, 0.5, 1.5 * THRESHOLD)[1][-1] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("make_step", [alternation(3), expectation(0.8), directpred])
 def test_a_run_stopped_between_two_computations_of_eta_goes_on_with_the_old_one(
         make_step, tmp_path):
     straight = weights(tmp_path / "straight", make_step)

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optim import SGD
-from simsiam import BN, D, SimSiam, cross_entropy, effective_rank, output_std, predictor, projector
+from simsiam import (
+    BN,
+    D,
+    SimSiam,
+    alignment,
+    centre,
+    cross_entropy,
+    effective_rank,
+    output_std,
+    predictor,
+    projector,
+    uniformity,
+)
 
 seeds = st.integers(0, 2**31)
 
@@ -284,6 +296,23 @@ def test_the_effective_rank_does_not_change_with_scale_or_rotation(seed, scale):
     z = normal(seed, 20, 8)
     rotation = torch.linalg.qr(normal(seed + 1, 8, 8)).Q
     assert effective_rank(scale * z @ rotation).item() == pytest.approx(effective_rank(z).item())
+
+
+@given(seeds, st.floats(-3, 3))
+def test_alignment_is_the_loss_and_centre_and_std_share_the_length_of_the_rows(seed, offset):
+    z1, z2 = normal(seed, 20, 8) + offset, normal(seed + 1, 20, 8)
+    assert alignment(z1, z2).item() == pytest.approx(2 + 2 * D(z1, z2).item(), abs=1e-9)
+    variance = F.normalize(z1, dim=1).var(dim=0, correction=0).sum()
+    assert (centre(z1) ** 2 + variance).item() == pytest.approx(1)
+    assert output_std(z1) ** 2 <= 1 - centre(z1) ** 2 + 1e-9  # so 1 is the most that std can be
+
+
+@given(seeds)
+def test_uniformity_is_zero_for_a_constant_and_is_that_of_a_loop_over_pairs(seed):
+    z = F.normalize(normal(seed, 6, 4), dim=1)
+    pairs = [math.exp(-2 * (z[i] - z[j]).square().sum()) for i in range(6) for j in range(i)]
+    assert uniformity(3 * z).item() == pytest.approx(math.log(sum(pairs) / len(pairs)))
+    assert uniformity(z) < uniformity(z[:1].expand(6, 4)) == 0
 
 
 @given(st.integers(1, 12), st.integers(12, 20))

@@ -1,0 +1,53 @@
+"""Beyond the paper: what collapse looks like in the spectrum of the outputs z.
+
+    python -m experiments.theory_spectrum
+
+Left: the singular values of z, largest first, as shares of their sum. A cliff is dimensional
+collapse, of which the std of Fig. 2 knows nothing. Right, of each run: m_o, the length of the mean
+direction, and m_r, the root mean square of the residuals, m_r^2 = 1 - m_o^2 (arXiv 2203.16262);
+alignment of the two views (0 is perfect) and uniformity (0 is a constant; arXiv 2005.10242).
+"""
+
+import sys
+
+from experiments.table import Claim, Run, main
+from runs import line, plot, write_figure
+
+RUNS = [
+    Run("SimSiam"),
+    Run("no stop-gradient", "--no-stopgrad"),
+    Run("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
+    Run("no predictor", "--predictor none"),
+]
+CLAIMS = [
+    Claim("Without stop-gradient the residuals vanish: m_r below 0.2; SimSiam's are above 0.9",
+          lambda last: max(residual(r["outputs"]) for r in last["no stop-gradient"]) < 0.2
+          and min(residual(r["outputs"]) for r in last["SimSiam"]) > 0.9),
+    Claim("Without affine m_r does not vanish (above 0.3), and the collapse is in the spectrum: rank"
+          " below 4", lambda last: all(residual(r["outputs"]) > 0.3 and r["rank"] < 4
+                                       for r in last["no stop-gradient, no affine"])),
+]
+
+
+def residual(outputs):
+    """m_r from m_o."""
+    return max(0.0, 1 - outputs["centre"] ** 2) ** 0.5
+
+
+def figure(logs, path):
+    """The spectra, and the four measures as groups of bars."""
+    drawing, (spectrum, bars) = plot(2, width=12)
+    for i, (label, (config, _)) in enumerate(logs.items()):
+        outputs = config["outputs"]
+        values, style = outputs["singular values"], line(i, len(logs))
+        spectrum.semilogy(range(1, len(values) + 1), values, label=label, markevery=16, **style)
+        heights = outputs["centre"], residual(outputs), outputs["alignment"], outputs["uniformity"]
+        bars.bar([x + 0.2 * i for x in range(4)], heights, 0.2, color=style["color"])
+    spectrum.set(title="singular values of z, share of their sum", xlabel="number", ylim=(1e-5, 1))
+    bars.set_xticks([x + 0.3 for x in range(4)], ["$m_o$", "$m_r$", "alignment", "uniformity"])
+    bars.axhline(0, color="black", linewidth=0.5)
+    write_figure(drawing, path)
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
