@@ -133,7 +133,7 @@ def load_checkpoint(path, device="cpu"):
 def interval(text):
     """An argparse type, "5" for every fifth epoch or "10m" for every ten minutes."""
     if not re.fullmatch(r"[1-9]\d*m?", text):
-        raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, as 10m")
+        raise argparse.ArgumentTypeError(f"{text} is neither epochs, as 5, nor minutes, as 10m")
     return text
 
 

@@ -3,7 +3,7 @@
     python -m experiments.all                            the whole paper at the scale of shapes
     python -m experiments.all --scale smoke              that it runs, in two minutes
     python -m experiments.all --only tab1_predictor      some modules
-    python -m experiments.all --seeds 3 --dry-run        the tables of what is done, and what is left
+    python -m experiments.all --seeds 3 --dry-run        the tables so far, and what is left
 
 A finished run is known by its log and never repeated; one that was interrupted is gone on with.
 """

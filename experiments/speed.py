@@ -48,17 +48,16 @@ def smooth_images(n):
     return (255 * x).clamp(0, 255).to(torch.uint8)
 
 
-def main():
-    torch.set_flush_denormal(True)
-    x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
-    model = SimSiam(resnet("resnet8", "cifar"), proj_layers=2)
+def step_costs(batch_size, dim):
+    """Seconds of the two views of a batch, and of the network's step on them."""
+    x, augment = smooth_images(batch_size), Augment(SIZE, MEAN, STD, blur_p=0.0)
+    model = SimSiam(resnet("resnet8", "cifar"), dim, proj_layers=2)
     model.to(memory_format=torch.channels_last)
     sgd = SGD([model.parameters()], weight_decay=5e-4)
+    x1, x2 = augment(x), augment(x)
 
     def views():
         return augment(x), augment(x)
-
-    x1, x2 = views()
 
     def step():
         L, _ = model(x1, x2)
@@ -66,12 +65,19 @@ def main():
         L.backward()
         sgd.step(0.06)
 
-    threads = torch.get_num_threads()
-    ours, network = medians(views, step)
-    print(f"{threads} threads, batch 512: two views {ours:.3f} s, the network's step {network:.3f}"
-          f" s; the views are {ours / (ours + network):.1%} of the whole")
-    pil = [to_pil_image(image) for image in x]
+    return medians(views, step)
+
+
+def main():
+    torch.set_flush_denormal(True)
+    for batch_size, dim in ((512, 2048), (64, 256)):
+        views, network = step_costs(batch_size, dim)
+        print(f"{torch.get_num_threads()} threads, batch {batch_size}, d = {dim}: two views"
+              f" {views:.3f} s, the network's step {network:.3f} s; the views are"
+              f" {views / (views + network):.1%} of the whole")
     torch.set_num_threads(1)
+    x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
+    pil = [to_pil_image(image) for image in x]
     ours, theirs = medians(lambda: augment(x), lambda: [PIL_VIEW(image) for image in pil])
     print(f"1 thread: a view of 512 images {ours:.3f} s, torchvision on PIL images {theirs:.3f} s;"
           f" {theirs / ours:.1f} times as fast")

@@ -3,8 +3,8 @@
 A module of this folder lists its RUNS and its CLAIMS; `python -m experiments.NAME` does what is
 missing and prints the table, `python -m experiments.all` does so for all and writes results.md.
 
-A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine, the linear probe's accuracy and
-more measures of the outputs) on the first line and the records of its metrics.jsonl on the others.
+A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine, the linear probe's accuracy
+and more measures of the outputs) on the first line and its metrics.jsonl on the others.
 """
 
 import argparse
@@ -164,8 +164,8 @@ def table(module, scale, seeds):
         last[run.label] = records = [
             {**log[1][-1], "top1": log[0]["top1"], "outputs": log[0]["outputs"]} for log in logs]
         if records:
-            numbers = [fmt(values(records, key), digits) for key, digits in
-                       (("top1", 1), ("knn", 1), ("loss", 3), ("std", 2), ("rank", 1), ("seconds", 0))]
+            digits = {"top1": 1, "knn": 1, "loss": 3, "std": 2, "rank": 1, "seconds": 0}
+            numbers = [fmt(values(records, key), n) for key, n in digits.items()]
             lines.append(f"| {run.label} | {run.paper} | {' | '.join(numbers)} | {len(records)} |")
         else:
             lines.append(f"| {run.label} | {run.paper} | | | | | | | 0 |")
