@@ -199,12 +199,12 @@ def write_figure(figure, path):
 
 
 def plot_curves(path, runs, dim):
-    """Draw the panels of Fig. 2 and the effective rank over epochs; runs: {label: records}."""
+    """Draw the panels of Fig. 2 and the effective rank; runs: {label: records}; dim: d, or 0."""
     panels = {  # key of the records: title, limits of the y axis
         "loss": ("training loss", (-1.05, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
         "knn": ("kNN accuracy (%)", (0, 100)),
-        "rank": (f"effective rank of $z$ (d = {dim})", (0, None)),
+        "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0, None)),
     }
     figure, axes = plot(4, width=14)
     for i, (label, records) in enumerate(runs.items()):

@@ -189,7 +189,8 @@ def figure(module, scale, path):
     if logs and hasattr(module, "figure"):
         module.figure(logs, path)
     elif logs:
-        dim = next(iter(logs.values()))[0]["dim"]
+        dims = {config["dim"] for config, _ in logs.values()}
+        dim = dims.pop() if len(dims) == 1 else 0
         runs.plot_curves(path, {label: records for label, (_, records) in logs.items()}, dim)
 
 
