@@ -337,3 +337,5 @@ def write_cache(cache, digest, images, bad):
         os.replace(part, cache)
     except (OSError, RuntimeError) as error:
         print(f"no cache: {cache.parent} cannot be written to ({error})")
+        with contextlib.suppress(OSError):
+            part.unlink()

@@ -1,6 +1,6 @@
 """The optimisers and the learning rate, by hand: SGD, LARS, cosine decay with warm-up.
 
-Sec. 3 pre-trains with plain SGD; LARS serves the linear classifier (App. A) and batches of 4096.
+Sec. 3 pre-trains with plain SGD; LARS serves the linear classifier at its batch of 4096 (App. A).
 The learning rate is an argument of step(), one number per group of parameters: nothing about the
 schedule hides in the optimiser, train.py computes it from the number of the step.
 """

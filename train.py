@@ -116,7 +116,7 @@ def parse(argv=None):
             raise SystemExit("--resume: --out must name the run folder to go on with")
         begun = runs.load_checkpoint(args.out)["config"]
         kept = [key for key in vars(args) if key in begun and key not in MAY_CHANGE]
-        p.set_defaults(**{key: begun[key] for key in kept})
+        p.set_defaults(**{key: begun[key] for key in [*kept, "root", "checkpoint_every"]})
         args = p.parse_args(argv)
         changed = [f"{key} {begun[key]} -> {getattr(args, key)}"
                    for key in kept if getattr(args, key) != begun[key]]
@@ -229,10 +229,13 @@ def save(model, optimizer, args, state, out):
         rng=torch.get_rng_state(), began=time.time() - state["began"]))
 
 
-def load(model, optimizer, args, state, out):
-    """Put everything back as it was when the checkpoint was written."""
+def load(model, optimizer, args, state, out, last):
+    """Put everything back as it was when the checkpoint was written; last: where this run ends."""
     saved = runs.load_checkpoint(out, args.device)
     begun = saved.pop("config")
+    if begun["step"] != args.step:
+        raise SystemExit(f"--resume: this run's step is {begun['step']}, of experiments/; python -m"
+                         " experiments.all goes on with it")
     for key in ("train_images", "classes", "mean", "std"):
         if begun[key] != getattr(args, key):
             raise SystemExit(f"--resume: the data have changed: {key.replace('_', ' ')}"
@@ -241,8 +244,8 @@ def load(model, optimizer, args, state, out):
     optimizer.load_state_dict(saved.pop("optimizer"))
     torch.set_rng_state(saved.pop("rng").cpu())
     state.update(saved, began=time.time() - saved["began"])
-    # a run stopped in mid-epoch by --max-steps has a record that the full run has not
-    state["records"] = [r for r in state["records"] if isinstance(r["epoch"], int)]
+    if state["step"] < last:  # --max-steps, in mid-epoch, left a record that the full run has not
+        state["records"] = [r for r in state["records"] if isinstance(r["epoch"], int)]
     runs.write_metrics(out, state["records"])  # epochs after the checkpoint will be run again
 
 
@@ -286,6 +289,7 @@ def train(args, make_step=two_views):
     torch.set_flush_denormal(True)  # a collapsed network is full of denormals, slow on a CPU
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
+    args.step = make_step.__name__
     with runs.claimed(args) as out, runs.interruptions() as signals:
         return pretrain(args, images.to(args.device), out, signals, make_step)
 
@@ -307,7 +311,7 @@ def pretrain(args, images, out, signals, make_step):
     loss_of = make_step(model, augment, images, state)
 
     if args.resume:
-        load(model, optimizer, args, state, out)
+        load(model, optimizer, args, state, out, last)
     else:
         runs.write_json(out / "config.json", vars(args))
         save_views(augment, images.train[:: n // 16 + 1][:16], out / "views.png")

@@ -14,6 +14,7 @@ import statistics
 
 from tqdm import tqdm
 
+import runs
 from experiments import table
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
@@ -42,21 +43,21 @@ def duration(modules, scale, n):
     return f", about {tqdm.format_interval(n * statistics.median(seconds))}"
 
 
-def results(modules, scale, seeds):
-    """results.md, and a figure a module."""
+def results(modules, scale):
+    """Write results.md, of all runs that have a log, and a figure a module."""
     parts = [f"# The paper and ours, at the scale of {scale}\n\nWritten by `python -m"
-             f" experiments.all --scale {scale} --seeds {seeds}`. The paper's numbers are ImageNet"
-             " linear top-1 (%); ours are of the last epoch, mean ± std of n seeds. An order of"
-             " rows is judged by kNN, and holds if the means differ by more than their standard"
-             " error.\n"]
-    for module in modules:
+             f" experiments.all --scale {scale}`. The paper's numbers are ImageNet linear top-1"
+             " (%); ours are of the last epoch, mean ± std of n seeds. The sentences are the"
+             " paper's, in shapes_robustness and theory_* ours. An order of rows is judged by kNN,"
+             " and holds if the means differ by more than their standard error.\n"]
+    for module in (module for module in modules if table.rows(module, scale)):
         name = module.__name__.rpartition(".")[2]
         first = module.__doc__.splitlines()[0]
-        parts.append(f"## {name}\n\n{first}\n\n{table.table(module, scale, seeds)}\n\n"
+        parts.append(f"## {name}\n\n{first}\n\n{table.table(module, scale)}\n\n"
                      f"![{name}]({name}.png)\n")
         table.figure(module, scale, table.home(scale) / f"{name}.png")
     path = table.home(scale) / "results.md"
-    path.write_text("\n".join(parts))
+    runs.write_whole(path, "\n".join(parts))
     return path
 
 
@@ -68,13 +69,14 @@ def main(argv=None):
     p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="NAME")
     p.add_argument("--dry-run", action="store_true", help="train nothing, only write the tables")
     args = p.parse_args(argv)
-    modules = [importlib.import_module(f"experiments.{name}") for name in args.only]
-    todo = missing(modules, args.scale, args.seeds)
-    print(f"{len(todo)} runs to do" + duration(modules, args.scale, len(todo)))
+    modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
+    chosen = [modules[name] for name in args.only]
+    todo = missing(chosen, args.scale, args.seeds)
+    print(f"{len(todo)} runs to do" + duration(chosen, args.scale, len(todo)))
     for i, (run, seed) in enumerate([] if args.dry_run else todo, start=1):
         print(f"\nrun {i} of {len(todo)}: {run.label}: {run.variant} {run.options} --seed {seed}")
         table.do(run, args.scale, seed)
-    print(results(modules, args.scale, args.seeds))
+    print(results(modules.values(), args.scale))
 
 
 if __name__ == "__main__":

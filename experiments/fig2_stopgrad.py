@@ -3,6 +3,7 @@
     python -m experiments.fig2_stopgrad
 
 Paper (ImageNet linear top-1): with 67.7 ± 0.1 (5 trials, the predictor's lr decayed), without 0.1.
+here: the predictor's lr is constant in both, as from Sec. 4.3 on.
 The figure has the paper's three panels and, as a fourth, the effective rank, which it lacks.
 """
 

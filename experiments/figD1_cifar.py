@@ -3,7 +3,8 @@
     python -m experiments.figD1_cifar --scale cifar
 
 Paper: 91.8 % linear (SimCLR 91.1), and a kNN curve from about 60 to about 90 % in 800 epochs, of
-which its text gives no value. At the scale of shapes the run is the default one.
+which its text gives no value. It says not whether the predictor's lr decays; here: it does. At the
+other scales there is nothing to run.
 """
 
 import sys
@@ -12,14 +13,12 @@ from experiments.table import Claim, Run, main
 
 
 def RUNS(scale):
-    return [Run("SimSiam", "--epochs 800" if scale == "cifar" else "", "91.8 (linear)")]
+    options = "--epochs 800 --predictor-lr cosine"
+    return [Run("SimSiam", options, "91.8 (linear)")] if scale == "cifar" else []
 
 
-def climbs(last):
-    return all(record["knn"] > 80 for record in last["SimSiam"])
-
-
-CLAIMS = [Claim("kNN climbs steadily, to above 80 %", climbs)]
+CLAIMS = [Claim("kNN ends above 80 %",
+                lambda last: all(record["knn"] > 80 for record in last["SimSiam"]))]
 
 if __name__ == "__main__":
     main(sys.modules[__name__])

@@ -5,6 +5,9 @@
 eta_x <- m eta_x + (1 - m) F(T'(x)), m = 0.8, is kept for every image x, as in a memory bank; F is
 normalised, as Sec. 5.1 says for the cosine. With m = 0 this is SimSiam without predictor
 (Table 1 (a)), which collapses.
+
+here: symmetrised, so that each visit draws two samples T'(x) and averages what they give; 12 visits
+to an image, an epoch each, where the paper has 100.
 """
 
 import sys
@@ -13,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import train
-from experiments.table import Claim, Run, below, main, values
+from experiments.table import Claim, Run, below, collapsed, main
 
 
 def expectation(m):
@@ -42,6 +45,7 @@ def expectation(m):
 
         return loss_of
 
+    make_step.__name__ = f"expectation-{m}"
     return make_step
 
 
@@ -54,8 +58,8 @@ RUNS = [
 CLAIMS = [
     Claim("The moving average rescues the variant without predictor in part",
           below("no predictor, no average", "no predictor, moving average m = 0.8", "SimSiam")),
-    Claim("Its outputs do not collapse (std above 0.8)",
-          lambda last: min(values(last["no predictor, moving average m = 0.8"], "std")) > 0.8),
+    Claim("Its outputs do not collapse",
+          lambda last: not any(map(collapsed, last["no predictor, moving average m = 0.8"]))),
 ]
 
 if __name__ == "__main__":

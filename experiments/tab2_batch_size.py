@@ -2,13 +2,14 @@
 
     python -m experiments.tab2_batch_size
 
-Warm-up from 1024 on, as in the paper (there 10 of 100 epochs, here 1 of 12). A set of 4096 images
-has few large batches: at 1024 the whole training is 48 steps.
+Warm-up from 1024 on, as in the paper.
+here: one epoch of warm-up where the paper has ten; at the scale of shapes 32 besides, and no batch
+above 1024, at which the whole training on 4096 images is 48 steps.
 """
 
 import sys
 
-from experiments.table import Claim, Run, main, spread, values
+from experiments.table import Claim, Run, collapsed, main, spread, values
 
 PAPER = {64: 66.1, 128: 67.3, 256: 68.1, 512: 68.1, 1024: 68.0, 2048: 67.9, 4096: 64.0}
 
@@ -27,8 +28,8 @@ def level(last, sizes):
 
 CLAIMS = [
     Claim("64 to 512 lie within two points", lambda last: level(last, ("64", "128", "256", "512"))),
-    Claim("No batch size collapses (std above 0.8)",
-          lambda last: all(r["std"] > 0.8 for records in last.values() for r in records)),
+    Claim("No batch size collapses",
+          lambda last: not any(collapsed(r) for records in last.values() for r in records)),
 ]
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@
 (a) has no BN in the heads and gets a warm-up, (b) has it on hidden layers only, (c) is the default,
 (d) has it on the predictor's output too. The last row drops scale and offset of the last BN of f.
 The backbone keeps its BN in every row.
+here: (a) has one epoch of warm-up, where the paper has ten of 100.
 """
 
 import sys
 
-from experiments.table import Claim, Run, below, main, values
+from experiments.table import Claim, Run, below, collapsed, main
 
 RUNS = [
     Run("(a) none", "--bn none --warmup-epochs 1", 34.6),
@@ -21,12 +22,12 @@ RUNS = [
 CLAIMS = [
     Claim("Without any BN the features are worse than with BN on the hidden layers",
           below("(a) none", "(b) hidden-only")),
-    Claim("BN on hidden layers only is a little worse than the default",
+    Claim("BN on hidden layers only is worse than the default",
           below("(b) hidden-only", "(c) default")),
     Claim("BN on the predictor's output too is worse than the default",
           below("(d) all", "(c) default")),
-    Claim("Without BN there is no collapse: the loss does not reach -0.98",
-          lambda last: min(values(last["(a) none"], "loss")) > -0.98),
+    Claim("Without BN there is no collapse",
+          lambda last: not any(map(collapsed, last["(a) none"]))),
 ]
 
 if __name__ == "__main__":

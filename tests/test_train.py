@@ -255,6 +255,20 @@ def test_contradictions_end_in_one_line(tmp_path):
     assert "cannot be made" in message("--out", tmp_path / "file" / "run")
 
 
+def test_resuming_keeps_where_the_data_are_and_when_to_save_unless_told_otherwise(tmp_path):
+    options = "--root", "elsewhere", "--checkpoint-every", "2"
+    train.main([*TINY, *options, "--out", str(tmp_path), "--max-steps", "1"])
+    resume = ["--resume", "--out", str(tmp_path)]
+    kept, changed = train.parse(resume), train.parse([*resume, "--checkpoint-every", "5m"])
+    assert (kept.root, kept.checkpoint_every, kept.max_steps) == ("elsewhere", "2", None)
+    assert changed.checkpoint_every == "5m"
+
+
+def test_resuming_a_run_that_is_at_its_end_returns_its_last_record(tmp_path):
+    options = [*TINY, "--out", str(tmp_path), "--max-steps", "2"]
+    assert train.main(options) == train.main([*options, "--resume"])
+
+
 def test_resuming_on_other_data_is_refused(tmp_path, monkeypatch):
     out = tmp_path / "run"
     train.main([*TINY, "--out", str(out), "--max-steps", "1"])
