@@ -214,6 +214,14 @@ def test_checkpoints_are_written_every_so_many_minutes_in_mid_epoch_too():
     assert not runs.is_due("1", None, now - 1e6)
 
 
+def test_a_checkpoint_that_is_due_in_mid_epoch_is_written_there(reference, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(runs, "write_checkpoint", lambda path, state: steps.append(state["step"]))
+    monkeypatch.setattr(runs, "is_due", lambda every, epoch, saved_at: epoch is None)
+    train.main([*reference[0], "--out", str(tmp_path / "run"), "--max-steps", "4"])
+    assert steps == [0, 1, 3, 4]  # of two steps an epoch
+
+
 # ------------------------------------------------------------------------------------------------
 # Damaged and hostile files
 
