@@ -317,10 +317,11 @@ def pretrain(args, images, out, signals, make_step):
         save_views(augment, images.train[:: n // 16 + 1][:16], out / "views.png")
         state["order"] = torch.randperm(n)
         clock = time.time()
+        views_of = two_views(model, augment, images, state)  # whichever steps the training takes
         batches = state["order"].split(size)[: min(math.ceil(2048 / size), per_epoch)]
         with torch.no_grad():  # epoch 0: no learning; BN's running statistics meet the data
             for indices in batches:
-                remember(state, *loss_of(indices))
+                remember(state, *views_of(indices))
                 if indices is batches[0]:
                     announce(time.time() - clock, args, images, last)
         end_epoch(model, images, args, state, out, per_epoch, 0.0)

@@ -1,7 +1,7 @@
 """Everything: each run of every module that has not been done, then results.md and the figures.
 
     python -m experiments.all                            the whole paper at the scale of shapes
-    python -m experiments.all --scale smoke              that it runs, in two minutes
+    python -m experiments.all --scale smoke              that it runs, in some minutes
     python -m experiments.all --only tab1_predictor      some modules
     python -m experiments.all --seeds 3 --dry-run        the tables so far, and what is left
 
@@ -49,7 +49,8 @@ def results(modules, scale):
              f" experiments.all --scale {scale}`. The paper's numbers are ImageNet linear top-1"
              " (%); ours are of the last epoch, mean ± std of n seeds. The sentences are the"
              " paper's, in shapes_robustness and theory_* ours. An order of rows is judged by kNN,"
-             " and holds if the means differ by more than their standard error.\n"]
+             " and holds if the means differ by more than their standard error. The figures show seed"
+             " 0.\n"]
     for module in (module for module in modules if table.rows(module, scale)):
         name = module.__name__.rpartition(".")[2]
         first = module.__doc__.splitlines()[0]

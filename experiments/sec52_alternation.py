@@ -16,7 +16,6 @@ import sys
 import torch
 from torch import nn
 
-import train
 from experiments.table import Claim, Run, collapsed, main, spread, values
 
 
@@ -36,8 +35,6 @@ def alternation(k):
     """Eq. 8 for k batches at once, then Eq. 7 by a step on each: a make_step of train.train()."""
 
     def make_step(model, augment, images, state):
-        simsiam = train.two_views(model, augment, images, state)
-
         def targets(indices):
             """x1, x2 and eta of each, by the network of now."""
             x = images.train[indices.to(images.train.device)]
@@ -46,8 +43,6 @@ def alternation(k):
                 return x1, x2, model.f(x1), model.f(x2)
 
         def loss_of(indices):
-            if not state["records"]:
-                return simsiam(indices)  # epoch 0, which only measures
             if not state.setdefault("eta", []):  # in the state, so that a checkpoint holds it
                 per_epoch = len(state["order"]) // len(indices)  # eta does not outlive its epoch
                 first = state["step"] % per_epoch

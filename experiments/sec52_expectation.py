@@ -15,7 +15,6 @@ import sys
 import torch
 import torch.nn.functional as F
 
-import train
 from experiments.table import Claim, Run, below, collapsed, main
 
 
@@ -23,8 +22,6 @@ def expectation(m):
     """Targets that are moving averages with momentum m: a make_step of train.train()."""
 
     def make_step(model, augment, images, state):
-        simsiam = train.two_views(model, augment, images, state)
-
         def averaged(indices, z):
             """m eta + (1 - m) z / ||z||; at the first meeting with an image, z / ||z||."""
             z, eta = F.normalize(z.detach(), dim=1), state["eta"][indices]
@@ -32,8 +29,6 @@ def expectation(m):
             return torch.where(seen, m * eta + (1 - m) * z, z)
 
         def loss_of(indices):
-            if not state["records"]:
-                return simsiam(indices)  # epoch 0, which only measures
             indices = indices.to(images.train.device)
             x = images.train[indices]
             z1, z2 = model.f(augment(x)), model.f(augment(x))

@@ -18,7 +18,6 @@ import sys
 import torch
 from torch import nn
 
-import train
 from experiments.table import Claim, Run, below, collapsed, main
 from runs import line, plot, write_figure
 
@@ -31,7 +30,6 @@ def directpred(model, augment, images, state, rho=0.3, eps=0.1):
     """The predictor of Eq. 18 and 19, set anew at every step: a make_step of train.train()."""
     d = model.h[-1].out_features
     model.h = nn.Linear(d, d, bias=False, device=images.train.device).requires_grad_(False)
-    simsiam = train.two_views(model, augment, images, state)
 
     @torch.no_grad()
     def set_predictor(z):
@@ -42,8 +40,6 @@ def directpred(model, augment, images, state, rho=0.3, eps=0.1):
         model.h.weight.copy_(U @ torch.diag(s.sqrt() + eps) @ U.T)
 
     def loss_of(indices):
-        if not state["records"]:
-            return simsiam(indices)  # epoch 0, which only measures
         x = images.train[indices.to(images.train.device)]
         z1, z2 = model.f(augment(x)), model.f(augment(x))
         set_predictor(torch.cat([z1, z2]))
