@@ -36,7 +36,11 @@ def claimed(args):
     SystemExit: it cannot be written to, another process trains in it, or it holds a run (which
     --resume goes on with). The lock goes with the process, however that ends.
     """
-    name = os.path.basename(os.path.abspath(args.data)) + ("" if args.stopgrad else "-no-stopgrad")
+    name = os.path.basename(os.path.abspath(args.data))
+    if args.method != "simsiam":
+        name += f"-{args.method}"
+    elif args.stopgrad is False:
+        name += "-no-stopgrad"
     name = "runs/" + re.sub(r"[^\w.-]+", "-", name)
     names = [args.out] if args.out else [name, *(f"{name}-{i}" for i in range(2, 1000))]
     for out in names:

@@ -70,7 +70,7 @@ def fc(c_in, c_out, bn, relu, affine=True):
     return layers + ([nn.ReLU(inplace=True)] if relu else [])
 
 
-def projector(c_in, dim=2048, depth=3, bn="default"):
+def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     """The projection MLP, Sec. 3: (N, c_in) -> (N, dim); `depth` fc layers, no ReLU on the output.
 
     Hidden layers are as wide as the output, as in Sec. 3 where both are 2048; the official code
@@ -83,7 +83,7 @@ def projector(c_in, dim=2048, depth=3, bn="default"):
     return nn.Sequential(*layers, *fc(dim, dim, output_bn, relu=False, affine=bn != "no-affine"))
 
 
-def predictor(dim=2048, hidden=512, bn="default"):
+def prediction_mlp(dim=2048, hidden=512, bn="default"):
     """The prediction MLP h, Sec. 3: (N, dim) -> (N, hidden) -> (N, dim), a bottleneck of d / 4."""
     _, _, hidden_bn, output_bn = BN[bn]
     layers = fc(dim, hidden, hidden_bn, relu=True) + fc(hidden, dim, output_bn, relu=False)
@@ -97,19 +97,19 @@ class SimSiam(nn.Module):
     """Algorithm 1: views in, loss out.
 
     backbone: a network with (N, backbone.features) outputs   dim, pred_dim, proj_layers: the heads
-    stopgrad: Sec. 4.1   predictor_kind: "mlp", "none", "fixed", Sec. 4.2   bn: Sec. 4.4
+    stopgrad: Sec. 4.1   predictor: "mlp", "none", "fixed", Sec. 4.2   bn: Sec. 4.4
     similarity: Sec. 4.5   symmetry: "symmetric", "asymmetric", "asymmetric2x", Sec. 4.6
     """
 
-    def __init__(self, backbone, dim=2048, pred_dim=None, proj_layers=3, bn="default",
-                 predictor_kind="mlp", stopgrad=True, similarity="cosine", symmetry="symmetric"):
+    def __init__(self, backbone, dim, proj_layers, pred_dim=None, predictor="mlp", bn="default",
+                 stopgrad=True, similarity="cosine", symmetry="symmetric"):
         super().__init__()
         self.backbone = backbone
-        self.projector = projector(backbone.features, dim, proj_layers, bn)
-        self.h = predictor(dim, pred_dim or dim // 4, bn)  # App. B: the bottleneck is d / 4
-        if predictor_kind == "none":  # Table 1 (a)
+        self.projector = projection_mlp(backbone.features, dim, proj_layers, bn)
+        self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)  # App. B: the bottleneck is d / 4
+        if predictor == "none":  # Table 1 (a)
             self.h = nn.Identity()
-        if predictor_kind == "fixed":  # Table 1 (b): stays as it was drawn
+        if predictor == "fixed":  # Table 1 (b): stays as it was drawn
             self.h.requires_grad_(False)
         self.stopgrad, self.similarity = stopgrad, SIMILARITIES[similarity]
         self.symmetric, self.views = symmetry == "symmetric", 4 if symmetry == "asymmetric2x" else 2

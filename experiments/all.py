@@ -28,15 +28,15 @@ def missing(modules, scale, seeds):
     todo = {}
     for seed in range(seeds):
         for module in modules:
-            for run in table.rows(module, scale):
-                if not table.read_log(run, scale, seed):
-                    todo[table.log_path(run, scale, seed)] = run, seed
+            for row in table.rows(module, scale):
+                if not table.read_log(row, scale, seed):
+                    todo[table.log_path(row, scale, seed)] = row, seed
     return list(todo.values())
 
 
 def duration(modules, scale, n):
     """About how long n runs take, by the median of those that are done, if there are any."""
-    logs = [table.read_log(run, scale, 0) for m in modules for run in table.rows(m, scale)]
+    logs = [table.read_log(row, scale, 0) for m in modules for row in table.rows(m, scale)]
     seconds = [records[-1]["seconds"] for _, records in filter(None, logs)]
     if not (n and seconds):
         return ""
@@ -74,9 +74,9 @@ def main(argv=None):
     chosen = [modules[name] for name in args.only]
     todo = missing(chosen, args.scale, args.seeds)
     print(f"{len(todo)} runs to do" + duration(chosen, args.scale, len(todo)))
-    for i, (run, seed) in enumerate([] if args.dry_run else todo, start=1):
-        print(f"\nrun {i} of {len(todo)}: {run.label}: {run.variant} {run.options} --seed {seed}")
-        table.do(run, args.scale, seed)
+    for i, (row, seed) in enumerate([] if args.dry_run else todo, start=1):
+        print(f"\nrun {i} of {len(todo)}: {row.label}: {table.flags(row, args.scale)} --seed {seed}")
+        table.do(row, args.scale, seed)
     print(results(modules.values(), args.scale))
 
 

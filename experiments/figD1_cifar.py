@@ -9,12 +9,12 @@ other scales there is nothing to run.
 
 import sys
 
-from experiments.table import Claim, Run, main
+from experiments.table import Claim, Row, main
 
 
-def RUNS(scale):
+def ROWS(scale):
     options = "--epochs 800 --predictor-lr cosine"
-    return [Run("SimSiam", options, "91.8 (linear)")] if scale == "cifar" else []
+    return [Row("SimSiam", options, "91.8 (linear)")] if scale == "cifar" else []
 
 
 CLAIMS = [Claim("kNN ends above 80 %",

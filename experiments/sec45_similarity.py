@@ -5,11 +5,11 @@
 
 import sys
 
-from experiments.table import Claim, Run, below, collapsed, main
+from experiments.table import Claim, Row, below, collapsed, main
 
-RUNS = [
-    Run("cosine", "", 68.1),
-    Run("cross-entropy", "--similarity cross-entropy", 63.2),
+ROWS = [
+    Row("cosine", "", 68.1),
+    Row("cross-entropy", "--similarity cross-entropy", 63.2),
 ]
 CLAIMS = [
     Claim("The cross-entropy is worse than the cosine", below("cross-entropy", "cosine")),

@@ -7,12 +7,12 @@
 
 import sys
 
-from experiments.table import Claim, Run, below, collapsed, main
+from experiments.table import Claim, Row, below, collapsed, main
 
-RUNS = [
-    Run("symmetric", "", 68.1),
-    Run("asymmetric", "--symmetry asymmetric", 64.8),
-    Run("asymmetric 2x", "--symmetry asymmetric2x", 67.3),
+ROWS = [
+    Row("symmetric", "", 68.1),
+    Row("asymmetric", "--symmetry asymmetric", 64.8),
+    Row("asymmetric 2x", "--symmetry asymmetric2x", 67.3),
 ]
 CLAIMS = [
     Claim("asymmetric < asymmetric 2x < symmetric",

@@ -11,20 +11,20 @@ to 0 and the rank up: a collapse that no panel of Fig. 2 but the kNN's would sho
 
 import sys
 
-from experiments.table import Claim, Run, main
+from experiments.table import Claim, Row, main
 
 NEIGHBOURS = [
-    Run("lr halved", "--lr 1"),
-    Run("lr doubled", "--lr 4"),
-    Run("batch halved", "--batch-size 64"),
-    Run("d = 64", "--dim 64"),
-    Run("d = 512", "--dim 512"),
+    Row("lr halved", "--lr 1"),
+    Row("lr doubled", "--lr 4"),
+    Row("batch halved", "--batch-size 64"),
+    Row("d = 64", "--dim 64"),
+    Row("d = 512", "--dim 512"),
 ]
-RUNS = [
-    Run("the recipe"),
+ROWS = [
+    Row("the recipe"),
     *NEIGHBOURS,
-    Run("tinted images", "--data shapes-tinted"),
-    Run("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
+    Row("tinted images", "--data shapes-tinted"),
+    Row("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
 ]
 CLAIMS = [
     Claim("kNN is above 80 % at all neighbours of the recipe", lambda last: all(

@@ -9,14 +9,14 @@ above 1024, at which the whole training on 4096 images is 48 steps.
 
 import sys
 
-from experiments.table import Claim, Run, collapsed, main, spread, values
+from experiments.table import Claim, Row, collapsed, main, spread, values
 
 PAPER = {64: 66.1, 128: 67.3, 256: 68.1, 512: 68.1, 1024: 68.0, 2048: 67.9, 4096: 64.0}
 
 
-def RUNS(scale):
+def ROWS(scale):
     sizes = PAPER if scale == "cifar" else (32, 64, 128, 256, 512, 1024)
-    return [Run(str(size), "" if size == 128 and scale != "cifar" else f"--batch-size {size}"
+    return [Row(str(size), "" if size == 128 and scale != "cifar" else f"--batch-size {size}"
                 + " --warmup-epochs 1" * (size >= 1024), PAPER.get(size, "")) for size in sizes]
 
 

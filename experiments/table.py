@@ -1,6 +1,6 @@
 """What the experiments share: each run is made once, remembered in a log, and set beside the paper.
 
-A module of this folder lists its RUNS and its CLAIMS; `python -m experiments.NAME` does what is
+A module of this folder lists its ROWS and its CLAIMS; `python -m experiments.NAME` does what is
 missing and prints the table, `python -m experiments.all` does so for all and writes results.md.
 
 A log, logs/OPTIONS.jsonl, is the run's config (with commit, machine, the linear probe's accuracy
@@ -12,6 +12,7 @@ import json
 import pathlib
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 
 import data
 import lineval
+import options
 import runs
 import train
 from augment import Augment
@@ -28,21 +30,27 @@ from simsiam import alignment, centre, uniformity
 
 HERE = pathlib.Path(__file__).parent
 
-SCALES = {  # what is added to the options of every run
-    "smoke": "--epochs 2 --max-steps 2 --dim 32",  # that it runs at all
-    "shapes": "",  # the recipe for shapes, on a CPU
-    "cifar": "--data cifar10 --epochs 100 --predictor-lr constant",  # App. D, shortened, on a GPU
+SCALES = {  # what is added to the options of every run, and the epochs
+    "smoke": ("--max-steps 2", 2),  # that it runs at all
+    "shapes": ("", 12),  # the recipe for shapes, on a CPU
+    "cifar": ("--data cifar10 --predictor-lr constant", 100),  # App. D, shortened, on a GPU
 }
 
 
-class Run(NamedTuple):
-    """A row of a table."""
+
+class Row(NamedTuple):
+    """A row of a table: the runs of one setting, one for each seed."""
 
     label: str
     options: str = ""  # of train.py
     paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless said otherwise
     make_step: Callable = train.two_views
-    variant: str = ""  # a name for make_step, where it is another
+    times: int = 1  # as many epochs as the other rows
+
+    @property
+    def variant(self):
+        """The name of what no option of train.py says."""
+        return "" if self.make_step is train.two_views else self.make_step.__name__
 
 
 class Claim(NamedTuple):
@@ -50,6 +58,7 @@ class Claim(NamedTuple):
 
     text: str
     holds: Callable
+    why: str = ""  # a sentence for the case that it does not hold
 
 
 # ------------------------------------------------------------------------------------------------
@@ -63,18 +72,40 @@ def home(scale):
     return path
 
 
-def log_path(run, scale, seed):
-    name = f"{run.variant} {run.options} seed {seed}"
+def flags(row, scale):
+    """The options by which a row differs from the others."""
+    return row.options + f" --epochs {row.times * SCALES[scale][1]}" * (row.times != 1)
+
+
+def log_path(row, scale, seed):
+    name = f"{row.variant} {flags(row, scale)} seed {seed}"
     return home(scale) / "logs" / (re.sub(r"[^\w.]+", "-", name).strip("-") + ".jsonl")
 
 
-def read_log(run, scale, seed):
+def argv(row, scale, seed):
+    """The command line of a run."""
+    common, epochs = SCALES[scale]
+    return f"{common} --epochs {epochs} {flags(row, scale)} --seed {seed}".split()
+
+
+def is_of(config, row, scale, seed):
+    """Whether a run with this config is the one that train.py would do today.
+
+    A flag that is younger than the config does not count.
+    """
+    args = options.parse(argv(row, scale, seed))
+    options.choose(args, config["image_size"])
+    return all(config.get(name, value) == value for name, value in vars(args).items()
+               if name not in options.MAY_CHANGE)
+
+
+def read_log(row, scale, seed):
     """Config and records of a finished run, or None."""
-    path = log_path(run, scale, seed)
+    path = log_path(row, scale, seed)
     if not path.exists():
         return None
     config, *records = map(json.loads, path.read_text().splitlines())
-    return config, records
+    return (config, records) if is_of(config, row, scale, seed) else None
 
 
 def machine():
@@ -86,17 +117,20 @@ def machine():
     return f"{(model or [platform.processor()])[0]}, {torch.get_num_threads()} threads"
 
 
-def do(run, scale, seed):
+def do(row, scale, seed):
     """Train, or go on with what was interrupted, and write the log."""
-    path = log_path(run, scale, seed)
+    path = log_path(row, scale, seed)
     out = pathlib.Path("runs", "experiments", scale, path.stem)
-    options = f"{SCALES[scale]} {run.options} --seed {seed} --out {out}".split()
-    begun = ["--resume"] * (out / "checkpoint.pt").exists()
-    train.train(train.parse([*options, *begun]), run.make_step)
+    begun = (out / "checkpoint.pt").exists()
+    if begun and not is_of(runs.load_checkpoint(out)["config"], row, scale, seed):
+        shutil.rmtree(out)  # of a recipe that has changed since
+        begun = False
+    folder = ["--out", str(out), *["--resume"] * begun]
+    train.train(options.parse([*argv(row, scale, seed), *folder]), row.make_step)
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True)
     config = runs.load_checkpoint(out)["config"]
-    config.update(variant=run.variant, commit=commit.stdout.strip(), machine=machine(),
+    config.update(variant=row.variant, commit=commit.stdout.strip(), machine=machine(),
                   top1=lineval.main([str(out)])["top1"], outputs=outputs(out))
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
@@ -109,7 +143,7 @@ def outputs(out):
     saved = runs.load_checkpoint(out)
     args = argparse.Namespace(**saved["config"])
     args.device = "cpu"
-    model, _ = train.build(args)
+    model = options.build(args)
     encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}
     model.load_state_dict(encoder, strict=False)
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
@@ -127,6 +161,9 @@ def outputs(out):
 
 # ------------------------------------------------------------------------------------------------
 # Numbers and claims.
+
+# The columns of a table, and their decimals.
+DIGITS = {"top1": 1, "knn": 1, "loss": 3, "std": 2, "rank": 1, "seconds": 0}
 
 
 def values(records, key):
@@ -172,34 +209,30 @@ def table(module, scale):
     last = {}
     lines = ["| run | paper | linear (%) | kNN (%) | loss | std·√d | rank | seconds | n |",
              "|---|---|---|---|---|---|---|---|---|"]
-    for run in rows(module, scale):
-        logs = [log for seed in range(100) if (log := read_log(run, scale, seed))]
-        last[run.label] = records = [
+    for row in rows(module, scale):
+        logs = [log for seed in range(100) if (log := read_log(row, scale, seed))]
+        last[row.label] = records = [
             {**log[1][-1], "top1": log[0]["top1"], "outputs": log[0]["outputs"]} for log in logs]
-        if records:
-            digits = {"top1": 1, "knn": 1, "loss": 3, "std": 2, "rank": 1, "seconds": 0}
-            numbers = [fmt(values(records, key), n) for key, n in digits.items()]
-            lines.append(f"| {run.label} | {run.paper} | {' | '.join(numbers)} | {len(records)} |")
-        else:
-            lines.append(f"| {run.label} | {run.paper} | | | | | | | 0 |")
+        numbers = [fmt(values(records, key), n) if records else "" for key, n in DIGITS.items()]
+        lines.append(f"| {row.label} | {row.paper} | {' | '.join(numbers)} | {len(records)} |")
     lines.append("")
     for claim in module.CLAIMS:
-        verdict = "not run"
-        if all(last.values()):
-            verdict = {True: "holds", False: "does not hold", None: "one seed: undecided"}[
-                claim.holds(last)]
-        lines.append(f"* {claim.text}: **{verdict}**")
+        verdict = claim.holds(last) if all(last.values()) else "not run"
+        verdict = {True: "holds", False: "does not hold", None: "one seed: undecided"}.get(
+            verdict, verdict)
+        why = f". {claim.why}" if claim.why and verdict == "does not hold" else ""
+        lines.append(f"* {claim.text}: **{verdict}**{why}")
     return "\n".join(lines)
 
 
 def rows(module, scale):
-    """The module's runs; one that differs between scales has a function RUNS(scale)."""
-    return module.RUNS(scale) if callable(module.RUNS) else module.RUNS
+    """The module's rows; one that differs between scales has a function ROWS(scale)."""
+    return module.ROWS(scale) if callable(module.ROWS) else module.ROWS
 
 
 def figure(module, scale, path):
     """The curves of all rows, of seed 0, unless the module has a figure(logs, path) of its own."""
-    logs = {run.label: read_log(run, scale, 0) for run in rows(module, scale)}
+    logs = {row.label: read_log(row, scale, 0) for row in rows(module, scale)}
     logs = {label: log for label, log in logs.items() if log}
     if logs and hasattr(module, "figure"):
         module.figure(logs, path)
@@ -217,9 +250,9 @@ def main(module, argv=None):
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
     args = p.parse_args(argv)
     for seed in range(args.seeds):
-        for run in rows(module, args.scale):
-            if not read_log(run, args.scale, seed):
-                do(run, args.scale, seed)
+        for row in rows(module, args.scale):
+            if not read_log(row, args.scale, seed):
+                do(row, args.scale, seed)
     print(f"\n{table(module, args.scale)}\n")
     path = home(args.scale) / f"{name}.png"
     figure(module, args.scale, path)

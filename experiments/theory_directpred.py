@@ -18,7 +18,7 @@ import sys
 import torch
 from torch import nn
 
-from experiments.table import Claim, Run, below, collapsed, main
+from experiments.table import Claim, Row, below, collapsed, main
 from runs import line, plot, write_figure
 
 ALPHA, V = 1.0, 0.25
@@ -26,8 +26,9 @@ THRESHOLD = 1 / (4 * (1 + V))  # of eta
 STARTS = [(p, s) for p in (0.05, 0.4, 0.8) for s in (0.1, 0.5, 1.0)]
 
 
-def directpred(model, augment, images, state, rho=0.3, eps=0.1):
+def directpred(run, rho=0.3, eps=0.1):
     """The predictor of Eq. 18 and 19, set anew at every step: a make_step of train.train()."""
+    model, augment, state, images = run.model, run.augment, run.state, run.images
     d = model.h[-1].out_features
     model.h = nn.Linear(d, d, bias=False, device=images.train.device).requires_grad_(False)
 
@@ -61,10 +62,10 @@ def trajectory(p, s, eta, steps=4000, dt=0.01):
     return tuple(zip(*path))
 
 
-RUNS = [
-    Run("learned MLP predictor"),
-    Run("DirectPred", "", "", directpred, "directpred"),
-    Run("no predictor", "--predictor none"),
+ROWS = [
+    Row("learned MLP predictor"),
+    Row("DirectPred", "", "", directpred),
+    Row("no predictor", "--predictor none"),
 ]
 CLAIMS = [
     Claim("DirectPred learns without training a predictor: better than none",

@@ -10,14 +10,14 @@ alignment of the two views (0 is perfect) and uniformity (0 is a constant; arXiv
 
 import sys
 
-from experiments.table import Claim, Run, main
+from experiments.table import Claim, Row, main
 from runs import line, plot, write_figure
 
-RUNS = [
-    Run("SimSiam"),
-    Run("no stop-gradient", "--no-stopgrad"),
-    Run("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
-    Run("no predictor", "--predictor none"),
+ROWS = [
+    Row("SimSiam"),
+    Row("no stop-gradient", "--no-stopgrad"),
+    Row("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
+    Row("no predictor", "--predictor none"),
 ]
 CLAIMS = [
     Claim("Without stop-gradient the residuals vanish: m_r below 0.2; SimSiam's are above 0.9",

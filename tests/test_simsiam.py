@@ -19,8 +19,8 @@ from simsiam import (
     cross_entropy,
     effective_rank,
     output_std,
-    predictor,
-    projector,
+    prediction_mlp,
+    projection_mlp,
     uniformity,
 )
 
@@ -181,7 +181,7 @@ def test_stop_gradient_changes_the_encoders_gradient_only(seed):
 @given(seeds)
 def test_without_predictor_stop_gradient_only_halves_the_gradient(seed):
     x1, x2 = views(seed)
-    model = tiny(seed, predictor_kind="none")
+    model = tiny(seed, predictor="none")
     with_it = gradients(model, model(x1, x2)[0])
     model.stopgrad = False
     without = gradients(model, model(x1, x2)[0])
@@ -191,7 +191,7 @@ def test_without_predictor_stop_gradient_only_halves_the_gradient(seed):
 
 @given(seeds)
 def test_a_fixed_predictor_gets_no_gradient_and_lets_it_through(seed):
-    model = tiny(seed, predictor_kind="fixed")
+    model = tiny(seed, predictor="fixed")
     grads = gradients(model, model(*views(seed))[0])
     assert grads and not [name for name in grads if name.startswith("h.")]
 
@@ -222,7 +222,7 @@ def test_in_eval_mode_each_row_is_on_its_own_and_in_train_mode_BN_mixes_the_rows
 @pytest.mark.parametrize("bn", BN)
 def test_BN_sits_where_Table_3_says_and_no_bias_precedes_it(bn):
     hidden, output, pred_hidden, pred_output = BN[bn]
-    layers = [*projector(10, 8, 3, bn), None, *predictor(8, 2, bn), None]
+    layers = [*projection_mlp(10, 8, 3, bn), None, *prediction_mlp(8, 2, bn), None]
     fcs = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
     for i, expected in zip(fcs, (hidden, hidden, output, pred_hidden, pred_output), strict=True):
         assert isinstance(layers[i + 1], nn.BatchNorm1d) == expected
@@ -231,10 +231,10 @@ def test_BN_sits_where_Table_3_says_and_no_bias_precedes_it(bn):
 
 def test_no_ReLU_on_either_output_and_only_no_affine_lacks_an_affine():
     for bn in BN:
-        assert not isinstance(projector(10, 8, 2, bn)[-1], nn.ReLU)
-        assert not isinstance(predictor(8, 2, bn)[-1], nn.ReLU)
-    assert projector(10, 8, 2, "default")[-1].affine
-    assert not projector(10, 8, 2, "no-affine")[-1].affine
+        assert not isinstance(projection_mlp(10, 8, 2, bn)[-1], nn.ReLU)
+        assert not isinstance(prediction_mlp(8, 2, bn)[-1], nn.ReLU)
+    assert projection_mlp(10, 8, 2, "default")[-1].affine
+    assert not projection_mlp(10, 8, 2, "no-affine")[-1].affine
 
 
 @given(seeds)
@@ -251,10 +251,10 @@ def test_z_has_mean_0_and_variance_1_by_its_last_BN_and_p_has_not(seed):
 def test_the_heads_have_the_papers_parameter_counts():
     count = lambda module: sum(w.numel() for w in module.parameters())
     # Sec. 3: three fc of 2048 x 2048, each with a BN of 2 x 2048
-    assert count(projector(2048)) == 3 * (2048 * 2048 + 2 * 2048)
+    assert count(projection_mlp(2048)) == 3 * (2048 * 2048 + 2 * 2048)
     # App. D on ResNet-18: 512 x 2048, then 2048 x 2048
-    assert count(projector(512, depth=2)) == 512 * 2048 + 2048 * 2048 + 2 * 2 * 2048
-    assert count(predictor()) == 2048 * 512 + 2 * 512 + 512 * 2048 + 2048
+    assert count(projection_mlp(512, depth=2)) == 512 * 2048 + 2048 * 2048 + 2 * 2 * 2048
+    assert count(prediction_mlp()) == 2048 * 512 + 2 * 512 + 512 * 2048 + 2048
 
 
 # ------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_with_stop_gradient_it_learns_and_does_not_collapse(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("options", [dict(stopgrad=False), dict(predictor_kind="none")], ids=str)
+@pytest.mark.parametrize("options", [dict(stopgrad=False), dict(predictor="none")], ids=str)
 def test_without_stop_gradient_or_without_predictor_it_collapses(options, seed):
     loss, std, rank = outcome(seed, **options)
     assert loss < -0.7 and std < 0.6 and rank < 12
@@ -368,5 +368,5 @@ def test_without_stop_gradient_or_without_predictor_it_collapses(options, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_with_a_fixed_predictor_it_neither_learns_nor_collapses(seed):
-    loss, std, rank = outcome(seed, predictor_kind="fixed")
+    loss, std, rank = outcome(seed, predictor="fixed")
     assert -0.11 < loss and std > 0.8 and rank > 15

@@ -8,6 +8,7 @@ import torch
 
 import data
 import lineval
+import options
 import simsiam
 import train
 from runs import load_checkpoint
@@ -133,7 +134,7 @@ def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
             *[torch.zeros(600, 3, size, size, dtype=torch.uint8), torch.zeros(600)] * 2, ["a", "b"]
         )
         args = train.parse(["--data", "somewhere", *argv])
-        train.complete(args, images)
+        options.complete(args, images)
         return args
 
     small, large = recipe(32), recipe(65)
@@ -149,21 +150,24 @@ def test_folders_of_small_images_get_appendix_D_and_larger_ones_section_3():
     assert train.scaled_lr(small.lr, small.batch_size) == 0.06
 
 
-def test_the_optimiser_decays_every_parameter_and_each_is_in_one_group():
+def test_the_optimiser_decays_every_parameter_and_each_is_in_one_group(tmp_path):
     args = train.parse(TINY)
-    train.complete(args, data.load("shapes"))
-    model, optimizer = train.build(args)
-    held = [w for group in optimizer.groups for w in group]
-    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
-    assert {id(w) for w in optimizer.groups[1]} == {id(w) for w in model.h.parameters()}
-    assert optimizer.weight_decay == args.weight_decay > 0
+    options.complete(args, data.load("shapes"))
+    model = options.build(args)
+    f, h = train.groups(model)
+    assert sorted(map(id, f + h)) == sorted(map(id, model.parameters()))
+    assert {id(w) for w in h} == {id(w) for w in model.h.parameters()}
+    parts = []
+    train.train(train.parse([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run")]),
+                lambda run: (parts.append(run), train.two_views(run))[1])
+    assert parts[0].optimizer.weight_decay == args.weight_decay > 0
 
 
 def test_every_switch_of_section_4_reaches_the_model():
     def model(*argv):
         args = train.parse([*TINY, *argv])
-        train.complete(args, data.load("shapes"))
-        return train.build(args)[0]
+        options.complete(args, data.load("shapes"))
+        return options.build(args)
 
     default = model()
     assert default.stopgrad and default.symmetric and default.views == 2
@@ -182,9 +186,9 @@ def test_every_switch_of_section_4_reaches_the_model():
 
 def test_an_epoch_visits_the_images_in_an_order_of_its_own_as_two_views_each(
         tmp_path, monkeypatch):
-    seen, forward = [], train.SimSiam.forward
+    seen, forward = [], simsiam.SimSiam.forward
     monkeypatch.setattr(
-        train.SimSiam, "forward", lambda self, *x: (seen.append(x), forward(self, *x))[1])
+        simsiam.SimSiam, "forward", lambda self, *x: (seen.append(x), forward(self, *x))[1])
     orders = []
     for steps in (3, 6):  # the last step of the first epoch, and of the second
         train.main([*TINY, "--max-steps", str(steps), "--out", str(tmp_path / "run"),

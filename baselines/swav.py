@@ -1,0 +1,73 @@
+"""SwAV (Caron et al., arXiv 2006.09882): predict the other view's cluster, clustering as we go.
+
+    python train.py --method swav
+    python train.py --method swav --no-stopgrad          SimSiam's Sec. 6.2: on ImageNet it diverges
+
+    s = z.c / (||z|| ||c||) scores against prototypes c     q = sinkhorn(s) codes, the targets
+    L = -q2 . log softmax(s1 / T) / 2 - q1 . log softmax(s2 / T) / 2
+
+The codes give every prototype the same share of the batch; that prevents the collapse. Written as
+SimSiam's Sec. 6.2 has it: prototypes are normalised inside the network, with their full gradient,
+the codes are the targets of a stop-gradient, and --predictor mlp puts h before the prototypes.
+here: two views and no smaller crops; 30 prototypes (3000 for ImageNet's 1000 classes); no queue;
+they learn from the first step (frozen for an epoch); SimSiam's SGD and recipe (LARS).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from simsiam import fc, prediction_mlp
+
+T, PROTOTYPES = 0.1, 30
+
+
+def sinkhorn(scores, eps=0.05, iterations=3):
+    """Soft codes by Sinkhorn-Knopp, Sec. 3.1 there: alternately equal columns and equal rows.
+
+    scores: (N, K) in [-1, 1]   returns: (N, K): every row sums to 1, every column to about N / K
+    """
+    q = torch.exp((scores - scores.max().detach()) / eps)
+    for _ in range(iterations):
+        q = q / q.sum(dim=0, keepdim=True)  # every prototype gets the same share
+        q = q / q.sum(dim=1, keepdim=True)  # every image is given away once
+    return q
+
+
+class SwAV(nn.Module):
+    """Two views in, loss out.
+
+    backbone: a network with (N, backbone.features) outputs   dim, pred_dim: the heads
+    predictor: "none" or "mlp"   stopgrad: whether the codes are constants to the gradient
+    """
+
+    views = 2
+
+    def __init__(self, backbone, dim=128, pred_dim=32, predictor="none", stopgrad=True):
+        super().__init__()
+        c = backbone.features
+        self.backbone = backbone
+        self.projector = nn.Sequential(*fc(c, dim, True, relu=True), *fc(dim, dim, False, False))
+        self.h = nn.Identity() if predictor == "none" else prediction_mlp(dim, pred_dim)
+        self.prototypes = nn.Linear(dim, PROTOTYPES, bias=False)
+        self.stopgrad = stopgrad
+
+    def f(self, x):
+        """The encoder, backbone and projector: (N, 3, H, W) -> (N, d)."""
+        return self.projector(self.backbone(x))
+
+    def scores(self, z):
+        """Cosines with the prototypes: (N, d) -> (N, K)."""
+        return F.linear(F.normalize(z, dim=1), F.normalize(self.prototypes.weight, dim=1))
+
+    def D(self, p, z):
+        """Cross-entropy of the codes of z and the assignment of p.   (N, d), (N, d) -> ()"""
+        q = sinkhorn(self.scores(z))
+        q = q.detach() if self.stopgrad else q
+        return -(q * F.log_softmax(self.scores(p) / T, dim=1)).sum(dim=1).mean()
+
+    def forward(self, x1, x2):
+        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
+        z1, z2 = self.f(x1), self.f(x2)
+        p1, p2 = self.h(z1), self.h(z2)
+        return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1
