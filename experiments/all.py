@@ -19,19 +19,9 @@ from experiments import table
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
-           "appB_dimension", "figD1_cifar", "theory_directpred", "theory_spectrum",
-           "shapes_robustness")
-
-
-def missing(modules, scale, seeds):
-    """The runs without a log, each once, seed by seed, so that an early end leaves whole tables."""
-    todo = {}
-    for seed in range(seeds):
-        for module in modules:
-            for row in table.rows(module, scale):
-                if not table.read_log(row, scale, seed):
-                    todo[table.log_path(row, scale, seed)] = row, seed
-    return list(todo.values())
+           "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar",
+           "opt_losses", "opt_aggregation", "opt_optimizers", "opt_regularizers",
+           "theory_directpred", "theory_spectrum", "shapes_robustness")
 
 
 def duration(modules, scale, n):
@@ -72,10 +62,12 @@ def main(argv=None):
     args = p.parse_args(argv)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
-    todo = missing(chosen, args.scale, args.seeds)
-    print(f"{len(todo)} runs to do" + duration(chosen, args.scale, len(todo)))
-    for i, (row, seed) in enumerate([] if args.dry_run else todo, start=1):
-        print(f"\nrun {i} of {len(todo)}: {row.label}: {table.flags(row, args.scale)} --seed {seed}")
+    while todo := table.missing(chosen, args.scale, args.seeds):
+        print(f"{len(todo)} runs to do" + duration(chosen, args.scale, len(todo)))
+        if args.dry_run:
+            break
+        row, seed = todo[0]
+        print(f"\n{row.label}: {table.flags(row, args.scale)} --seed {seed}")
         table.do(row, args.scale, seed)
     print(results(modules.values(), args.scale))
 

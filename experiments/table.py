@@ -46,6 +46,7 @@ class Row(NamedTuple):
     paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless said otherwise
     make_step: Callable = train.two_views
     times: int = 1  # as many epochs as the other rows
+    seeds: int | None = None  # at most so many
 
     @property
     def variant(self):
@@ -230,6 +231,16 @@ def rows(module, scale):
     return module.ROWS(scale) if callable(module.ROWS) else module.ROWS
 
 
+def missing(modules, scale, seeds):
+    """[(row, seed)] without a log, each once, seed by seed: an early end leaves whole tables."""
+    todo = {}
+    for seed in range(seeds):
+        for row in (row for module in modules for row in rows(module, scale)):
+            if seed < (row.seeds or seeds) and not read_log(row, scale, seed):
+                todo[log_path(row, scale, seed)] = row, seed
+    return list(todo.values())
+
+
 def figure(module, scale, path):
     """The curves of all rows, of seed 0, unless the module has a figure(logs, path) of its own."""
     logs = {row.label: read_log(row, scale, 0) for row in rows(module, scale)}
@@ -249,10 +260,8 @@ def main(module, argv=None):
     p.add_argument("--scale", choices=SCALES, default="shapes", help="(default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
     args = p.parse_args(argv)
-    for seed in range(args.seeds):
-        for row in rows(module, args.scale):
-            if not read_log(row, args.scale, seed):
-                do(row, args.scale, seed)
+    while todo := missing([module], args.scale, args.seeds):
+        do(todo[0][0], args.scale, todo[0][1])
     print(f"\n{table(module, args.scale)}\n")
     path = home(args.scale) / f"{name}.png"
     figure(module, args.scale, path)

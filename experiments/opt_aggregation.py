@@ -1,0 +1,82 @@
+"""The course project's study of aggregation: how should the two terms of Eq. 4 become one loss?
+
+    python -m experiments.opt_aggregation
+
+For one image let a and b be the two cosines, u = 1 - a and v = 1 - b their distances in [0, 2], and
+s = (1 + a) / 2 and t = (1 + b) / 2 similarities in [0, 1]. A mean of negative cosines that is not
+arithmetic need not exist; of distances or similarities it does. What each does to the gradient:
+
+    arithmetic          (u + v) / 2             both terms weigh 1/2: Eq. 4 up to the constant 1
+    geometric of u, v   sqrt(u v)               u weighs sqrt(v / u) / 2: the better term gets more,
+                                                without bound as u goes to 0; EPS bounds it
+    geometric of s, t   1 - sqrt(s t)           a weighs sqrt(t / s) / 4: the worse term gets more
+    harmonic of s, t    1 - 2 s t / (s + t)     a weighs (t / (s + t))^2: the more so
+    max                 max(u, v)               the worse term gets everything
+    squared mean        (u^2 + v^2) / 4         u weighs u / 2: what is nearly aligned fades away
+
+Taken image by image: the means over a batch are nearly equal, and where u = v every one of these
+has the arithmetic mean's gradient up to a factor. The ancestor's geometric mean was never written.
+"""
+
+import sys
+
+import torch
+
+from experiments.table import Claim, Row, collapsed, main
+from simsiam import negative_cosine
+
+EPS = 1e-3
+
+
+def geometric_of_distances(u, v):
+    return ((u + EPS) * (v + EPS)).sqrt()
+
+
+def geometric_of_similarities(u, v):
+    return 1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt()
+
+
+def harmonic_of_similarities(u, v):
+    s, t = 1 - u / 2, 1 - v / 2
+    return 1 - 2 * s * t / (s + t + EPS)
+
+
+def maximum(u, v):
+    return torch.maximum(u, v)
+
+
+def squared_mean(u, v):
+    return (u.square() + v.square()) / 4
+
+
+def aggregated_by(mean):
+    """SimSiam whose two distances of each image are aggregated by `mean`: a make_step."""
+
+    def make_step(run):
+        def loss_of(indices):
+            x = run.images.train[indices.to(run.images.train.device)]
+            z1, z2 = run.model.f(run.augment(x)), run.model.f(run.augment(x))
+            p1, p2 = run.model.h(z1), run.model.h(z2)
+            u = 1 + negative_cosine(p1, z2.detach())  # (N,) in [0, 2]
+            v = 1 + negative_cosine(p2, z1.detach())
+            return mean(u, v).mean(), z1
+
+        return loss_of
+
+    make_step.__name__ = mean.__name__.replace("_", " ")
+    return make_step
+
+
+ROWS = [
+    Row("arithmetic (Eq. 4)", "", 68.1),
+    *[Row(mean.__name__.replace("_", " "), make_step=aggregated_by(mean))
+      for mean in (geometric_of_distances, geometric_of_similarities, harmonic_of_similarities,
+                   maximum, squared_mean)],
+]
+CLAIMS = [
+    Claim("Nothing collapses",
+          lambda last: not any(collapsed(r) for records in last.values() for r in records)),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,71 @@
+"""The course project's study of similarity functions: what should p and z be compared by?
+
+    python -m experiments.opt_losses
+
+-cosine, cross-entropy, and half the squared, the L1, L2 and L-infinity distance, each of raw and of
+normalised vectors. Raw ones are divided by sqrt(d), which gives them a length of about 1, and L1 by
+sqrt(d), so that it lies between 0 and sqrt(2) as L2 does: one lr fits them all.
+Equivalent: half the squared distance of normalised vectors is 1 - cosine (Sec. 3), so they share a
+row, and a test. The dot product of raw vectors has no minimum, hence no row.
+The ancestor's p2 and pinf were of raw vectors, its cross-entropy was divided by d.
+"""
+
+import sys
+
+import torch.nn.functional as F
+
+from experiments.table import Claim, Row, below, collapsed, main
+from simsiam import cross_entropy
+from train import two_views
+
+
+def raw(v):
+    return v / v.shape[1] ** 0.5
+
+
+def normalised(v):
+    return F.normalize(v, dim=1)
+
+
+DISTANCES = {  # of rows: (N, d), (N, d) -> (N,)
+    "half squared": lambda p, z: (p - z).square().sum(dim=1) / 2,
+    "L1": lambda p, z: (p - z).abs().sum(dim=1) / p.shape[1] ** 0.5,
+    "L2": lambda p, z: (p - z).norm(dim=1),
+    "L-infinity": lambda p, z: (p - z).abs().amax(dim=1),
+    "cross-entropy": cross_entropy,
+}
+
+
+def compared_by(name, unit):
+    """SimSiam with that distance of raw or normalised vectors in place of the cosine: a make_step.
+
+    z keeps its stop-gradient, and the loss its two terms.
+    """
+    def make_step(run):
+        run.model.similarity = lambda p, z: DISTANCES[name](unit(p), unit(z))
+        return two_views(run)
+
+    make_step.__name__ = f"{name} {unit.__name__}"
+    return make_step
+
+
+COSINE = "-cosine (half squared, normalised)"
+ROWS = [
+    Row(COSINE, "", 68.1),
+    Row("half squared, raw", make_step=compared_by("half squared", raw)),
+    *[Row(f"{name}, {unit.__name__}", make_step=compared_by(name, unit))
+      for name in ("L1", "L2", "L-infinity") for unit in (normalised, raw)],
+    Row("cross-entropy, normalised", make_step=compared_by("cross-entropy", normalised)),
+    Row("cross-entropy, raw", "--similarity cross-entropy", 63.2),
+]
+CLAIMS = [
+    Claim("Nothing collapses",
+          lambda last: not any(collapsed(r) for records in last.values() for r in records)),
+    Claim("The cosine is better than the distance of raw vectors",
+          below("half squared, raw", COSINE)),
+    Claim("The cosine is better than the cross-entropy of raw vectors",
+          below("cross-entropy, raw", COSINE)),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,158 @@
+"""The course project's study of optimisers, each at its own best learning rate.
+
+    python -m experiments.opt_optimizers
+
+Every optimiser gets the same grid of five base learning rates, a run of seed 0 each; the best by
+kNN is then run with the other seeds. (The ancestor ran Adam at SGD's lr, and its "averaged SGD"
+never averaged.) Schedule, batch and weight decay are the recipe's for all. SGD and LARS are
+optim.py's, the others torch.optim's.
+Averaged SGD (Polyak): from three quarters of the run on, the mean of the weights is kept; at the
+end it takes their place, and BN's running statistics are computed anew, from one view of each
+training image.
+"""
+
+import sys
+
+import torch
+from torch import nn
+
+from experiments import table
+from experiments.table import Claim, Row, main, spread, values
+from optim import LARS, SGD
+from runs import line, plot, write_figure
+from train import two_views
+
+GRID = (0.002, 0.02, 0.2, 2.0, 20.0)  # base lr; the one used is half of it, at a batch of 128
+
+
+class Torch:
+    """An optimiser of torch.optim with the methods of optim.SGD."""
+
+    def __init__(self, kind, groups, weight_decay, **options):
+        self.groups = groups
+        self.optimizer = kind([{"params": group} for group in groups], lr=0.0,
+                              weight_decay=weight_decay, **options)
+        self.zero_grad, self.state_dict = self.optimizer.zero_grad, self.optimizer.state_dict
+        self.load_state_dict = self.optimizer.load_state_dict
+
+    def step(self, *lrs):
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        self.optimizer.step()
+
+
+class Averaged(SGD):
+    """SGD whose weights are, at the end of the run, their mean over its last quarter."""
+
+    def __init__(self, groups, weight_decay, run):
+        super().__init__(groups, weight_decay=weight_decay)
+        self.run, self.n = run, 0  # n: how many weights the mean is of
+        self.mean = [[torch.zeros_like(w) for w in group] for group in self.groups]
+
+    @torch.no_grad()
+    def step(self, *lrs):
+        super().step(*lrs)
+        steps, done = self.run.args.epochs * self.run.per_epoch, self.run.state["step"] + 1
+        self.n += done > 3 * steps // 4
+        for group, means in zip(self.groups, self.mean):
+            for w, mean in zip(group, means):
+                if self.n:
+                    mean.lerp_(w, 1 / self.n)
+                if done == steps:
+                    w.copy_(mean)
+        if done == steps:
+            recompute_statistics(self.run)
+
+    def state_dict(self):
+        return {**super().state_dict(), "mean": self.mean, "n": self.n}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.n = state["n"]
+        for mine, saved in zip(self.mean, state["mean"], strict=True):
+            for m, s in zip(mine, saved, strict=True):
+                m.copy_(s)
+
+
+@torch.no_grad()
+def recompute_statistics(run):
+    """BN's running statistics of the backbone, as means over one view of each training image."""
+    layers = [m for m in run.model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean of all batches
+    for x in run.images.train.split(run.args.batch_size):
+        run.model.backbone(run.augment(x))
+
+
+OPTIMIZERS = {
+    "SGD": lambda groups, wd, run: SGD(groups, weight_decay=wd),
+    "SGD, no momentum": lambda groups, wd, run: SGD(groups, momentum=0.0, weight_decay=wd),
+    "Nesterov": lambda groups, wd, run: Torch(
+        torch.optim.SGD, groups, wd, momentum=0.9, nesterov=True),
+    "Adam": lambda groups, wd, run: Torch(torch.optim.Adam, groups, wd),
+    "AdamW": lambda groups, wd, run: Torch(torch.optim.AdamW, groups, wd),
+    "LARS": lambda groups, wd, run: LARS(groups, weight_decay=wd),
+    "averaged SGD": Averaged,
+}
+
+
+def optimized_by(name):
+    """SimSiam with another optimiser: a make_step."""
+
+    def make_step(run):
+        run.optimizer = OPTIMIZERS[name](run.optimizer.groups, run.args.weight_decay, run)
+        return two_views(run)
+
+    make_step.__name__ = name
+    return two_views if name == "SGD" else make_step
+
+
+def grid(name, scale):
+    """The rows of one optimiser, of seed 0 only."""
+    lrs = GRID[2:3] if scale == "smoke" else GRID
+    return [Row(f"{name}, lr {lr:g}", f"--lr {lr:g}" if (name, lr) != ("SGD", 2.0) else "",
+                make_step=optimized_by(name), seeds=1) for lr in lrs]
+
+
+def best(rows, scale):
+    """The row whose seed 0 has the best kNN, or None before all have run."""
+    logs = [table.read_log(row, scale, 0) for row in rows]
+    if all(logs):
+        return max(zip(rows, logs), key=lambda pair: pair[1][1][-1]["knn"])[0]
+
+
+def ROWS(scale):
+    rows = []
+    for name in OPTIMIZERS:
+        tried = grid(name, scale)
+        chosen = best(tried, scale)
+        rows += [row._replace(seeds=None) if row is chosen else row for row in tried]
+    return rows
+
+
+def at_its_best(last, name, key="knn"):
+    """The mean over seeds at an optimiser's best learning rate, which has most of them."""
+    rows = [records for label, records in last.items() if label.rpartition(",")[0] == name]
+    return spread(values(max(rows, key=lambda r: (len(r), r[0]["knn"])), key))[0]
+
+
+CLAIMS = [
+    Claim("At SGD's learning rate Adam is worse than at its own by ten points or more",
+          lambda last: last["Adam, lr 2"][0]["knn"] < at_its_best(last, "Adam") - 10),
+]
+
+
+def figure(logs, path):
+    """kNN against the learning rate."""
+    drawing, axis = plot(1, width=7)
+    for i, name in enumerate(OPTIMIZERS):
+        points = [(float(label.rpartition(" ")[2]), records[-1]["knn"])
+                  for label, (_, records) in logs.items() if label.rpartition(",")[0] == name]
+        axis.semilogx(*zip(*points), label=name, **line(i, len(OPTIMIZERS)))
+    axis.set(title="seed 0", xlabel="base learning rate", ylabel="kNN accuracy (%)", ylim=(0, 100))
+    write_figure(drawing, path)
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

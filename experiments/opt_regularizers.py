@@ -1,0 +1,109 @@
+"""The course project's study of regularisers: weight decay, spectral norm, clipping, orthogonality.
+
+    python -m experiments.opt_regularizers
+
+The recipe decays everything, BN's scale and offset and biases included, as App. A does (5e-4).
+Spectral norm divides each of the predictor's matrices by its largest singular value (by one power
+iteration a step), once with and once without decay of the predictor: decay of what is divided out
+again only changes the effective lr. Clipping bounds the norm of the whole gradient. Orthogonality
+adds 0.01 ||W W^T - I||^2 for both matrices of the predictor, the wide one transposed.
+The ancestor's spectral norm came with the predictor's decay switched off, and no result.
+"""
+
+import sys
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from experiments.table import Claim, Row, collapsed, main
+from optim import SGD
+from train import two_views
+
+CLIP = 0.5  # norm of the gradient, about its median over a run
+
+
+class Sparing(SGD):
+    """SGD without weight decay on some parameters: those of which spared(w) is true."""
+
+    def __init__(self, optimizer, spared):
+        super().__init__(optimizer.groups, optimizer.momentum, optimizer.weight_decay)
+        self.spared = {id(w) for group in self.groups for w in group if spared(w)}
+
+    def direction(self, w):
+        return w.grad if id(w) in self.spared else super().direction(w)
+
+
+class Clipped(SGD):
+    """SGD on a gradient of at most that norm, all parameters together."""
+
+    def step(self, *lrs):
+        nn.utils.clip_grad_norm_([w for group in self.groups for w in group], CLIP)
+        super().step(*lrs)
+
+
+def matrices_decayed(run):
+    """No decay of BN and biases: a make_step."""
+    run.optimizer = Sparing(run.optimizer, lambda w: w.ndim <= 1)
+    return two_views(run)
+
+
+def spectral_predictor(run):
+    """Spectral norm on the predictor's matrices: a make_step."""
+    for layer in run.model.h:
+        if isinstance(layer, nn.Linear):
+            spectral_norm(layer)
+    return two_views(run)
+
+
+def spectral_predictor_undecayed(run):
+    """The same, without weight decay of the predictor: a make_step."""
+    loss_of, h = spectral_predictor(run), set(run.model.h.parameters())
+    run.optimizer = Sparing(run.optimizer, lambda w: w in h)
+    return loss_of
+
+
+def clipped(run):
+    """Gradient clipping: a make_step."""
+    optimizer = run.optimizer
+    run.optimizer = Clipped(optimizer.groups, optimizer.momentum, optimizer.weight_decay)
+    return two_views(run)
+
+
+def deviation(W):
+    """||W W^T - I||^2, or of W^T W if that is smaller: 0 if all singular values are 1."""
+    W = W if W.shape[0] <= W.shape[1] else W.T
+    return (W @ W.T - torch.eye(len(W), device=W.device, dtype=W.dtype)).square().sum()
+
+
+def orthogonal_predictor(run):
+    """A penalty on the predictor's matrices that are not orthogonal: a make_step."""
+    matrices = [w for w in run.model.h.parameters() if w.ndim == 2]
+    plain = two_views(run)
+
+    def loss_of(indices):
+        L, z1 = plain(indices)
+        return L + 0.01 * sum(map(deviation, matrices)), z1
+
+    return loss_of
+
+
+ROWS = [
+    Row("weight decay 0", "--weight-decay 0"),
+    Row("weight decay 1e-5", "--weight-decay 1e-5"),
+    Row("weight decay 1e-4", "--weight-decay 1e-4"),
+    Row("weight decay 5e-4 (the recipe)"),
+    Row("weight decay 1e-3", "--weight-decay 1e-3"),
+    Row("5e-4, but not on BN and biases", make_step=matrices_decayed),
+    Row("spectral norm on h", make_step=spectral_predictor),
+    Row("spectral norm on h, h not decayed", make_step=spectral_predictor_undecayed),
+    Row("gradient clipped", make_step=clipped),
+    Row("orthogonal h", make_step=orthogonal_predictor),
+]
+CLAIMS = [
+    Claim("Nothing collapses",
+          lambda last: not any(collapsed(r) for records in last.values() for r in records)),
+]
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
