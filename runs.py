@@ -192,10 +192,12 @@ def plot(columns, width):
 
 
 def write_figure(figure, path):
-    """Put a figure with a legend of its first panel's lines into a PNG file."""
+    """Put a figure, with a legend of its first panel's lines if it has some, into a PNG file."""
     from matplotlib import pyplot
 
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right center")
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
     pyplot.close(figure)

@@ -19,7 +19,7 @@ from experiments import table
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
-           "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar",
+           "fig3_family", "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar",
            "opt_losses", "opt_aggregation", "opt_optimizers", "opt_regularizers",
            "theory_directpred", "theory_spectrum", "shapes_robustness")
 

@@ -5,14 +5,21 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+import options
 import runs
 import train
 from experiments import all as every
-from experiments import table
+from experiments import fig3_family, opt_aggregation, opt_optimizers, table
+from experiments import opt_regularizers as regularizers
+from experiments.opt_losses import DISTANCES, normalised, raw
 from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
+from simsiam import negative_cosine
+from test_simsiam import normal, seeds
 from test_train import TINY, small_shapes  # noqa: F401
 
 MODULES = [importlib.import_module(f"experiments.{name}") for name in every.MODULES]
@@ -86,6 +93,167 @@ def test_a_run_of_an_experiment_is_not_gone_on_with_as_plain_SimSiam(tmp_path):
         weights(tmp_path / "run", train.two_views, "--resume")
 
 
+# ------------------------------------------------------------------------------------------------
+# The studies of the optimisation
+
+
+@given(seeds)
+def test_half_the_squared_distance_of_normalised_vectors_is_one_plus_D_gradient_included(seed):
+    p, z = normal(seed, 5, 7).requires_grad_(), normal(seed + 1, 5, 7)
+    distance = DISTANCES["half squared"](normalised(p), normalised(z))
+    assert torch.allclose(distance, 1 + negative_cosine(p, z), atol=1e-9)
+    ours, cosines = (torch.autograd.grad(L.sum(), p)[0] for L in (distance, negative_cosine(p, z)))
+    assert torch.allclose(ours, cosines, atol=1e-9)
+
+
+@given(seeds, st.sampled_from([raw, normalised]))
+def test_every_distance_is_smallest_at_equality_and_they_are_ordered(seed, unit):
+    p, z = unit(normal(seed, 5, 7)), unit(normal(seed + 1, 5, 7))
+    for name, distance in DISTANCES.items():
+        assert (distance(z, z) <= distance(p, z) + 1e-9).all(), name
+    largest, L2, L1 = (DISTANCES[name](p, z) for name in ("L-infinity", "L2", "L1"))
+    assert (largest <= L2).all() and (L1 <= L2 + 1e-9).all() and (L2 <= 7**0.5 * largest).all()
+
+
+WEIGHTS = {  # of u in the gradient, as the docstring of opt_aggregation says; EPS left out
+    opt_aggregation.geometric_of_distances: lambda u, v: (v / u) ** 0.5 / 2,
+    opt_aggregation.geometric_of_similarities:
+        lambda u, v: ((1 - v / 2) / (1 - u / 2)) ** 0.5 / 4,
+    opt_aggregation.harmonic_of_similarities: lambda u, v: ((1 - v / 2) / (2 - u / 2 - v / 2)) ** 2,
+    opt_aggregation.maximum: lambda u, v: float(u > v),
+    opt_aggregation.squared_mean: lambda u, v: u / 2,
+}
+
+
+@given(st.floats(0.1, 1.9), st.floats(0.1, 1.9), st.sampled_from(list(WEIGHTS)))
+def test_each_aggregate_is_symmetric_and_weighs_its_terms_as_derived(a, b, mean):
+    a += 0.01 * (a == b)  # where they are equal, the maximum has no gradient of its own
+    u, v = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (a, b))
+    assert mean(u, v).item() == pytest.approx(mean(v, u).item())
+    du, dv = torch.autograd.grad(mean(u, v), (u, v))
+    assert du.item() == pytest.approx(WEIGHTS[mean](a, b), rel=0.05)
+    assert dv.item() == pytest.approx(WEIGHTS[mean](b, a), rel=0.05)
+
+
+@given(st.floats(0.1, 1.9), st.sampled_from(list(WEIGHTS)))
+def test_of_two_equal_terms_every_aggregate_weighs_both_the_same(a, mean):
+    u, v = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    du, dv = torch.autograd.grad(mean(u, v), (u, v))
+    assert du.item() == pytest.approx(dv.item()) and du > 0
+
+
+def test_aggregation_by_the_arithmetic_mean_is_SimSiam(tmp_path):
+    simsiam = weights(tmp_path / "simsiam", train.two_views, "--max-steps", "2")
+    ours = weights(tmp_path / "ours", opt_aggregation.aggregated_by(lambda u, v: (u + v) / 2),
+                   "--max-steps", "2")
+    assert all(torch.allclose(w, ours[name], atol=1e-5) for name, w in simsiam.items())
+
+
+def test_torch_s_SGD_in_the_loop_is_ours_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setitem(opt_optimizers.OPTIMIZERS, "torch's SGD", lambda groups, wd, run:
+                        opt_optimizers.Torch(torch.optim.SGD, groups, wd, momentum=0.9))
+    ours = weights(tmp_path / "ours", train.two_views)
+    theirs = weights(tmp_path / "theirs", opt_optimizers.optimized_by("torch's SGD"))
+    assert all(torch.equal(w, theirs[name]) for name, w in ours.items())
+
+
+def test_averaged_SGD_ends_in_the_mean_of_its_last_quarter_s_weights(tmp_path):
+    seen = []
+
+    def watched(run):
+        loss_of = opt_optimizers.optimized_by("SGD")(run)
+
+        def watching(indices):
+            seen.append(run.model.projector[0].weight.detach().clone())
+            return loss_of(indices)
+
+        return watching
+
+    options = "--epochs", "4"  # of three steps
+    last = weights(tmp_path / "sgd", watched, *options)["projector.0.weight"]
+    averaged = weights(tmp_path / "averaged", opt_optimizers.optimized_by("averaged SGD"), *options)
+    expected = (seen[-2] + seen[-1] + last) / 3  # after the 10th, 11th and 12th step
+    assert torch.allclose(averaged["projector.0.weight"], expected, atol=1e-6)
+
+
+def test_the_statistics_of_averaged_weights_are_plain_means_over_the_training_images(tmp_path):
+    parts = []
+
+    def captured(run):
+        parts.append(run)
+        return opt_optimizers.optimized_by("averaged SGD")(run)
+
+    weights(tmp_path / "run", captured)
+    (run,) = parts
+    bn, views, augment = run.model.backbone.bn1, [], run.augment
+    run.augment = lambda x: views.append(augment(x)) or views[-1]
+    opt_optimizers.recompute_statistics(run)
+    outputs = run.model.backbone.conv1(torch.cat(views))
+    assert len(outputs) == 192
+    assert torch.allclose(bn.running_mean, outputs.mean(dim=(0, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", opt_optimizers.OPTIMIZERS)
+def test_every_optimiser_goes_on_after_a_stop_as_if_there_had_been_none(name, tmp_path):
+    make_step = opt_optimizers.optimized_by(name)
+    straight = weights(tmp_path / "straight", make_step)
+    weights(tmp_path / "stopped", make_step, "--max-steps", "5")
+    resumed = weights(tmp_path / "stopped", make_step, "--resume")
+    assert all(torch.equal(resumed[parameter], w) for parameter, w in straight.items())
+
+
+def after_a_step(make_step, tmp_path, *options):
+    """The parts of a run of one step."""
+    parts = []
+    train.train(train.parse([*TINY, "--max-steps", "1", *options, "--out", str(tmp_path / "run")]),
+                lambda run: (parts.append(run), make_step(run))[1])
+    return parts[0]
+
+
+def test_regularisers_decay_clip_and_normalise_what_they_say(tmp_path):
+    run = after_a_step(regularizers.matrices_decayed, tmp_path / "a", "--weight-decay", "0.1")
+    for w in run.model.parameters():
+        decay = run.optimizer.direction(w) - w.grad
+        assert torch.allclose(decay, 0.1 * w * (w.ndim > 1), atol=1e-6)
+    run = after_a_step(regularizers.spectral_predictor_undecayed, tmp_path / "b")
+    for layer in (run.model.h[0], run.model.h[3]):
+        for _ in range(50):
+            W = layer.weight  # every look at it in train mode is a power iteration
+        assert torch.linalg.matrix_norm(W, 2).item() == pytest.approx(1, abs=1e-3)
+    spared = [w for group in run.optimizer.groups for w in group if id(w) in run.optimizer.spared]
+    assert {id(w) for w in spared} == {id(w) for w in run.model.h.parameters()} and spared
+    run = after_a_step(regularizers.clipped, tmp_path / "c")
+    for factor in (0.1, 10):  # of a gradient of the norm CLIP
+        for w in run.model.parameters():
+            w.grad = torch.ones_like(w)
+        norm = sum(w.numel() for w in run.model.parameters()) ** 0.5
+        for w in run.model.parameters():
+            w.grad *= factor * regularizers.CLIP / norm
+        run.optimizer.step(0.0, 0.0)
+        left = sum(w.grad.square().sum() for w in run.model.parameters()) ** 0.5
+        assert left.item() == pytest.approx(min(factor, 1) * regularizers.CLIP, rel=1e-3)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6))
+def test_the_deviation_is_that_of_the_singular_values_from_one(seed, m, n):
+    W = normal(seed, m, n)
+    expected = (torch.linalg.svdvals(W) ** 2 - 1).square().sum()
+    assert regularizers.deviation(W).item() == pytest.approx(expected.item())
+
+
+def test_the_family_s_parts_are_those_of_the_paper_s_Figure_3():
+    parts = {row.label: fig3_family.parts(row) for row in fig3_family.ROWS}
+    assert parts["SimCLR"] == {"negative pairs"}
+    assert parts["MoCo v2"] == {"negative pairs", "momentum encoder"}
+    assert parts["BYOL"] == {"momentum encoder", "predictor"}
+    assert parts["SwAV"] == {"clustering", "stop-gradient"}
+    assert parts["SimSiam"] == {"predictor", "stop-gradient"}
+
+
+# ------------------------------------------------------------------------------------------------
+# Rows and logs
+
+
 @pytest.mark.parametrize("scale", table.SCALES)
 @pytest.mark.parametrize("module", MODULES, ids=every.MODULES)
 def test_the_rows_of_every_table_are_distinct_and_their_options_are_train_pys(module, scale):
@@ -123,3 +291,31 @@ def test_an_order_holds_if_the_means_differ_by_more_than_their_error():
     assert not table.below("b", "a")(last) and not table.below("b", "c")(last)
     assert not table.below("a", "b", "c")(last)
     assert table.below("a", "b")({**last, "b": last["b"][:1]}) is None
+
+
+def test_a_run_of_another_recipe_counts_as_not_done_and_a_younger_flag_does_not(
+        elsewhere, monkeypatch):
+    module = importlib.import_module("experiments.sec45_similarity")
+    every.main(["--scale", "smoke", "--only", "sec45_similarity"])
+    assert table.missing([module], "smoke", 1) == []
+    path = table.log_path(module.ROWS[0], "smoke", 0)
+    config, *records = path.read_text().splitlines()
+    older = {k: v for k, v in json.loads(config).items() if k != "method"}
+    path.write_text("\n".join([json.dumps(older), *records]))
+    assert table.missing([module], "smoke", 1) == []
+    monkeypatch.setitem(options.RECIPES["shapes"], "lr", 0.5)
+    assert table.missing([module], "smoke", 1) == [(row, 0) for row in module.ROWS]
+    table.do(module.ROWS[0], "smoke", 0)  # whose folder holds a run of the old recipe
+    assert json.loads(path.read_text().splitlines()[0])["lr"] == 0.5
+
+
+def test_only_the_best_learning_rate_of_an_optimiser_gets_further_seeds(elsewhere):
+    rows = opt_optimizers.grid("LARS", "shapes")
+    assert opt_optimizers.best(rows, "shapes") is None
+    for row, knn in zip(rows, (20, 30, 50, 40, 10)):
+        path = table.log_path(row, "shapes", 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"image_size": 24}) + "\n" + json.dumps({"knn": knn}))
+    assert opt_optimizers.best(rows, "shapes") == rows[2]
+    todo = [row.label for row, seed in table.missing([opt_optimizers], "shapes", 2) if seed == 1]
+    assert todo == [rows[2].label]
