@@ -7,9 +7,9 @@
     L = -log(exp(q.k / T) / (exp(q.k / T) + sum over the queue of exp(q.k- / T)))
 
 The queue holds the keys of the last K images, first in, first out; they are constants.
-here: K = 1024 (65536 on ImageNet) and m = 0.99 (0.999), as our set has 4096 images; SimSiam's SGD
-recipe (base lr 0.03); BN is not shuffled between GPUs, for there is one, so that a query might know
-its key by the batch's statistics.
+here: K = 1024 (65536 on ImageNet), as shapes has 4096 images; m = 0.95 on shapes, else 0.99 (0.999);
+SimSiam's SGD and recipe (base lr 0.03); BN is not shuffled between GPUs, for there is one, so that
+a query might know its key by the batch's statistics.
 """
 
 import copy
@@ -26,13 +26,13 @@ T, K = 0.2, 1024  # temperature of MoCo v2, length of the queue
 class MoCo(nn.Module):
     """Two views in, loss out; there is no predictor.
 
-    backbone: a network with (N, backbone.features) outputs   dim: d of queries and keys
-    symmetry: "symmetric" or "asymmetric"   encoder_momentum: m in [0, 1)
+    backbone: a network with (N, backbone.features) outputs   encoder_momentum: m in [0, 1)
+    dim: d of queries and keys   symmetry: "symmetric" or "asymmetric"
     """
 
     views = 2
 
-    def __init__(self, backbone, dim=128, symmetry="symmetric", encoder_momentum=0.99):
+    def __init__(self, backbone, encoder_momentum, dim=128, symmetry="symmetric"):
         super().__init__()
         c = backbone.features
         self.backbone = backbone

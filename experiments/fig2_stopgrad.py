@@ -4,7 +4,9 @@
 
 Paper (ImageNet linear top-1): with 67.7 ± 0.1 (5 trials, the predictor's lr decayed), without 0.1.
 here: the predictor's lr is constant in both, as from Sec. 4.3 on.
-here: 12 epochs are too few for the accuracy to follow the outputs into collapse; 36 are enough.
+here: so short a run ends before the accuracy has followed the outputs into collapse; see the last
+claim. In trials of 48 epochs (seed 0) kNN ended at 21 % without stop-gradient and at 10 %, which is
+chance, without predictor; an untrained network has 17 %.
 The figure has the paper's three panels and, as a fourth, the effective rank, which it lacks.
 """
 
@@ -26,8 +28,14 @@ CLAIMS = [
           lambda last: max(values(last["without"], "std")) < 0.2
           and min(values(last["with stop-gradient"], "std")) > 0.9),
     Claim("Without stop-gradient the features are worse", below("without", "with stop-gradient")),
-    Claim("After three times the epochs they are hardly better than an untrained network's (kNN below 30 %)",
-          lambda last: max(values(last["without, 3 x the epochs"], "knn")) < 30),
+    Claim("After three times the epochs nothing is left of the outputs (std below 0.01, rank below"
+          " 2)",
+          lambda last: all(r["std"] < 0.01 and r["rank"] < 2
+                           for r in last["without, 3 x the epochs"])),
+    Claim("The features are then no better than an untrained network's (kNN below 20 %)",
+          lambda last: max(values(last["without, 3 x the epochs"], "knn")) < 20,
+          "Once all outputs agree there is no gradient, and the backbone keeps what it had learned"
+          " by then; only weight decay wears that away, in more steps than these"),
 ]
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ from simsiam import alignment, centre, uniformity
 
 HERE = pathlib.Path(__file__).parent
 
-SCALES = {  # what is added to the options of every run, and the epochs
-    "smoke": ("--max-steps 2", 2),  # that it runs at all
-    "shapes": ("", 12),  # the recipe for shapes, on a CPU
-    "cifar": ("--data cifar10 --predictor-lr constant", 100),  # App. D, shortened, on a GPU
+SCALES = {  # the options of every run, its epochs, and those of the linear probe
+    "smoke": ("--max-steps 2 --image-size 8", 2, "--epochs 1 --lr 1"),  # that it runs at all
+    "shapes": ("", 12, ""),  # the recipe for shapes, on a CPU
+    "cifar": ("--data cifar10 --predictor-lr constant", 100, ""),  # App. D, shortened, on a GPU
 }
 
 
@@ -85,7 +85,7 @@ def log_path(row, scale, seed):
 
 def argv(row, scale, seed):
     """The command line of a run."""
-    common, epochs = SCALES[scale]
+    common, epochs, _ = SCALES[scale]
     return f"{common} --epochs {epochs} {flags(row, scale)} --seed {seed}".split()
 
 
@@ -132,7 +132,8 @@ def do(row, scale, seed):
     commit = subprocess.run(git, capture_output=True, text=True)
     config = runs.load_checkpoint(out)["config"]
     config.update(variant=row.variant, commit=commit.stdout.strip(), machine=machine(),
-                  top1=lineval.main([str(out)])["top1"], outputs=outputs(out))
+                  top1=lineval.main([str(out), *SCALES[scale][2].split()])["top1"],
+                  outputs=outputs(out))
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
     runs.write_whole(path, "".join(lines))

@@ -31,6 +31,8 @@ def tiny(method, seed=0, **switches):
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
     backbone.features = 10
+    if method in (BYOL, MoCo):
+        switches.setdefault("encoder_momentum", 0.9)
     return method(backbone, **{"dim": 8, **switches}).double()
 
 

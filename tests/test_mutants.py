@@ -250,13 +250,17 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "train.py": {
         "the two views are one": (
-            "model(*(augment(x) for _ in range(model.views)))",
-            "model(*[augment(x)] * model.views)",
+            "run.model(*(run.augment(x) for _ in range(run.model.views)))",
+            "run.model(*[run.augment(x)] * run.model.views)",
         ),
-        "no shuffling": ("order=torch.randperm(n)", "order=torch.arange(n)"),
-        "gradients pile up": ("            optimizer.zero_grad()\n", ""),
+        "no shuffling": (
+            "order=torch.randperm(len(run.images.train))",
+            "order=torch.arange(len(run.images.train))",
+        ),
+        "gradients pile up": ("            run.optimizer.zero_grad()\n", ""),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
-        "the predictor is not trained": ("SGD([f, model.h.parameters()]", "SGD([f, []]"),
+        "the predictor is not trained": ("return [f, list(model.h.parameters())]", "return [f, []]"),
+        "the predictor is in both groups": ('and not name.startswith("h.")', ""),
         "the predictor's lr decays always": (
             'peak if args.predictor_lr == "constant" else lr',
             "lr",
@@ -265,8 +269,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'peak if args.predictor_lr == "constant" else lr',
             "peak",
         ),
-        "--no-stopgrad is not heeded": ("args.predictor, args.stopgrad", "args.predictor, True"),
-        "--bn is not heeded": ("args.bn, args.predictor", '"default", args.predictor'),
         "kNN asks the training images": (
             "images.train_labels, query, images.test_labels",
             "images.train_labels, bank, images.train_labels",
@@ -276,11 +278,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'saved.pop("rng")',
         ),
         "a resumed run repeats a step": (
-            "for step in range(first, last)",
-            "for step in range(max(0, first - 1), last)",
+            "for step in range(first, run.last)",
+            "for step in range(max(0, first - 1), run.last)",
         ),
-        "a resumed run takes other options": ("        if changed:\n", "        if False:\n"),
-        "other data go unnoticed": ("if begun[key] != getattr(args, key):", "if False:"),
+        "other data go unnoticed": ("if begun[key] != getattr(run.args, key):", "if False:"),
         "a loss that is not finite is saved": (
             "    if bad or not all(",
             "    if False and not all(",
@@ -289,6 +290,114 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if due or signals or",
             "if due or",
         ),
+    },
+    "options.py": {
+        "a resumed run takes other options": ("        if changed:\n", "        if False:\n"),
+        "a flag that the method lacks is ignored": (
+            "if name not in has and getattr(args, name) is not None:",
+            "if False:",
+        ),
+        "a recipe overrides the command line": (
+            "if getattr(args, name) is None and (name in has or name not in SWITCHES):",
+            "if name in has or name not in SWITCHES:",
+        ),
+        "no bottleneck unless asked for": ("max(1, args.dim // 4)", "args.dim"),
+        "small images get the ImageNet stem": ('"cifar" if size <= 64', '"cifar" if size <= 24'),
+        "the switches do not reach the model": (
+            "for name in own(args.method)}\n    model =",
+            "for name in (\"dim\", \"proj_layers\") if name in own(args.method)}\n    model =",
+        ),
+    },
+    "baselines/byol.py": {
+        "only the backbone is trained": (
+            "self.h = mlp(dim, pred_dim, dim)",
+            "self.h = mlp(dim, pred_dim, dim).requires_grad_(False)",
+        ),
+        "the target never moves": ("        self.follow()\n", ""),
+        "the target moves too far": ("w_t.lerp_(w, 1 - self.m)", "w_t.lerp_(w, self.m)"),
+        "the target's head stays behind": (
+            "online = nn.Sequential(self.backbone, self.projector).parameters()\n"
+            "        for w_t, w in zip(self.target.parameters(), online, strict=True)",
+            "online = self.backbone.parameters()\n"
+            "        for w_t, w in zip(self.target.parameters(), online)",
+        ),
+        "the target is the encoder itself": ("copy.deepcopy(nn.Sequential(", "(nn.Sequential("),
+        "each view predicts itself": (
+            "D(p1, self.f_t(x2)) / 2 + D(p2, self.f_t(x1)) / 2",
+            "D(p1, self.f_t(x1)) / 2 + D(p2, self.f_t(x2)) / 2",
+        ),
+    },
+    "baselines/moco.py": {
+        "keys are queued before the loss": (
+            "        L = self.info_nce(z1, k2)\n",
+            "        self.enqueue(k2)\n        L = self.info_nce(z1, k2)\n",
+        ),
+        "the queue stands still": ("        self.next += len(k)\n", ""),
+        "the queue is not saved": (
+            'self.register_buffer("queue", F.normalize(torch.randn(K, dim), dim=1))',
+            "self.queue = F.normalize(torch.randn(K, dim), dim=1)",
+        ),
+        "keys are not normalised": ("return F.normalize(self.target(x), dim=1)",
+                                    "return self.target(x)"),
+        "no temperature": ("dim=1) / T", "dim=1)"),
+        "the positive is the last class": ("[own, others]", "[others, own]"),
+        "the oldest keys of a large batch are kept": ("k[-len(self.queue) :]",
+                                                      "k[: len(self.queue)]"),
+    },
+    "baselines/simclr.py": {
+        "an anchor is its own negative": ("logits.masked_fill(own, -torch.inf)", "logits"),
+        "the positive is the next image": ("roll(len(p) // 2)", "roll(1)"),
+        "no stop-gradient": ("z.detach() if self.stopgrad else z", "z"),
+    },
+    "baselines/swav.py": {
+        "the codes have a gradient": ("q.detach() if self.stopgrad else q", "q"),
+        "the codes are mere softmaxes": ("for _ in range(iterations)", "for _ in range(0)"),
+        "prototypes have lengths": ("F.normalize(self.prototypes.weight, dim=1)",
+                                    "self.prototypes.weight"),
+        "each view predicts its own code": (
+            "self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
+            "self.D(p1, z1) / 2 + self.D(p2, z2) / 2",
+        ),
+        "only the columns are balanced": ("        q = q / q.sum(dim=1, keepdim=True)", "        #"),
+    },
+    "baselines/barlow.py": {
+        "the whole matrix is driven to one": ("C.diagonal().square().sum()\n", "0\n"),
+        "channels are not centred": ("(z - z.mean(dim=0)) /", "z /"),
+        "lambda weighs the diagonal": ("on + LAMBDA * off", "LAMBDA * on + off"),
+    },
+    "baselines/vicreg.py": {
+        "variances in place of stds": ("(z.var(dim=0) + 1e-4).sqrt()", "(z.var(dim=0) + 1e-4)"),
+        "the diagonal is punished": (" - cov.diagonal().square().sum()", ""),
+        "only one view has variance": ("variance(z1) + variance(z2)", "variance(z1)"),
+    },
+    "experiments/opt_aggregation.py": {
+        "the geometric mean of the similarities is of the distances": (
+            "1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt()",
+            "((u + EPS) * (v + EPS)).sqrt()",
+        ),
+        "no stop-gradient": ("negative_cosine(p1, z2.detach())", "negative_cosine(p1, z2)"),
+    },
+    "experiments/opt_optimizers.py": {
+        "the average is never swapped in": ("if done == steps:\n                    w", "if 0:\n"
+                                            "                    w"),
+        "the start of the average is never reached": ("done > 3 * steps // 4", "done > 10**6"),
+        "BN keeps the old statistics": ("            recompute_statistics(self.run)", "            "
+                                        "pass"),
+        "the lr does not reach torch's optimiser": ('            group["lr"] = lr', "            "
+                                                    "pass"),
+    },
+    "experiments/opt_losses.py": {
+        "the vectors are not normalised": ("return F.normalize(v, dim=1)", "return v"),
+    },
+    "experiments/table.py": {
+        "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
+        "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
+    },
+    "experiments/sec52_alternation.py": {
+        "eta is computed at every step": ("batches[:k]", "batches[:1]"),
+    },
+    "experiments/sec52_expectation.py": {
+        "eta is never averaged": ("torch.where(seen, m * eta + (1 - m) * z, z)", "z"),
     },
     "runs.py": {
         "files are written in place": ('path.with_name(path.name + ".part")', "path"),
@@ -315,14 +424,19 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 )
 def test_the_tests_notice_that(script, what, tmp_path):
     right, wrong = MUTANTS[script][what]
-    for name in ("tests", "pytest.ini", *(path.name for path in HOME.glob("*.py"))):
-        copy = shutil.copytree if (HOME / name).is_dir() else shutil.copy
-        copy(HOME / name, tmp_path / name)
+    folders = ("tests", "baselines", "experiments")
+    for path in (HOME / "pytest.ini", *HOME.glob("*.py"),
+                 *(path for folder in folders for path in (HOME / folder).glob("*.py"))):
+        copy = tmp_path / path.relative_to(HOME)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
     code = (tmp_path / script).read_text()
     assert code.count(right) == 1, "the mutant does not fit the script any more"
     (tmp_path / script).write_text(code.replace(right, wrong))
-    more = {"lineval.py": ["tests/test_train.py"], "train.py": ["tests/test_runs.py"]}
-    tests = [f"tests/test_{script}", *more.get(script, [])]
+    more = {"lineval.py": ["train"], "train.py": ["runs"], "options.py": ["train", "baselines"]}
+    of = pathlib.Path(script).parts[0].removesuffix(".py")
+    tests = [f"tests/test_{name}.py" for name in (of, *more.get(script, []))]
+    tests = [test for test in tests if (HOME / test).exists()]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests],
         cwd=tmp_path,
