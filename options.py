@@ -27,7 +27,7 @@ METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "sw
            "barlow": BarlowTwins, "vicreg": VICReg}
 # The flags that a method has if the signature of its class names them.
 SWITCHES = ("dim", "proj_layers", "pred_dim", "predictor", "bn", "stopgrad", "similarity",
-            "symmetry", "encoder_momentum")
+            "symmetry", "encoder_momentum", "queue")
 
 # What each kind of data starts from. Every value has a flag of its name, which overrides it.
 RECIPES = {
@@ -35,22 +35,22 @@ RECIPES = {
     "shapes": dict(
         arch="resnet8", dim=256, proj_layers=2, epochs=12, batch_size=128, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.4, blur=0.0,
-        encoder_momentum=0.95),
+        encoder_momentum=0.95, queue=1024),
     # App. D, for images up to 64 px; it does not say whether the predictor's lr decays
     "small": dict(
         arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,
         weight_decay=5e-4, predictor_lr="cosine", crop_min=0.2, blur=0.0,
-        encoder_momentum=0.99),
+        encoder_momentum=0.99, queue=8192),
     # here: resnet8 and resnet20 are not the paper's; found by trial, for minutes on two cores
     "small nets": dict(
         arch="resnet8", dim=256, proj_layers=2, epochs=5, batch_size=64, lr=0.8,
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
-        encoder_momentum=0.99),
+        encoder_momentum=0.99, queue=8192),
     # Sec. 3, with the predictor's lr constant as from Sec. 4.3 on
     "photographs": dict(
         arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
-        encoder_momentum=0.99),
+        encoder_momentum=0.99, queue=65536),
 }
 # What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
 MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "checkpoint_every")
@@ -84,7 +84,8 @@ def parser():
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 of stride 1,"
       " or 7x7 of stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
-    g("--pred-dim", type=positive, help="width of the predictor's hidden layer (default: d / 4)")
+    g("--pred-dim", type=positive, help="width of the predictor's hidden layer, in byol of"
+      " both heads' (default: d / 4, byol 512)")
     g("--proj-layers", type=int, choices=(2, 3), help="layers of the projector")
     g = p.add_argument_group("optimisation and views (Sec. 3, App. A)").add_argument
     g("--epochs", type=positive, help="length of the run and of the cosine decay")
@@ -114,6 +115,7 @@ def parser():
       help="Sec. 6: the methods of Table 4 and two later ones, in baselines/ (default: simsiam)")
     g("--encoder-momentum", type=float, metavar="M",
       help="Sec. 6: m of byol's and moco's momentum encoder, 0 for none")
+    g("--queue", type=positive, metavar="K", help="Sec. 6: how many keys moco keeps")
     return p
 
 
@@ -177,8 +179,10 @@ def complete(args, images):
     if not 0 <= args.warmup_epochs < args.epochs:
         raise SystemExit(f"--warmup-epochs {args.warmup_epochs}: must be at least 0 and below the"
                          f" {args.epochs} epochs")
-    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1 and 0 <= args.lr < math.inf):
-        raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr in [0, infinity)")
+    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1 and 0 <= args.lr < math.inf
+            and 0 <= args.weight_decay < math.inf):
+        raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr and --weight-decay"
+                         " in [0, infinity)")
     if args.method != "simsiam" and (args.predictor == "fixed" or args.symmetry == "asymmetric2x"):
         raise SystemExit("--predictor fixed and --symmetry asymmetric2x are for --method simsiam")
     if not 0 <= (args.encoder_momentum or 0) < 1:
@@ -192,19 +196,21 @@ def build(args):
     return model.to(args.device, memory_format=torch.channels_last)  # fast, on a CPU too
 
 
-def describe(args, images, out):
+def describe(run):
     """Print the options in effect."""
-    lr, per_epoch = scaled_lr(args.lr, args.batch_size), len(images.train) // args.batch_size
+    args, images = run.args, run.images
+    lr, h = scaled_lr(args.lr, args.batch_size), list(run.model.h.parameters())
     switches = {name: getattr(args, name) for name in own(args.method) if name != "stopgrad"}
     words = [f"{name.replace('_', ' ')} {value}" for name, value in switches.items()]
     if args.stopgrad is not None:
-        words.insert(0, "with stop-gradient" if args.stopgrad else "WITHOUT stop-gradient")
+        words.insert(0, "with stop-gradient" if args.stopgrad else "without stop-gradient")
     print(f"{args.data}: {len(images.train)} training and {len(images.test)} test images of"
           f" {args.image_size} px in {len(args.classes)} classes, on {args.device}")
     print(f"network: {args.arch}, {args.stem} stem")
     print(f"{args.method}: {', '.join(words)}")
-    print(f"SGD: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}, the predictor's"
-          f" {args.predictor_lr}; weight decay {args.weight_decay:g}; {args.epochs} epochs of"
-          f" {per_epoch} steps" + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
+    print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}"
+          + f", the predictor's {args.predictor_lr}" * bool(h)
+          + f"; weight decay {args.weight_decay:g}; {args.epochs} epochs of {run.per_epoch} steps"
+          + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     print(f"views: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
-          f" seed {args.seed}; run folder {out}")
+          f" seed {args.seed}; run folder {run.out}")

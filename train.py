@@ -81,6 +81,10 @@ def groups(model):
 # An epoch's measures, and the checkpoint.
 
 
+class Diverged(SystemExit):
+    """A loss or a weight is not finite."""
+
+
 def check_finite(run):
     """Stop the run if a loss of the epoch or a weight is not finite, before that is saved."""
     step, losses = run.state["step"], torch.stack(run.state["losses"]).tolist()
@@ -88,9 +92,9 @@ def check_finite(run):
     if bad or not all(w.isfinite().all() for w in run.model.parameters()):
         what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
         step -= len(losses) - 1 - bad[0] if bad else 0
-        raise SystemExit(f"the {what} at epoch {(step - 1) // run.per_epoch + 1}, step {step},"
-                         f" lr {run.state['lr']:.3g}: lower --lr, or try --warmup-epochs; what was"
-                         " saved before is kept")
+        raise Diverged(f"the {what} at epoch {(step - 1) // run.per_epoch + 1}, step {step},"
+                       f" lr {run.state['lr']:.3g}: lower --lr, or try --warmup-epochs; what was"
+                       " saved before is kept")
 
 
 def remember(state, L, z1):
@@ -240,7 +244,7 @@ def train(args, make_step=two_views):
         run = Run(args, out, images.to(args.device), augment, model,
                   SGD(groups(model), weight_decay=args.weight_decay), state)
         loss_of = make_step(run)
-        describe(args, images, out)
+        describe(run)
         if args.resume:
             load(run)
         else:

@@ -9,11 +9,11 @@ different from each other.
 It came after SimSiam. No negatives, no predictor, no stop-gradient, no momentum encoder: constant
 outputs are no minimum, for they have no variance to divide by, and equal channels cost the second
 term, which keeps the outputs from the dimensional collapse to which the std of Fig. 2 is blind.
-here: divided by d, so that SimSiam's SGD and recipe fit (LARS, batch 2048); the width d of the
-recipe (8192).
+here: divided by d, so that SimSiam's SGD and recipe fit (LARS, batch 2048); the recipe's d and
+layers (8192, three).
 """
 
-import torch
+import torch.nn.functional as F
 from torch import nn
 
 from simsiam import fc
@@ -23,8 +23,9 @@ LAMBDA = 0.005
 
 def redundancy(z1, z2):
     """The loss of two views' projections, (N, d) each: (), at least 0, Eq. 1 there over d."""
-    (N, d), std = z1.shape, lambda z: (z - z.mean(dim=0)) / z.std(dim=0, correction=0)
-    C = std(z1).T @ std(z2) / N  # (d, d), Eq. 2 there
+    N, d = z1.shape
+    z1, z2 = (F.batch_norm(z, None, None, training=True) for z in (z1, z2))
+    C = z1.T @ z2 / N  # (d, d), Eq. 2 there
     on, off = (1 - C.diagonal()).square().sum(), C.square().sum() - C.diagonal().square().sum()
     return (on + LAMBDA * off) / d
 

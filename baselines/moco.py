@@ -6,10 +6,10 @@
     q = f(x1) query, k = f_t(x2) key, both of length 1; f_t the momentum encoder
     L = -log(exp(q.k / T) / (exp(q.k / T) + sum over the queue of exp(q.k- / T)))
 
-The queue holds the keys of the last K images, first in, first out; they are constants.
-here: K = 1024 (65536 on ImageNet), as shapes has 4096 images; m = 0.95 on shapes, else 0.99 (0.999);
-SimSiam's SGD and recipe (base lr 0.03); BN is not shuffled between GPUs, for there is one, so that
-a query might know its key by the batch's statistics.
+The queue holds the last K keys, first in, first out, two an image if symmetric; they are constants.
+here: K = 1024 on shapes, which has 4096 images, 8192 on small photographs (65536 on ImageNet);
+m = 0.95 on shapes, else 0.99 (0.999); SimSiam's SGD and recipe (base lr 0.03); BN is not shuffled
+between GPUs, for there is one, so that a query might know its key by the batch's statistics.
 """
 
 import copy
@@ -20,19 +20,19 @@ from torch import nn
 
 from simsiam import fc
 
-T, K = 0.2, 1024  # temperature of MoCo v2, length of the queue
+T = 0.2  # temperature of MoCo v2
 
 
 class MoCo(nn.Module):
     """Two views in, loss out; there is no predictor.
 
     backbone: a network with (N, backbone.features) outputs   encoder_momentum: m in [0, 1)
-    dim: d of queries and keys   symmetry: "symmetric" or "asymmetric"
+    queue: K   dim: d of queries and keys   symmetry: "symmetric" or "asymmetric"
     """
 
     views = 2
 
-    def __init__(self, backbone, encoder_momentum, dim=128, symmetry="symmetric"):
+    def __init__(self, backbone, encoder_momentum, queue, dim=128, symmetry="symmetric"):
         super().__init__()
         c = backbone.features
         self.backbone = backbone
@@ -41,7 +41,7 @@ class MoCo(nn.Module):
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
         self.target.requires_grad_(False)
         self.symmetric, self.m = symmetry == "symmetric", encoder_momentum
-        self.register_buffer("queue", F.normalize(torch.randn(K, dim), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # place in the queue
 
     def f(self, x):

@@ -7,9 +7,11 @@
     j the other view of the same image; p = h(z), and h the identity unless --predictor mlp
 
 SimSiam's Sec. 6.2 adds its predictor to one branch and its stop-gradient to the other (ImageNet:
-66.5 plain, 66.4, 66.0 with both): neither is of use here, for the negatives prevent the collapse.
+66.5 plain, 66.4, 66.0 with both), and concludes that they serve another problem than this one, the
+alternation of its Sec. 5.
 here: T = 0.5 as in SimCLR's CIFAR-10 runs (App. B.9 there); two passes where it has one, so that
-each view has BN statistics of its own; SimSiam's SGD and recipe (LARS, batch 4096).
+each view has BN statistics of its own; two layers in the projector (three in SimSiam's
+reproduction); SimSiam's SGD and recipe (LARS, batch 4096).
 """
 
 import torch
@@ -41,12 +43,13 @@ class SimCLR(nn.Module):
 
     views = 2
 
-    def __init__(self, backbone, dim=128, pred_dim=32, predictor="none", stopgrad=False):
+    def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=False):
         super().__init__()
         c = backbone.features
         self.backbone = backbone
         self.projector = nn.Sequential(*fc(c, c, True, relu=True), *fc(c, dim, True, relu=False))
-        self.h = nn.Identity() if predictor == "none" else prediction_mlp(dim, pred_dim)
+        mlp = predictor == "mlp"
+        self.h = prediction_mlp(dim, pred_dim or dim // 4) if mlp else nn.Identity()
         self.stopgrad = stopgrad
 
     def f(self, x):

@@ -4,13 +4,14 @@
     python train.py --method swav --no-stopgrad          SimSiam's Sec. 6.2: on ImageNet it diverges
 
     s = z.c / (||z|| ||c||) scores against prototypes c     q = sinkhorn(s) codes, the targets
-    L = -q2 . log softmax(s1 / T) / 2 - q1 . log softmax(s2 / T) / 2
+    L = -q2 . log softmax(p1 / T) / 2 - q1 . log softmax(p2 / T) / 2,    p = s unless --predictor mlp
 
 The codes give every prototype the same share of the batch; that prevents the collapse. Written as
-SimSiam's Sec. 6.2 has it: prototypes are normalised inside the network, with their full gradient,
-the codes are the targets of a stop-gradient, and --predictor mlp puts h before the prototypes.
-here: two views and no smaller crops; 30 prototypes (3000 for ImageNet's 1000 classes); no queue;
-they learn from the first step (frozen for an epoch); SimSiam's SGD and recipe (LARS).
+SimSiam's Sec. 6.2 has it: the prototypes belong to the encoder and are normalised in it, with their
+full gradient, the codes are targets behind a stop-gradient, and --predictor mlp maps s to h(s).
+here: two views and no smaller crops; 30 prototypes (3000 for ImageNet's 1000 classes), which learn
+from the first step (frozen for an epoch); no queue; a projector of two layers of width 128 (2048,
+and three layers in SimSiam's reproduction); SimSiam's SGD and recipe (LARS).
 """
 
 import torch
@@ -43,13 +44,14 @@ class SwAV(nn.Module):
 
     views = 2
 
-    def __init__(self, backbone, dim=128, pred_dim=32, predictor="none", stopgrad=True):
+    def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=True):
         super().__init__()
         c = backbone.features
         self.backbone = backbone
         self.projector = nn.Sequential(*fc(c, dim, True, relu=True), *fc(dim, dim, False, False))
-        self.h = nn.Identity() if predictor == "none" else prediction_mlp(dim, pred_dim)
         self.prototypes = nn.Linear(dim, PROTOTYPES, bias=False)
+        mlp = predictor == "mlp"
+        self.h = prediction_mlp(PROTOTYPES, pred_dim or dim // 4) if mlp else nn.Identity()
         self.stopgrad = stopgrad
 
     def f(self, x):
@@ -60,14 +62,15 @@ class SwAV(nn.Module):
         """Cosines with the prototypes: (N, d) -> (N, K)."""
         return F.linear(F.normalize(z, dim=1), F.normalize(self.prototypes.weight, dim=1))
 
-    def D(self, p, z):
-        """Cross-entropy of the codes of z and the assignment of p.   (N, d), (N, d) -> ()"""
-        q = sinkhorn(self.scores(z))
+    def D(self, p, s):
+        """Cross-entropy of the codes of s and the prediction p.   (N, K), (N, K) -> ()"""
+        q = sinkhorn(s)
         q = q.detach() if self.stopgrad else q
-        return -(q * F.log_softmax(self.scores(p) / T, dim=1)).sum(dim=1).mean()
+        return -(q * F.log_softmax(p / T, dim=1)).sum(dim=1).mean()
 
     def forward(self, x1, x2):
         """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
         z1, z2 = self.f(x1), self.f(x2)
-        p1, p2 = self.h(z1), self.h(z2)
-        return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1
+        s1, s2 = self.scores(z1), self.scores(z2)
+        p1, p2 = self.h(s1), self.h(s2)
+        return self.D(p1, s2) / 2 + self.D(p2, s1) / 2, z1

@@ -8,8 +8,9 @@
 
 It came after SimSiam. What Barlow Twins does with one matrix is done openly: v forbids complete
 collapse, c dimensional collapse, and the branches need nothing in common.
-here: the paper's 25 s + 25 v + 1 c over 25, so that SimSiam's SGD and recipe fit (LARS, batch
-2048); the width d of the recipe (8192).
+here: s is a mean over the channels too, as in Algorithm 1 there (its Eq. 5 is a sum); 25 s + 25 v +
+1 c is divided by 25, so that SimSiam's SGD and recipe fit (LARS, batch 2048); the recipe's d and
+layers (8192, three).
 """
 
 import torch

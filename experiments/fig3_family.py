@@ -1,10 +1,11 @@
-"""Figure 3: one family. Which parts prevent the collapse in each method, read off its code.
+"""Figure 3: one family. Which parts each method has, read off its code.
 
     python -m experiments.fig3_family
 
 The paper draws SimCLR, BYOL, SwAV and SimSiam as one pair of encoders with different parts. Here a
 part counts if the method's module or class defines what implements it (PARTS), if its predictor has
-weights, or if its loss has a stop-gradient. The runs are those of tab4_comparisons.
+weights, or if its loss has a stop-gradient; a momentum encoder is behind one too, for no gradient
+reaches it. Barlow Twins and VICReg came later. The runs are those of tab4_comparisons.
 """
 
 import sys
@@ -18,7 +19,7 @@ PARTS = {  # part: the names of what implements it
     "negative pairs": ("nt_xent", "info_nce"),
     "momentum encoder": ("f_t",),
     "predictor": (),
-    "stop-gradient": (),
+    "stop-gradient": ("f_t",),
     "clustering": ("sinkhorn",),
     "decorrelation": ("redundancy", "covariance"),
 }

@@ -6,16 +6,18 @@ For one image let a and b be the two cosines, u = 1 - a and v = 1 - b their dist
 s = (1 + a) / 2 and t = (1 + b) / 2 similarities in [0, 1]. A mean of negative cosines that is not
 arithmetic need not exist; of distances or similarities it does. What each does to the gradient:
 
-    arithmetic          (u + v) / 2             both terms weigh 1/2: Eq. 4 up to the constant 1
-    geometric of u, v   sqrt(u v)               u weighs sqrt(v / u) / 2: the better term gets more,
-                                                without bound as u goes to 0; EPS bounds it
-    geometric of s, t   1 - sqrt(s t)           a weighs sqrt(t / s) / 4: the worse term gets more
-    harmonic of s, t    1 - 2 s t / (s + t)     a weighs (t / (s + t))^2: the more so
-    max                 max(u, v)               the worse term gets everything
-    squared mean        (u^2 + v^2) / 4         u weighs u / 2: what is nearly aligned fades away
+    arithmetic          (u + v) / 2               both weigh 1/2: Eq. 4 up to the constant 1
+    geometric of u, v   sqrt(u v)                 u weighs sqrt(v / u) / 2: the better term gets
+                                                  more, without bound as u goes to 0 but for EPS
+    geometric of s, t   2 (1 - sqrt(s t))         u weighs sqrt(t / s) / 2: the worse gets more
+    harmonic of s, t    2 (1 - 2 s t / (s + t))   u weighs 2 (t / (s + t))^2: the more so
+    max                 max(u, v)                 the worse term gets everything
+    squared mean        (u^2 + v^2) / 4           u weighs u / 2: what is nearly aligned fades, and
+                                                  the effective lr falls with the loss
 
-Taken image by image: the means over a batch are nearly equal, and where u = v every one of these
-has the arithmetic mean's gradient up to a factor. The ancestor's geometric mean was never written.
+Taken image by image, for the means over a batch are nearly equal; where u = v all but the squared
+mean have the gradient of the arithmetic one. The losses of the table are these minus 1, as Eq. 4's.
+The ancestor's geometric mean was never written.
 """
 
 import sys
@@ -33,12 +35,12 @@ def geometric_of_distances(u, v):
 
 
 def geometric_of_similarities(u, v):
-    return 1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt()
+    return 2 * (1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt())
 
 
 def harmonic_of_similarities(u, v):
     s, t = 1 - u / 2, 1 - v / 2
-    return 1 - 2 * s * t / (s + t + EPS)
+    return 2 * (1 - 2 * s * t / (s + t + EPS))
 
 
 def maximum(u, v):
@@ -59,7 +61,7 @@ def aggregated_by(mean):
             p1, p2 = run.model.h(z1), run.model.h(z2)
             u = 1 + negative_cosine(p1, z2.detach())  # (N,) in [0, 2]
             v = 1 + negative_cosine(p2, z1.detach())
-            return mean(u, v).mean(), z1
+            return mean(u, v).mean() - 1, z1
 
         return loss_of
 

@@ -3,8 +3,9 @@
     python -m experiments.opt_losses
 
 -cosine, cross-entropy, and half the squared, the L1, L2 and L-infinity distance, each of raw and of
-normalised vectors. Raw ones are divided by sqrt(d), which gives them a length of about 1, and L1 by
-sqrt(d), so that it lies between 0 and sqrt(2) as L2 does: one lr fits them all.
+normalised vectors. So that one lr suits them all, raw vectors are divided by sqrt(d), the length
+that BN gives to z, L1 is divided by sqrt(d), which makes it at most L2, and the softmaxes are of
+vectors times sqrt(d): raw, they are Sec. 4.5's.
 Equivalent: half the squared distance of normalised vectors is 1 - cosine (Sec. 3), so they share a
 row, and a test. The dot product of raw vectors has no minimum, hence no row.
 The ancestor's p2 and pinf were of raw vectors, its cross-entropy was divided by d.
@@ -32,7 +33,7 @@ DISTANCES = {  # of rows: (N, d), (N, d) -> (N,)
     "L1": lambda p, z: (p - z).abs().sum(dim=1) / p.shape[1] ** 0.5,
     "L2": lambda p, z: (p - z).norm(dim=1),
     "L-infinity": lambda p, z: (p - z).abs().amax(dim=1),
-    "cross-entropy": cross_entropy,
+    "cross-entropy": lambda p, z: cross_entropy(*(v * v.shape[1] ** 0.5 for v in (p, z))),
 }
 
 

@@ -4,9 +4,10 @@
 
 The recipe decays everything, BN's scale and offset and biases included, as App. A does (5e-4).
 Spectral norm divides each of the predictor's matrices by its largest singular value (by one power
-iteration a step), once with and once without decay of the predictor: decay of what is divided out
-again only changes the effective lr. Clipping bounds the norm of the whole gradient. Orthogonality
-adds 0.01 ||W W^T - I||^2 for both matrices of the predictor, the wide one transposed.
+iteration a pass), once with and once without decay of the predictor. BN after the first matrix and
+the cosine after the second ignore their scale anyhow, so that both norm and decay change little
+more than the effective lr. Clipping bounds the norm of the whole gradient. Orthogonality adds
+0.01 ||W W^T - I||^2 for both matrices of the predictor, the tall one transposed, and its loss.
 The ancestor's spectral norm came with the predictor's decay switched off, and no result.
 """
 

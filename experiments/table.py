@@ -9,13 +9,14 @@ and more measures of the outputs) on the first line and its metrics.jsonl on the
 
 import argparse
 import json
+import math
 import pathlib
 import platform
 import re
-import shutil
 import statistics
 import subprocess
 import sys
+import time
 from typing import Callable, NamedTuple
 
 import torch
@@ -90,9 +91,9 @@ def argv(row, scale, seed):
 
 
 def is_of(config, row, scale, seed):
-    """Whether a run with this config is the one that train.py would do today.
+    """Whether a run with this config has the options that train.py would give it today.
 
-    A flag that is younger than the config does not count.
+    A flag that is younger than the config does not count, nor a constant inside a script.
     """
     args = options.parse(argv(row, scale, seed))
     options.choose(args, config["image_size"])
@@ -119,23 +120,32 @@ def machine():
 
 
 def do(row, scale, seed):
-    """Train, or go on with what was interrupted, and write the log."""
+    """Train, or go on with what was interrupted, and write the log.
+
+    A run that diverges is a result too: its last record and its accuracy are NaN.
+    """
     path = log_path(row, scale, seed)
     out = pathlib.Path("runs", "experiments", scale, path.stem)
     begun = (out / "checkpoint.pt").exists()
     if begun and not is_of(runs.load_checkpoint(out)["config"], row, scale, seed):
-        shutil.rmtree(out)  # of a recipe that has changed since
+        old = out.rename(out.with_name(f"{out.name}-{int(time.time())}"))
+        print(f"the run that was begun here has another recipe, and is {old} now")
         begun = False
-    folder = ["--out", str(out), *["--resume"] * begun]
-    train.train(options.parse([*argv(row, scale, seed), *folder]), row.make_step)
+    folder, end = ["--out", str(out), *["--resume"] * begun], []
+    try:
+        train.train(options.parse([*argv(row, scale, seed), *folder]), row.make_step)
+    except train.Diverged as error:
+        print(error)
+        end = [dict.fromkeys(runs.read_metrics(out)[-1], math.nan)]
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True)
     config = runs.load_checkpoint(out)["config"]
     config.update(variant=row.variant, commit=commit.stdout.strip(), machine=machine(),
                   top1=lineval.main([str(out), *SCALES[scale][2].split()])["top1"],
                   outputs=outputs(out))
+    config.update({"top1": math.nan} if end else {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out))]
+    lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out), *end)]
     runs.write_whole(path, "".join(lines))
 
 
@@ -183,7 +193,7 @@ def collapsed(record):
 
 
 def below(*labels, key="knn"):
-    """A claim's test: the means of the rows rise, by more than the standard error of each step.
+    """A claim's test: the means of the rows rise, by two standard errors of each step or more.
 
     With one seed there is no such error, and no verdict: None.
     """
@@ -194,7 +204,7 @@ def below(*labels, key="knn"):
         for a, b in zip(rows, rows[1:]):
             (mean_a, std_a), (mean_b, std_b) = spread(a), spread(b)
             error = (std_a**2 / len(a) + std_b**2 / len(b)) ** 0.5
-            if mean_b - mean_a <= error:
+            if not mean_b - mean_a >= 2 * error:
                 return False
         return True
 
@@ -219,7 +229,7 @@ def table(module, scale):
         lines.append(f"| {row.label} | {row.paper} | {' | '.join(numbers)} | {len(records)} |")
     lines.append("")
     for claim in module.CLAIMS:
-        verdict = claim.holds(last) if all(last.values()) else "not run"
+        verdict = claim.holds(last) if last and all(last.values()) else "not run"
         verdict = {True: "holds", False: "does not hold", None: "one seed: undecided"}.get(
             verdict, verdict)
         why = f". {claim.why}" if claim.why and verdict == "does not hold" else ""

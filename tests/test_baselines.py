@@ -1,5 +1,6 @@
 """The laws of baselines/.    pytest tests/test_baselines.py"""
 
+import inspect
 import math
 
 import pytest
@@ -13,7 +14,7 @@ import options
 import train
 from baselines.barlow import LAMBDA, BarlowTwins, redundancy
 from baselines.byol import BYOL
-from baselines.moco import K, MoCo, T
+from baselines.moco import MoCo, T
 from baselines.simclr import SimCLR, nt_xent
 from baselines.swav import SwAV, sinkhorn
 from baselines.vicreg import VICReg, covariance, variance
@@ -23,6 +24,7 @@ from simsiam import SimSiam
 from test_simsiam import gradients, normal, seeds, views
 from test_train import TINY, message, small_shapes  # noqa: F401
 
+K = 64  # of MoCo's queue
 BASELINES = sorted(set(options.METHODS) - {"simsiam"})
 
 
@@ -31,8 +33,9 @@ def tiny(method, seed=0, **switches):
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
     backbone.features = 10
-    if method in (BYOL, MoCo):
-        switches.setdefault("encoder_momentum", 0.9)
+    required = {"encoder_momentum": 0.9, "queue": K, "proj_layers": 2}
+    signature = inspect.signature(method).parameters
+    switches = {**{name: v for name, v in required.items() if name in signature}, **switches}
     return method(backbone, **{"dim": 8, **switches}).double()
 
 
@@ -70,7 +73,7 @@ def test_a_flag_that_a_method_lacks_is_refused(tmp_path):
     assert "[0, 1)" in message("--method", "byol", "--encoder-momentum", 1, *out)
 
 
-@given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo]))
+@given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg]))
 def test_the_losses_do_not_depend_on_which_view_is_the_first(seed, method):
     x1, x2 = views(seed)
     a, b = tiny(method, seed)(x1, x2)[0], tiny(method, seed)(x2, x1)[0]
@@ -113,7 +116,7 @@ def test_BYOL_without_momentum_is_SimSiam_with_BYOL_s_heads(seed):
 # MoCo
 
 
-@given(seeds, st.lists(st.integers(1, 700), min_size=1, max_size=6))
+@given(seeds, st.lists(st.integers(1, 50), min_size=1, max_size=6))
 def test_the_queue_holds_the_last_K_keys_and_the_first_in_are_the_first_out(seed, counts):
     model = tiny(MoCo, seed)
     keys = [normal(seed + i, n, 8) for i, n in enumerate(counts)]
@@ -205,6 +208,13 @@ def test_Sinkhorn_s_rows_sum_to_one_and_its_columns_to_equal_shares_in_the_limit
 
 
 @given(seeds)
+def test_three_iterations_bring_the_columns_much_closer_to_equal_shares(seed):
+    scores = F.normalize(normal(seed, 128, 30), dim=1)
+    off = lambda q: (q.sum(dim=0) * 30 / 128 - 1).abs().mean()
+    assert off(sinkhorn(scores)) < off(F.softmax(scores / 0.05, dim=1)) / 2
+
+
+@given(seeds)
 def test_Sinkhorn_ignores_what_all_images_or_all_prototypes_have_in_common(seed):
     scores = torch.tanh(normal(seed, 12, 5))
     shifted = scores + normal(seed + 1, 12, 1) / 9 + normal(seed + 2, 1, 5) / 9
@@ -242,9 +252,9 @@ def test_Barlow_s_loss_is_that_of_the_correlations_one_by_one(seed, n, d):
         for j in range(d):
             c = torch.corrcoef(torch.stack([z1[:, i], z2[:, j]]))[0, 1].item()
             total += (1 - c) ** 2 if i == j else LAMBDA * c**2
-    assert redundancy(z1, z2).item() == pytest.approx(total / d, abs=1e-9)
+    assert redundancy(z1, z2).item() == pytest.approx(total / d, rel=1e-2)  # BN's epsilon
     scale, shift = normal(seed + 2, d).exp(), normal(seed + 3, d)
-    assert redundancy(z1 * scale + shift, z2).item() == pytest.approx(total / d, abs=1e-9)
+    assert redundancy(z1 * scale + shift, z2).item() == pytest.approx(total / d, rel=1e-2)
 
 
 @given(seeds, st.integers(3, 9), st.integers(2, 5))

@@ -334,8 +334,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         ),
         "the queue stands still": ("        self.next += len(k)\n", ""),
         "the queue is not saved": (
-            'self.register_buffer("queue", F.normalize(torch.randn(K, dim), dim=1))',
-            "self.queue = F.normalize(torch.randn(K, dim), dim=1)",
+            'self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))',
+            "self.queue = F.normalize(torch.randn(queue, dim), dim=1)",
         ),
         "keys are not normalised": ("return F.normalize(self.target(x), dim=1)",
                                     "return self.target(x)"),
@@ -355,14 +355,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "prototypes have lengths": ("F.normalize(self.prototypes.weight, dim=1)",
                                     "self.prototypes.weight"),
         "each view predicts its own code": (
-            "self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
-            "self.D(p1, z1) / 2 + self.D(p2, z2) / 2",
+            "self.D(p1, s2) / 2 + self.D(p2, s1) / 2",
+            "self.D(p1, s1) / 2 + self.D(p2, s2) / 2",
         ),
         "only the columns are balanced": ("        q = q / q.sum(dim=1, keepdim=True)", "        #"),
     },
     "baselines/barlow.py": {
         "the whole matrix is driven to one": ("C.diagonal().square().sum()\n", "0\n"),
-        "channels are not centred": ("(z - z.mean(dim=0)) /", "z /"),
+        "channels are not normalised": ("F.batch_norm(z, None, None, training=True)", "z"),
         "lambda weighs the diagonal": ("on + LAMBDA * off", "LAMBDA * on + off"),
     },
     "baselines/vicreg.py": {
@@ -372,7 +372,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/opt_aggregation.py": {
         "the geometric mean of the similarities is of the distances": (
-            "1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt()",
+            "2 * (1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt())",
             "((u + EPS) * (v + EPS)).sqrt()",
         ),
         "no stop-gradient": ("negative_cosine(p1, z2.detach())", "negative_cosine(p1, z2)"),
