@@ -131,22 +131,23 @@ def do(row, scale, seed):
         old = out.rename(out.with_name(f"{out.name}-{int(time.time())}"))
         print(f"the run that was begun here has another recipe, and is {old} now")
         begun = False
-    folder, end = ["--out", str(out), *["--resume"] * begun], []
+    folder = ["--out", str(out), *["--resume"] * begun]
     try:
         train.train(options.parse([*argv(row, scale, seed), *folder]), row.make_step)
+        records = runs.read_metrics(out)
+        top1 = lineval.main([str(out), *SCALES[scale][2].split()])["top1"]
+        measured = {"top1": top1, "outputs": outputs(out)}
     except train.Diverged as error:
         print(error)
-        end = [dict.fromkeys(runs.read_metrics(out)[-1], math.nan)]
+        records = runs.read_metrics(out)
+        records.append(dict.fromkeys(records[-1], math.nan))
+        measured = {"top1": math.nan, "outputs": {"centre": math.nan}}
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True)
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     config = runs.load_checkpoint(out)["config"]
-    config.update(variant=row.variant, commit=commit.stdout.strip(), machine=machine(),
-                  top1=lineval.main([str(out), *SCALES[scale][2].split()])["top1"],
-                  outputs=outputs(out))
-    config.update({"top1": math.nan} if end else {})
+    config.update(measured, variant=row.variant, commit=commit, machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(line) + "\n" for line in (config, *runs.read_metrics(out), *end)]
-    runs.write_whole(path, "".join(lines))
+    runs.write_whole(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
 
 
 @torch.no_grad()
