@@ -33,8 +33,8 @@ def duration(modules, scale, n):
     return f", about {tqdm.format_interval(n * statistics.median(seconds))}"
 
 
-def results(modules, scale):
-    """Write results.md, of all runs that have a log, and a figure a module."""
+def results(modules, chosen, scale):
+    """Write results.md, of all runs that have a log, and the figures of the chosen modules."""
     parts = [f"# The paper and ours, at the scale of {scale}\n\nWritten by `python -m"
              f" experiments.all --scale {scale}`. The paper's numbers are ImageNet linear top-1"
              " (%); ours are of the last epoch, mean ± std of n seeds. The sentences are the"
@@ -46,7 +46,8 @@ def results(modules, scale):
         first = module.__doc__.splitlines()[0]
         parts.append(f"## {name}\n\n{first}\n\n{table.table(module, scale)}\n\n"
                      f"![{name}]({name}.png)\n")
-        table.figure(module, scale, table.home(scale) / f"{name}.png")
+        if module in chosen:
+            table.figure(module, scale, table.home(scale) / f"{name}.png")
     path = table.home(scale) / "results.md"
     runs.write_whole(path, "\n".join(parts))
     return path
@@ -69,7 +70,7 @@ def main(argv=None):
         row, seed = todo[0]
         print(f"\n{row.label}: {table.flags(row, args.scale)} --seed {seed}")
         table.do(row, args.scale, seed)
-    print(results(modules.values(), args.scale))
+    print(results(modules.values(), chosen, args.scale))
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ def do(row, scale, seed):
     config.update(measured, variant=row.variant, commit=commit, machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.write_whole(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
+    assert read_log(row, scale, seed), f"{path} is not of its row, which would be done for ever"
 
 
 @torch.no_grad()
