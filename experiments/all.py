@@ -38,9 +38,9 @@ def results(modules, chosen, scale):
     parts = [f"# The paper and ours, at the scale of {scale}\n\nWritten by `python -m"
              f" experiments.all --scale {scale}`. The paper's numbers are ImageNet linear top-1"
              " (%); ours are of the last epoch, mean ± std of n seeds. The sentences are the"
-             " paper's as far as it treats the matter, else ours. An order of rows is judged by kNN,"
-             " by linear accuracy in tab4 and sec62, and holds if the means differ by two of their"
-             " standard errors or more. The figures show seed 0.\n"]
+             " paper's as far as it treats the matter, else ours. An order of rows is judged by"
+             " kNN, in tab4 and sec62 by linear accuracy, and holds if the means differ by two of"
+             " their standard errors or more. The figures show seed 0.\n"]
     for module in (module for module in modules if table.rows(module, scale)):
         name = module.__name__.rpartition(".")[2]
         first = module.__doc__.splitlines()[0]

@@ -6,10 +6,10 @@ Every optimiser gets the same grid of five base learning rates, a run of seed 0 
 kNN (of the test images, as shapes has no third split) is then run with the other seeds. A best one
 at the edge of the grid may not be the best there is. Schedule, batch and the number of the weight
 decay are the recipe's for all; AdamW multiplies it by its small lr. SGD and LARS are optim.py's,
-the others torch.optim's. (The ancestor ran Adam at SGD's lr, and its "averaged SGD" never averaged.)
+the others torch.optim's. (The ancestor ran Adam at SGD's lr; its "averaged SGD" never averaged.)
 Averaged SGD (Polyak): from three quarters of the run on, the mean of the weights is kept; at the
 end it takes their place, and BN's running statistics are computed anew, from one view of each
-training image. Its kNN and linear accuracy are the mean's, its loss, std and rank the last weights'.
+training image. Its accuracies are the mean's, its loss, std and rank the last weights'.
 """
 
 import sys

@@ -74,7 +74,7 @@ def close(last):
 
 CLAIMS = [
     Claim("All lie within three points (the paper's within 1.9)", close,
-          "One of the epoch's seeds has a kNN of 87 %; in linear accuracy all lie within half a point"),
+          "One of the epoch's seeds has a kNN of 87 %; linear accuracies lie within half a point"),
     Claim("None collapses",
           lambda last: not any(collapsed(r) for records in last.values() for r in records)),
 ]

@@ -4,8 +4,8 @@
 
 SimCLR gains nothing by SimSiam's predictor and stop-gradient. SwAV gains nothing by the predictor;
 without its stop-gradient it diverges (NaN). BYOL without its momentum encoder is SimSiam, but for
-its heads; BYOL's own paper reports that it fails (0.3 %), and a later version of it 66.9 % after 300
-epochs with ten times the predictor's lr.
+its heads; BYOL's own paper reports that it fails (0.3 %), and a later version of it 66.9 % after
+300 epochs with ten times the predictor's lr.
 """
 
 import math
@@ -21,7 +21,8 @@ ROWS = [
     Row("SwAV, predictor", "--method swav --predictor mlp", 65.2),
     Row("SwAV, no stop-gradient", "--method swav --no-stopgrad", "NaN"),
     Row("BYOL", "--method byol", 66.5),
-    Row("BYOL, no momentum encoder", "--method byol --encoder-momentum 0", "0.3; 66.9 (10 x lr of h)"),
+    Row("BYOL, no momentum encoder", "--method byol --encoder-momentum 0",
+        "0.3; 66.9 (10 x lr of h)"),
     Row("SimSiam", "", 68.1),
 ]
 

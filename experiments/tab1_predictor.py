@@ -24,9 +24,9 @@ ROWS = [
 CLAIMS = [
     Claim("No predictor: collapse (std below 0.3 or rank below 4)",
           lambda last: all(map(collapsed, last["no predictor"]))),
-    Claim("No predictor, three times the epochs: nothing is left of the outputs (std below 0.01, rank"
-          " below 2)", lambda last: all(r["std"] < 0.01 and r["rank"] < 2
-                                       for r in last["no predictor, 3 x the epochs"])),
+    Claim("No predictor, three times the epochs: nothing is left of the outputs (std below 0.01,"
+          " rank below 2)", lambda last: all(r["std"] < 0.01 and r["rank"] < 2
+                                             for r in last["no predictor, 3 x the epochs"])),
     Claim("Its features are worse than with a predictor",
           below("no predictor, 3 x the epochs", CONSTANT)),
     Claim("A fixed predictor: no collapse, but the loss stays higher than with a learned one",

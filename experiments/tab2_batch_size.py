@@ -28,7 +28,7 @@ def level(last, sizes):
 
 CLAIMS = [
     Claim("64 to 512 lie within two points", lambda last: level(last, ("64", "128", "256", "512")),
-          "The lr makes up for a larger batch, but twelve epochs of eight steps, at 512, are too few"),
+          "The lr makes up for a larger batch, but twelve epochs of eight steps (512) are too few"),
     Claim("No batch size collapses",
           lambda last: not any(collapsed(r) for records in last.values() for r in records)),
 ]

@@ -40,7 +40,7 @@ CLAIMS = [
           lambda last: min(values(last[NONE], "rank")) > 20),
     Claim("Without BN, at the others' lr, there is no collapse",
           lambda last: not any(map(collapsed, last["(a) none, lr of the others"])),
-          "Nothing bounds the outputs of heads without BN, and this lr is ten times too high for them"),
+          "Nothing bounds the outputs of heads without BN; this lr is ten times too high for them"),
 ]
 
 if __name__ == "__main__":
