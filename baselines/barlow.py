@@ -3,7 +3,7 @@ different from each other.
 
     python train.py --method barlow
 
-    C_ij = mean over the batch of z1_i z2_j, channels of mean 0 and variance 1     (d, d), in [-1, 1]
+    C_ij = mean over the batch of z1_i z2_j, channels of mean 0, variance 1    (d, d), in [-1, 1]
     L = (sum over i of (1 - C_ii)^2 + lambda sum over i != j of C_ij^2) / d
 
 It came after SimSiam. No negatives, no predictor, no stop-gradient, no momentum encoder: constant

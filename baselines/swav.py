@@ -4,7 +4,7 @@
     python train.py --method swav --no-stopgrad          SimSiam's Sec. 6.2: on ImageNet it diverges
 
     s = z.c / (||z|| ||c||) scores against prototypes c     q = sinkhorn(s) codes, the targets
-    L = -q2 . log softmax(p1 / T) / 2 - q1 . log softmax(p2 / T) / 2,    p = s unless --predictor mlp
+    L = -q2 . log softmax(p1 / T) / 2 - q1 . log softmax(p2 / T) / 2,  p = s but for --predictor mlp
 
 The codes give every prototype the same share of the batch; that prevents the collapse. Written as
 SimSiam's Sec. 6.2 has it: the prototypes belong to the encoder and are normalised in it, with their

@@ -259,7 +259,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         ),
         "gradients pile up": ("            run.optimizer.zero_grad()\n", ""),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
-        "the predictor is not trained": ("return [f, list(model.h.parameters())]", "return [f, []]"),
+        "the predictor is not trained": (
+            "return [f, list(model.h.parameters())]",
+            "return [f, []]",
+        ),
         "the predictor is in both groups": ('and not name.startswith("h.")', ""),
         "the predictor's lr decays always": (
             'peak if args.predictor_lr == "constant" else lr',
@@ -358,7 +361,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "self.D(p1, s2) / 2 + self.D(p2, s1) / 2",
             "self.D(p1, s1) / 2 + self.D(p2, s2) / 2",
         ),
-        "only the columns are balanced": ("        q = q / q.sum(dim=1, keepdim=True)", "        #"),
+        "only the columns are balanced": (
+            "        q = q / q.sum(dim=1, keepdim=True)",
+            "        #",
+        ),
     },
     "baselines/barlow.py": {
         "the whole matrix is driven to one": ("C.diagonal().square().sum()\n", "0\n"),
