@@ -200,14 +200,14 @@ def describe(run):
     """Print the options in effect."""
     args, images = run.args, run.images
     lr, h = scaled_lr(args.lr, args.batch_size), list(run.model.h.parameters())
-    switches = {name: getattr(args, name) for name in own(args.method) if name != "stopgrad"}
-    words = [f"{name.replace('_', ' ')} {value}" for name, value in switches.items()]
-    if args.stopgrad is not None:
-        words.insert(0, "with stop-gradient" if args.stopgrad else "without stop-gradient")
+    words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}" for name in own(args.method)}
+    if "stopgrad" in words:
+        words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
+    heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     print(f"{args.data}: {len(images.train)} training and {len(images.test)} test images of"
           f" {args.image_size} px in {len(args.classes)} classes, on {args.device}")
-    print(f"network: {args.arch}, {args.stem} stem")
-    print(f"{args.method}: {', '.join(words)}")
+    print(f"network: {args.arch}, {args.stem} stem; {', '.join(heads)}")
+    print(f"{args.method}: {', '.join(words.values())}")
     print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}"
           + f", the predictor's {args.predictor_lr}" * bool(h)
           + f"; weight decay {args.weight_decay:g}; {args.epochs} epochs of {run.per_epoch} steps"

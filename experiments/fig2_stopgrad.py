@@ -7,12 +7,13 @@ here: the predictor's lr is constant in both, as from Sec. 4.3 on.
 here: so short a run ends before the accuracy has followed the outputs into collapse; see the last
 claim. In trials of 48 epochs (seed 0) kNN ended at 21 % without stop-gradient and at 10 %, which is
 chance, without predictor; an untrained network has 17 %.
-The figure has the paper's three panels and, as a fourth, the effective rank, which it lacks.
+The figure, of the first two rows, has the paper's three panels and, as a fourth, the effective rank.
 """
 
 import sys
 
 from experiments.table import Claim, Row, below, main, values
+from runs import plot_curves
 
 ROWS = [
     Row("with stop-gradient", "", 67.7),
@@ -37,6 +38,13 @@ CLAIMS = [
           "Once all outputs agree there is no gradient, and the backbone keeps what it had learned"
           " by then; only weight decay wears that away, in more steps than these"),
 ]
+
+
+def figure(logs, path):
+    """The curves of the runs of 12 epochs."""
+    two = {row.label: logs[row.label][1] for row in ROWS[:2] if row.label in logs}
+    plot_curves(path, two, logs[ROWS[0].label][0]["dim"])
+
 
 if __name__ == "__main__":
     main(sys.modules[__name__])

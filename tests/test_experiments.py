@@ -21,7 +21,7 @@ from experiments.sec52_expectation import expectation
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
 from simsiam import negative_cosine
 from test_simsiam import normal, seeds
-from test_train import TINY, small_shapes  # noqa: F401
+from test_train import TINY, figures, small_shapes  # noqa: F401
 
 MODULES = [importlib.import_module(f"experiments.{name}") for name in every.MODULES]
 
@@ -276,7 +276,8 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_finished_run_is_not_repeated_and_its_numbers_are_in_the_results(elsewhere, monkeypatch):
+def test_a_finished_run_is_not_repeated_and_its_numbers_are_in_the_results(
+        elsewhere, figures, monkeypatch):
     every.main(["--scale", "smoke", "--only", "sec45_similarity"])
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained again"))
     every.main(["--scale", "smoke", "--only", "sec45_similarity"])

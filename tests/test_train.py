@@ -9,6 +9,7 @@ import torch
 import data
 import lineval
 import options
+import runs
 import simsiam
 import train
 from runs import load_checkpoint
@@ -16,9 +17,16 @@ from runs import load_checkpoint
 TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
 
 
+@pytest.fixture
+def figures():
+    """Asks for real figures."""
+
+
 @pytest.fixture(autouse=True)
-def small_shapes(monkeypatch):
-    """Two hundred images in place of four thousand."""
+def small_shapes(monkeypatch, request):
+    """Two hundred images in place of four thousand, and no figures that no test looks at."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(runs, "plot_curves", lambda *_: None)
     small = {0: 192, 1: 64}
     draw = data.draw_shapes
     monkeypatch.setattr(
@@ -38,7 +46,7 @@ def message(*argv):
     return stop.value.code
 
 
-def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path):
+def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures):
     out = tmp_path / "run"
     final = train.main([*TINY, "--out", str(out)])
     names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png"}
@@ -64,7 +72,7 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path):
 
 
 def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path):
-    runs = {}
+    ends = {}
     for stop in (None, 1, 3, 4):
         out = str(tmp_path / f"{stop}")
         if stop:
@@ -72,15 +80,15 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
             train.main([*TINY, "--out", out, "--resume"])
         else:
             train.main([*TINY, "--out", out])
-        runs[stop] = load_checkpoint(f"{out}/checkpoint.pt")
+        ends[stop] = load_checkpoint(f"{out}/checkpoint.pt")
     timeless = lambda run: [
         {k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]
     ]
-    for run in runs.values():
-        for name, value in runs[None]["model"].items():
+    for run in ends.values():
+        for name, value in ends[None]["model"].items():
             assert torch.equal(run["model"][name], value), name
-        assert torch.equal(run["rng"], runs[None]["rng"])
-        assert timeless(run) == timeless(runs[None])
+        assert torch.equal(run["rng"], ends[None]["rng"])
+        assert timeless(run) == timeless(ends[None])
 
 
 def test_one_seed_gives_one_result_and_another_another(tmp_path):
