@@ -1,9 +1,10 @@
-"""What the views cost, against a training step and against torchvision's transforms on PIL images.
+"""What the views cost, against a training step and against torchvision's transforms on PIL images,
+and what a step of each method costs.
 
-    python -m experiments.speed        about a minute
+    python -m experiments.speed        two minutes
 
-Prints medians of interleaved repetitions, for resnet8 at 32 px and the views of App. D, and ratios;
-only the ratios carry over to another machine.
+Prints medians of interleaved repetitions, for resnet8 at 32 px and the views of App. D (of the
+methods: at 24 px, the recipe for shapes), and ratios; only these carry over to another machine.
 """
 
 import statistics
@@ -13,6 +14,7 @@ import torch
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
+import options
 from augment import Augment
 from optim import SGD
 from resnet import resnet
@@ -68,6 +70,25 @@ def step_costs(batch_size, dim):
     return medians(views, step)
 
 
+def step_of(method):
+    """A training step of a method, the recipe for shapes, on ready-made views: a function."""
+    args = options.parse(["--method", method])
+    options.choose(args, size=24)
+    args.device = "cpu"
+    model = options.build(args)
+    sgd = SGD([[w for w in model.parameters() if w.requires_grad]], weight_decay=5e-4)
+    views = [torch.randn(args.batch_size, 3, 24, 24).contiguous(memory_format=torch.channels_last)
+             for _ in range(2)]
+
+    def step():
+        L, _ = model(*views)
+        sgd.zero_grad()
+        L.backward()
+        sgd.step(0.01)
+
+    return step
+
+
 def main():
     torch.set_flush_denormal(True)
     for batch_size, dim in ((512, 2048), (64, 256)):
@@ -81,6 +102,9 @@ def main():
     ours, theirs = medians(lambda: augment(x), lambda: [PIL_VIEW(image) for image in pil])
     print(f"1 thread: a view of 512 images {ours:.3f} s, torchvision on PIL images {theirs:.3f} s;"
           f" {theirs / ours:.1f} times as fast")
+    seconds = dict(zip(options.METHODS, medians(*map(step_of, options.METHODS))))
+    print("a step, in steps of SimSiam: " + ", ".join(
+        f"{method} {s / seconds['simsiam']:.2f}" for method, s in seconds.items()))
 
 
 if __name__ == "__main__":
