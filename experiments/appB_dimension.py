@@ -1,6 +1,15 @@
 """Appendix B: the output dimension d, the predictor's hidden layer being d / 4.
 
     python -m experiments.appB_dimension
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                  linear %         kNN %     s  n
+    d = 64      99.3 ± 1.1    98.0 ± 1.5    82  3
+    d = 128     99.5 ± 0.3    96.4 ± 1.7    78  3
+    d = 256     99.7 ± 0.4    99.3 ± 0.5   117  3
+    d = 512    100.0 ± 0.1    99.5 ± 0.2   103  3
+    d = 1024   100.0 ± 0.1    99.1 ± 0.3   100  3
 """
 
 import sys

@@ -7,7 +7,15 @@ here: the predictor's lr is constant in both, as from Sec. 4.3 on.
 here: so short a run ends before the accuracy has followed the outputs into collapse; see the last
 claim. In trials of 48 epochs (seed 0) kNN ended at 21 % without stop-gradient and at 10 %, which is
 chance, without predictor; an untrained network has 17 %.
-The figure, of the first two rows, has the paper's three panels and, as a fourth, the effective rank.
+The figure, of the first two rows, has the paper's three panels and a fourth, the effective rank.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                 linear %         kNN %     s  n
+    with stop-gradient         99.7 ± 0.4    99.3 ± 0.5   117  3
+    without                   39.3 ± 15.6   46.9 ± 17.2   110  3
+    with, 3 x the epochs       99.9 ± 0.1    99.6 ± 0.3   363  3
+    without, 3 x the epochs    22.6 ± 8.0   32.5 ± 11.1   463  3
 """
 
 import sys

@@ -1,6 +1,12 @@
 """Section 4.5: the cross-entropy of softmaxes in place of the cosine: worse, but no collapse.
 
     python -m experiments.sec45_similarity
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                       linear %         kNN %     s  n
+    cosine           99.7 ± 0.4    99.3 ± 0.5   117  3
+    cross-entropy    93.0 ± 0.3    80.7 ± 3.5    77  3
 """
 
 import sys

@@ -8,6 +8,13 @@ eta is computed from each by the network as it is (Eq. 10), and then every batch
 prediction for one view against the eta of the other. The predictor stays.
 
 here: an epoch has 32 steps, where the paper's has 2502; so there is no row of 100.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                          linear %         kNN %     s  n
+    1 step (SimSiam)    99.7 ± 0.4    99.3 ± 0.5   117  3
+    10 steps            99.8 ± 0.2    98.8 ± 0.8    97  3
+    an epoch            99.5 ± 0.2    94.6 ± 6.8    99  3
 """
 
 import contextlib

@@ -8,6 +8,13 @@ normalised, as Sec. 5.1 says for the cosine. With m = 0 this is SimSiam without 
 
 here: symmetrised, so that each visit draws two samples T'(x) and averages what they give; 36 visits
 to an image, an epoch each, where the paper has 100.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                              linear %         kNN %     s  n
+    SimSiam                                 99.9 ± 0.1    99.6 ± 0.3   363  3
+    no predictor, moving average m = 0.8    99.4 ± 0.3    98.8 ± 0.2   392  3
+    no predictor, no average               70.8 ± 15.5   77.0 ± 10.5   420  3
 """
 
 import sys

@@ -7,6 +7,18 @@ images that are tinted as a whole are told apart by colour, and the shapes are n
 collapses. Last, collapse with a BN that has no scale and offset: the std does not vanish, for BN
 blows up whatever is left. Where that is mere rounding noise (seed 0 from epoch 9 on), even the loss
 goes back to 0 and the rank up: a collapse that no panel of Fig. 2 but the kNN's would show.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                     linear %         kNN %     s  n
+    the recipe                     99.7 ± 0.4    99.3 ± 0.5   117  3
+    lr halved                      99.7 ± 0.3    98.2 ± 0.3   118  3
+    lr doubled                     99.7 ± 0.2    98.1 ± 2.6    95  3
+    batch halved                   99.6 ± 0.4    98.1 ± 2.6   100  3
+    d = 64                         99.3 ± 1.1    98.0 ± 1.5    82  3
+    d = 512                       100.0 ± 0.1    99.5 ± 0.2   103  3
+    tinted images                  19.5 ± 1.9     9.9 ± 0.7   107  3
+    no stop-gradient, no affine   44.0 ± 29.8   32.7 ± 20.0    82  3
 """
 
 import sys

@@ -6,6 +6,15 @@ The encoder's learning rate decays in every row. The fixed predictor does not co
 stays high.
 here: without predictor the outputs collapse to few dimensions within 12 epochs and to a point
 within 36; the backbone keeps part of what it had learned before (see fig2_stopgrad).
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                      linear %         kNN %     s  n
+    h's lr decayed                  99.9 ± 0.1    98.7 ± 0.6    89  3
+    no predictor                    97.2 ± 1.2    87.2 ± 3.0    92  3
+    h fixed                         95.1 ± 0.9    88.1 ± 4.0    80  3
+    h's lr constant                 99.7 ± 0.4    99.3 ± 0.5   117  3
+    no predictor, 3 x the epochs   70.8 ± 15.5   77.0 ± 10.5   420  3
 """
 
 import sys

@@ -5,6 +5,16 @@
 Warm-up from 1024 on, as in the paper.
 here: one epoch of warm-up where the paper has ten; at the scale of shapes 32 besides, and no batch
 above 1024, at which the whole training on 4096 images is 48 steps.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                  linear %         kNN %     s  n
+    32          99.9 ± 0.1    99.8 ± 0.1    94  3
+    64          99.6 ± 0.4    98.1 ± 2.6   100  3
+    128         99.7 ± 0.4    99.3 ± 0.5   117  3
+    256         99.3 ± 0.6    96.5 ± 3.0    92  3
+    512         98.9 ± 0.3    91.4 ± 4.0    93  3
+    1024        98.9 ± 0.1    92.0 ± 3.8    96  3
 """
 
 import sys

@@ -11,6 +11,13 @@ The figure shows their dynamics of one eigenmode, p of the predictor and s of F,
 momentum encoder:   p' = alpha s (1 - (1 + v) p) - eta p,   s' = 2 p s (1 - (1 + v) p) - 2 eta s,
 v the variance of the augmentations, eta the weight decay. For eta > 1 / (4 (1 + v)) every start
 collapses to s = 0.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                               linear %         kNN %     s  n
+    learned MLP predictor    99.7 ± 0.4    99.3 ± 0.5   117  3
+    DirectPred               99.6 ± 0.5    98.3 ± 1.0    98  3
+    no predictor             97.2 ± 1.2    87.2 ± 3.0    92  3
 """
 
 import sys

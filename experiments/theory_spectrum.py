@@ -6,6 +6,14 @@ Left: the singular values of z, largest first, as shares of their sum. A cliff i
 collapse, of which the std of Fig. 2 knows nothing. Right, of each run: m_o, the length of the mean
 direction, and m_r, the root mean square of the residuals, m_r^2 = 1 - m_o^2 (arXiv 2203.16262);
 alignment of the two views (0 is perfect) and uniformity (0 is a constant; arXiv 2005.10242).
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                     linear %         kNN %     s  n
+    SimSiam                        99.7 ± 0.4    99.3 ± 0.5   117  3
+    no stop-gradient              39.3 ± 15.6   46.9 ± 17.2   110  3
+    no stop-gradient, no affine   44.0 ± 29.8   32.7 ± 20.0    82  3
+    no predictor                   97.2 ± 1.2    87.2 ± 3.0    92  3
 """
 
 import sys
