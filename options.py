@@ -154,6 +154,7 @@ def choose(args, size):
         kind = "photographs"
     has, values = own(args.method), dict(RECIPES[kind])
     values.update((name, v) for name, v in has.items() if v is not inspect.Parameter.empty)
+    values["lr"] *= getattr(METHODS[args.method], "lr_scale", 1)  # of a method that needs another
     for name in SWITCHES:
         if name not in has and getattr(args, name) is not None:
             raise SystemExit(f"--{name.replace('_', '-')}: --method {args.method} has no such"

@@ -8,9 +8,8 @@
 
 The queue holds the last K keys, first in, first out, two an image if symmetric; they are constants.
 here: K = 1024 on shapes, which has 4096 images, 8192 on small photographs (65536 on ImageNet);
-m = 0.99 (0.999), for at 0.95 the keys change too fast and all collapses (kNN 32 %, rank 1.0, one
-run); SimSiam's SGD and recipe (base lr 0.03); BN is not shuffled between GPUs, for there is one, so
-that a query might know its key by the batch's statistics.
+m = 0.99 (0.999); SimSiam's SGD and recipe at a quarter of its lr (base lr 0.03); BN is not shuffled
+between GPUs, for there is one, so that a query might know its key by the batch's statistics.
 """
 
 import copy
@@ -32,6 +31,7 @@ class MoCo(nn.Module):
     """
 
     views = 2
+    lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed: the head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()

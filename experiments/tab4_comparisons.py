@@ -2,7 +2,7 @@
 
     python -m experiments.tab4_comparisons
 
-All have the same data, views, backbone, optimiser, learning rate, batch and number of steps; heads
+All have the same data, views, backbone, optimiser, lr (MoCo: a quarter), batch and steps; heads
 and loss are each method's own (baselines/). The paper's numbers are of 100 epochs on ImageNet, the
 original recipes but for symmetric MoCo and 3-layer projectors in SimCLR and SwAV.
 """

@@ -73,6 +73,16 @@ def test_a_flag_that_a_method_lacks_is_refused(tmp_path):
     assert "[0, 1)" in message("--method", "byol", "--encoder-momentum", 1, *out)
 
 
+def test_a_method_may_scale_the_recipe_s_lr_but_not_one_that_was_given():
+    def lr(*argv):
+        args = train.parse(argv)
+        options.choose(args, 24)
+        return args.lr
+
+    assert lr() == 2.0 and lr("--method", "moco") == 0.5
+    assert lr("--method", "moco", "--lr", "3") == 3.0
+
+
 @given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg]))
 def test_the_losses_do_not_depend_on_which_view_is_the_first(seed, method):
     x1, x2 = views(seed)
