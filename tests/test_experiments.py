@@ -189,6 +189,7 @@ def test_the_statistics_of_averaged_weights_are_plain_means_over_the_training_im
     weights(tmp_path / "run", captured)
     (run,) = parts
     bn, views, augment = run.model.backbone.bn1, [], run.augment
+    assert bn.num_batches_tracked == run.per_epoch  # counted anew after the last step
     run.augment = lambda x: views.append(augment(x)) or views[-1]
     opt_optimizers.recompute_statistics(run)
     outputs = run.model.backbone.conv1(torch.cat(views))
