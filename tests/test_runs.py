@@ -187,12 +187,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_can_go_on(refe
     assert_same_end(out, undisturbed)
 
 
-def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lasts(reference, tmp_path):
+def test_a_second_run_in_a_folder_is_refused_while_the_first_lasts_and_after(reference, tmp_path):
     options, _ = reference
     options = [*options, "--out", str(tmp_path), "--max-steps", "1"]
     with runs.claimed(train.parse(options)):
         assert "another run is training there" in stops(*options)
     train.main(options)
+    assert "holds a run" in stops(*options)
 
 
 @pytest.mark.parametrize(
