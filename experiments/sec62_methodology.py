@@ -6,6 +6,19 @@ SimCLR gains nothing by SimSiam's predictor and stop-gradient. SwAV gains nothin
 without its stop-gradient it diverges (NaN). BYOL without its momentum encoder is SimSiam, but for
 its heads; BYOL's own paper reports that it fails (0.3 %), and a later version of it 66.9 % after
 300 epochs with ten times the predictor's lr.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                          linear %         kNN %     s  n
+    SimCLR                             100.0 ± 0.1    99.8 ± 0.1   208  2
+    SimCLR, predictor                        100.0         100.0   206  1
+    SimCLR, predictor, stop-gradient         100.0         100.0   222  1
+    SwAV                                      99.9          94.7   164  1
+    SwAV, predictor                           85.9          56.2   313  1
+    SwAV, no stop-gradient                    39.5          27.6   314  1
+    BYOL                                      98.3          89.1   218  1
+    BYOL, no momentum encoder                 98.3          91.0   847  1
+    SimSiam                             99.7 ± 0.4    99.3 ± 0.5   117  3
 """
 
 import math
