@@ -112,16 +112,17 @@ def hue(x, shift):
     """Turn the hue of HSV by shift, in turns of the colour circle, keeping S and V.
 
     With v = max(r, g, b), c = v - min(r, g, b) and the turned hue h in turns, the channels are
-    v - c + c clip(|6 frac(h + n) - 3| - 1, 0, 1) for n = 0, 4/6, 2/6.
+    v + c clip(|6 frac(h + n) - 3| - 2, -1, 0) for n = 0, 4/6, 2/6.
     """
     r, g, b = x.unbind(dim=1)
-    v, c = x.amax(dim=1), x.amax(dim=1) - x.amin(dim=1)  # (N, H, W)
-    sixths = torch.where(v == r, g - b, torch.where(v == g, b - r, r - g)) / c.clamp(min=1e-12)
-    sixths += torch.where(v == r, 0.0, torch.where(v == g, 2.0, 4.0))
-    h = sixths / 6 + (shift.view(-1, 1, 1) + 1)  # the 1 keeps it positive, as frac needs
+    v = torch.maximum(torch.maximum(r, g), b)  # (N, H, W)
+    c = v - torch.minimum(torch.minimum(r, g), b)
+    sixths = torch.where(v == r, g - b, torch.where(v == g, 2 * c + b - r, 4 * c + r - g))
+    # of gray pixels c is 0 and h whatever it is; the 1 keeps h positive, as frac needs
+    h = sixths / c.clamp(min=1e-12).mul_(6) + (shift.view(-1, 1, 1) + 1)
     n = torch.tensor([0, 4 / 6, 2 / 6], device=x.device, dtype=x.dtype).view(3, 1, 1)
-    ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(1).clamp_(0, 1)  # (N, 3, H, W)
-    return ramp.sub_(1).mul_(c[:, None]).add_(v[:, None])
+    ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)  # (N, 3, H, W)
+    return torch.addcmul(v[:, None], c[:, None], ramp)
 
 
 def color_jitter(x, factors, order):
@@ -139,7 +140,7 @@ def apply_where(chosen, operation, x, parameter):
     """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
     i = chosen.nonzero().squeeze(1)
     where = i.to(x.device)
-    x[where] = operation(x[where], parameter[i].to(x.device))
+    x.index_copy_(0, where, operation(x.index_select(0, where), parameter[i].to(x.device)))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -188,9 +189,11 @@ class Augment:
         draws = self.draw(len(x), *x.shape[2:])
         # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once
         size = 128 if x.device.type == "cpu" else len(x)
-        pieces = zip(x.split(size), *(d.split(size) for d in draws))
-        x = torch.cat([normalize(self.view(*piece), self.mean, self.std) for piece in pieces])
-        return x.contiguous(memory_format=torch.channels_last)  # as fast convolutions want it
+        views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,
+                            memory_format=torch.channels_last)  # as fast convolutions want it
+        for out, *piece in zip(views.split(size), x.split(size), *(d.split(size) for d in draws)):
+            out.copy_(normalize(self.view(*piece), self.mean, self.std))
+        return views
 
     def draw(self, n, height, width):
         """All random numbers of n views: tensors of n rows, the arguments of view() after x."""

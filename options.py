@@ -81,6 +81,10 @@ def parser():
       help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
+    g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and on"
+      " CPUs that have instructions for it (AVX512-BF16, AMX)")
+    g("--compile", action="store_true", help="torch.compile the network: the first step takes a"
+      " minute, and wants a C++ compiler on a CPU; the others are a little faster")
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 of stride 1,"
       " or 7x7 of stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
@@ -193,7 +197,9 @@ def complete(args, images):
 def build(args):
     """The model that the options describe, on its device."""
     switches = {name: getattr(args, name) for name in own(args.method)}
-    model = METHODS[args.method](resnet(args.arch, args.stem), **switches)
+    model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **switches)
+    if args.compile:
+        model.compile()
     return model.to(args.device, memory_format=torch.channels_last)  # fast, on a CPU too
 
 
@@ -207,7 +213,8 @@ def describe(run):
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     print(f"{args.data}: {len(images.train)} training and {len(images.test)} test images of"
           f" {args.image_size} px in {len(args.classes)} classes, on {args.device}")
-    print(f"network: {args.arch}, {args.stem} stem; {', '.join(heads)}")
+    print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
+          f"{', compiled' * args.compile}; {', '.join(heads)}")
     print(f"{args.method}: {', '.join(words.values())}")
     print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}"
           + f", the predictor's {args.predictor_lr}" * bool(h)

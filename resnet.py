@@ -11,6 +11,9 @@ stem="imagenet": 7x7 convolution of stride 2, then a max-pool.  stem="cifar": 3x
 max-pool, so that a 32 px image does not enter the first block at 8 px ("CIFAR variant", App. D).
 """
 
+import contextlib
+
+import torch
 from torch import nn
 
 
@@ -77,10 +80,12 @@ class ResNet(nn.Module):
 
     With num_classes a linear layer follows, as in torchvision, and the output is (N, num_classes).
     Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
+    bf16: compute in bfloat16, but for BN's statistics; weights, features and fc stay float32
     """
 
-    def __init__(self, block, depths, widths, stem="imagenet", num_classes=0):
+    def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
         super().__init__()
+        self.bf16 = bf16
         cifar = stem == "cifar"
         self.conv1 = conv(3, widths[0], 3) if cifar else conv(3, widths[0], 7, stride=2)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -97,10 +102,13 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x):
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for i in range(1, self.stages + 1):
-            x = getattr(self, f"layer{i}")(x)
-        return self.fc(x.mean(dim=(2, 3)))  # (N, features), the paper's pool5
+        bf16 = torch.autocast(x.device.type, torch.bfloat16)
+        with bf16 if self.bf16 else contextlib.nullcontext():
+            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            for i in range(1, self.stages + 1):
+                x = getattr(self, f"layer{i}")(x)
+            x = x.mean(dim=(2, 3))  # the paper's pool5
+        return self.fc(x.to(self.conv1.weight.dtype))
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
@@ -113,6 +121,6 @@ ARCHS = {  # name: (block, blocks per stage, channels per stage)
 }
 
 
-def resnet(arch, stem="imagenet", num_classes=0):
+def resnet(arch, stem="imagenet", num_classes=0, bf16=False):
     """The network called `arch`, freshly initialised from torch's global generator."""
-    return ResNet(*ARCHS[arch], stem=stem, num_classes=num_classes)
+    return ResNet(*ARCHS[arch], stem, num_classes, bf16)

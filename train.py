@@ -12,6 +12,7 @@ runs.py says what a run leaves on the disk.
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import math
 import pathlib
@@ -57,17 +58,21 @@ class Run:
         steps = self.args.epochs * self.per_epoch
         return min(steps, self.args.max_steps or steps)
 
+    def views(self, indices):
+        """Fresh views of images by their numbers: (N,) -> two or four of (N, 3, S, S).
+
+        They are drawn in one go, as of one large batch: an image's view ignores its neighbours.
+        """
+        x, n = self.images.train[indices.to(self.images.train.device)], self.model.views
+        return self.augment(x.repeat(n, 1, 1, 1)).chunk(n)
+
 
 def two_views(run):
     """A step of Algorithm 1, as a function: indices of images (N,) -> loss (), z1 (N, d).
 
     This is the default of train(); experiments/ have steps of their own, for the same loop.
     """
-    def loss_of(indices):
-        x = run.images.train[indices.to(run.images.train.device)]
-        return run.model(*(run.augment(x) for _ in range(run.model.views)))
-
-    return loss_of
+    return lambda indices: run.model(*run.views(indices))
 
 
 def groups(model):
@@ -229,9 +234,23 @@ def pretrain(run, loss_of, signals):
                 break
 
 
+def tune_cpu():
+    """Settings of the whole process that make training on a CPU faster, with the same results.
+
+    A collapsed network is full of denormals, which are slow: they become 0. And glibc hands large
+    blocks back to the system as soon as they are free, so that every step pays for its pages anew,
+    an eighth of its time: it is told to keep them.
+    """
+    torch.set_flush_denormal(True)
+    with contextlib.suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no block is outside the heap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
+
+
 def train(args, make_step=two_views):
     """Pre-train as `args` say: the last record of metrics.jsonl, and the folder as "out"."""
-    torch.set_flush_denormal(True)  # a collapsed network is full of denormals, slow on a CPU
+    tune_cpu()
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
     args.step = make_step.__name__

@@ -4,11 +4,13 @@
     python train.py --method swav --no-stopgrad          SimSiam's Sec. 6.2: on ImageNet it diverges
 
     s = z.c / (||z|| ||c||) scores against prototypes c     q = sinkhorn(s) codes, the targets
-    L = -q2 . log softmax(p1 / T) / 2 - q1 . log softmax(p2 / T) / 2,  p = s but for --predictor mlp
+    p = s / T logits, or with --predictor mlp h(s / T)
+    L = -q2 . log softmax(p1) / 2 - q1 . log softmax(p2) / 2
 
 The codes give every prototype the same share of the batch; that prevents the collapse. Written as
 SimSiam's Sec. 6.2 has it: the prototypes belong to the encoder and are normalised in it, with their
-full gradient, the codes are targets behind a stop-gradient, and --predictor mlp maps s to h(s).
+full gradient, and the codes are targets behind a stop-gradient. The predictor's outputs are not
+divided by T: unlike cosines they have no bounds, and the loss rose to 240 when they were.
 here: two views and no smaller crops; 30 prototypes (3000 for ImageNet's 1000 classes), which learn
 from the first step (frozen for an epoch); no queue; a projector of two layers of width 128 (2048,
 and three layers in SimSiam's reproduction); SimSiam's SGD and recipe (LARS).
@@ -63,14 +65,14 @@ class SwAV(nn.Module):
         return F.linear(F.normalize(z, dim=1), F.normalize(self.prototypes.weight, dim=1))
 
     def D(self, p, s):
-        """Cross-entropy of the codes of s and the prediction p.   (N, K), (N, K) -> ()"""
+        """Cross-entropy of the codes of s and the logits p.   (N, K), (N, K) -> ()"""
         q = sinkhorn(s)
         q = q.detach() if self.stopgrad else q
-        return -(q * F.log_softmax(p / T, dim=1)).sum(dim=1).mean()
+        return -(q * F.log_softmax(p, dim=1)).sum(dim=1).mean()
 
     def forward(self, x1, x2):
         """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
         z1, z2 = self.f(x1), self.f(x2)
         s1, s2 = self.scores(z1), self.scores(z2)
-        p1, p2 = self.h(s1), self.h(s2)
+        p1, p2 = self.h(s1 / T), self.h(s2 / T)
         return self.D(p1, s2) / 2 + self.D(p2, s1) / 2, z1

@@ -56,8 +56,7 @@ def aggregated_by(mean):
 
     def make_step(run):
         def loss_of(indices):
-            x = run.images.train[indices.to(run.images.train.device)]
-            z1, z2 = run.model.f(run.augment(x)), run.model.f(run.augment(x))
+            z1, z2 = map(run.model.f, run.views(indices))
             p1, p2 = run.model.h(z1), run.model.h(z2)
             u = 1 + negative_cosine(p1, z2.detach())  # (N,) in [0, 2]
             v = 1 + negative_cosine(p2, z1.detach())

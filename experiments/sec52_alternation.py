@@ -42,12 +42,11 @@ def alternation(k=None):
     """Eq. 8 for k batches, or an epoch, at once, then Eq. 7 by a step on each: a make_step."""
 
     def make_step(run):
-        model, augment, state = run.model, run.augment, run.state
+        model, state = run.model, run.state
 
         def targets(indices):
             """x1, x2 and eta of each, by the network of now."""
-            x = run.images.train[indices.to(run.images.train.device)]
-            x1, x2 = augment(x), augment(x)
+            x1, x2 = run.views(indices)
             with torch.no_grad(), running_statistics_kept(model):
                 return x1, x2, model.f(x1), model.f(x2)
 

@@ -29,7 +29,7 @@ def expectation(m):
     """Targets that are moving averages with momentum m: a make_step of train.train()."""
 
     def make_step(run):
-        model, augment, state = run.model, run.augment, run.state
+        model, state = run.model, run.state
 
         def averaged(indices, z):
             """m eta + (1 - m) z / ||z||; at the first meeting with an image, z / ||z||."""
@@ -38,9 +38,8 @@ def expectation(m):
             return torch.where(seen, m * eta + (1 - m) * z, z)
 
         def loss_of(indices):
-            indices = indices.to(run.images.train.device)
-            x = run.images.train[indices]
-            z1, z2 = model.f(augment(x)), model.f(augment(x))
+            z1, z2 = map(model.f, run.views(indices))
+            indices = indices.to(z1.device)
             if "eta" not in state:  # in the state, so that a checkpoint holds it
                 state["eta"] = z1.new_zeros(len(run.images.train), z1.shape[1])
             eta1, eta2 = averaged(indices, z1), averaged(indices, z2)

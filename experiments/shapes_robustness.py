@@ -2,7 +2,8 @@
 
     python -m experiments.shapes_robustness
 
-The learning rate halved and doubled, the batch halved, other output dimensions. Then the shortcut:
+The learning rate halved and doubled, the batch halved, other output dimensions, and the backbone in
+bfloat16. Then the shortcut:
 images that are tinted as a whole are told apart by colour, and the shapes are not learned; nothing
 collapses. Last, collapse with a BN that has no scale and offset: the std does not vanish, for BN
 blows up whatever is left. Where that is mere rounding noise (seed 0 from epoch 9 on), even the loss
@@ -35,6 +36,7 @@ NEIGHBOURS = [
 ROWS = [
     Row("the recipe"),
     *NEIGHBOURS,
+    Row("bfloat16", "--bf16"),
     Row("tinted images", "--data shapes-tinted"),
     Row("no stop-gradient, no affine", "--no-stopgrad --bn no-affine"),
 ]

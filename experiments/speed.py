@@ -1,47 +1,69 @@
-"""What the views cost, against a training step and against torchvision's transforms on PIL images,
-and what a step of each method costs.
+"""How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
-    python -m experiments.speed        two minutes
+    python -m experiments.speed              eight minutes on two cores; nothing else should run
+    python -m experiments.speed --peers      with lightly as well (pip install lightly)
 
-Prints medians of interleaved repetitions, for resnet8 at 32 px and the views of App. D (of the
-methods: at 24 px, the recipe for shapes), and ratios; only these carry over to another machine.
+All sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
+medians are printed, and added to speed.md. Only the ratios carry over to another machine.
+
+The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers that live on,
+the same network in PyTorch's default memory format, torch.optim's SGD. It runs in this process, so
+that it, too, gains by what train.tune_cpu() sets. The network alone: forward and backward, on views
+that are ready. The peak is what a product of two 2048 x 2048 matrices of float32 reaches.
 """
 
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import io
+import pathlib
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from functools import partial
 
 import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
+import data
+import lineval
 import options
+import train
 from augment import Augment
+from experiments.table import machine
 from optim import SGD
 from resnet import resnet
 from simsiam import SimSiam
 
+# Of the loops: network, batch, d, images, and how often.
+SIZES = [("resnet8", 64, 256, 2048, 5), ("resnet8", 512, 2048, 2048, 3),
+         ("resnet18", 64, 2048, 256, 3)]
 SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
-PIL_VIEW = transforms.Compose(
-    [
-        transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
-        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-        transforms.RandomGrayscale(p=0.2),
-        transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(),
-        transforms.Normalize(MEAN, STD),
-    ]
-)
+PIL_VIEW = transforms.Compose([
+    transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
+    transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+    transforms.RandomGrayscale(p=0.2),
+    transforms.RandomHorizontalFlip(),
+    transforms.ToTensor(),
+    transforms.Normalize(MEAN, STD),
+])
 
 
-def medians(*functions, repetitions=7):
-    """Median seconds of each function, run in turns: a noisy neighbour disturbs all alike."""
-    seconds = [[] for _ in functions]
+def medians(functions, repetitions):
+    """Median seconds of each function, run in turns: {name: function} -> {name: seconds}."""
+    seconds = {name: [] for name in functions}
     for _ in range(repetitions + 1):  # the first time is for warming up
-        for function, times in zip(functions, seconds, strict=True):
+        for name, function in functions.items():
             start = time.perf_counter()
             function()
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times[1:]) for times in seconds]
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
 
 
 def smooth_images(n):
@@ -50,61 +72,226 @@ def smooth_images(n):
     return (255 * x).clamp(0, 255).to(torch.uint8)
 
 
-def step_costs(batch_size, dim):
-    """Seconds of the two views of a batch, and of the network's step on them."""
-    x, augment = smooth_images(batch_size), Augment(SIZE, MEAN, STD, blur_p=0.0)
-    model = SimSiam(resnet("resnet8", "cifar"), dim, proj_layers=2)
-    model.to(memory_format=torch.channels_last)
-    sgd = SGD([model.parameters()], weight_decay=5e-4)
-    x1, x2 = augment(x), augment(x)
-
-    def views():
-        return augment(x), augment(x)
-
-    def step():
-        L, _ = model(x1, x2)
-        sgd.zero_grad()
-        L.backward()
-        sgd.step(0.06)
-
-    return medians(views, step)
+def write_folder(path, n):
+    """A folder of n JPEGs for training, and as many as a kNN needs for testing, of two classes."""
+    for i, x in enumerate(smooth_images(n + 64)):
+        folder = path / ("train" if i < n else "test") / str(i % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        to_pil_image(x).save(folder / f"{i}.jpg")
 
 
-def step_of(method):
-    """A training step of a method, the recipe for shapes, on ready-made views: a function."""
-    args = options.parse(["--method", method])
-    options.choose(args, size=24)
-    args.device = "cpu"
+# ------------------------------------------------------------------------------------------------
+# A step of training.
+
+
+def network(args):
+    """The network's forward and backward on ready-made views, and with the optimiser: functions."""
     model = options.build(args)
     sgd = SGD([[w for w in model.parameters() if w.requires_grad]], weight_decay=5e-4)
-    views = [torch.randn(args.batch_size, 3, 24, 24).contiguous(memory_format=torch.channels_last)
-             for _ in range(2)]
+    shape = args.batch_size, 3, args.image_size, args.image_size
+    views = [torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+
+    def alone():
+        sgd.zero_grad()
+        model(*views)[0].backward()
 
     def step():
-        L, _ = model(*views)
-        sgd.zero_grad()
-        L.backward()
+        alone()
         sgd.step(0.01)
 
-    return step
+    return alone, step
 
 
-def main():
-    torch.set_flush_denormal(True)
-    for batch_size, dim in ((512, 2048), (64, 256)):
-        views, network = step_costs(batch_size, dim)
-        print(f"{torch.get_num_threads()} threads, batch {batch_size}, d = {dim}: two views"
-              f" {views:.3f} s, the network's step {network:.3f} s; the views are"
-              f" {views / (views + network):.1%} of the whole")
+def arguments(size, *argv):
+    """Options as train.py would complete them for images of that size."""
+    args = options.parse([*argv, "--device", "cpu"])
+    options.choose(args, size)
+    return args
+
+
+class Pairs(Dataset):
+    """Two views of each of a list of PIL images."""
+
+    def __init__(self, images, two_views):
+        self.images, self.two_views = images, two_views
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.two_views(self.images[i])
+
+
+def pil_views(image):
+    return PIL_VIEW(image), PIL_VIEW(image)
+
+
+def torchvision_peer(args):
+    """What draws two views of a PIL image, and a network that turns a batch of them into a loss."""
+    model = SimSiam(resnet(args.arch, args.stem), args.dim, args.proj_layers)
+    return pil_views, model, lambda x1, x2: model(x1, x2)[0]
+
+
+def lightly_peer(args):
+    """The same with lightly's transforms, heads and loss, on our backbone."""
+    from lightly.loss import NegativeCosineSimilarity
+    from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
+    from lightly.transforms import SimSiamTransform
+
+    backbone, D = resnet(args.arch, args.stem), NegativeCosineSimilarity()
+    f = SimSiamProjectionHead(backbone.features, args.dim, args.dim)
+    h = SimSiamPredictionHead(args.dim, args.pred_dim, args.dim)
+
+    def loss_of(x1, x2):
+        z1, z2 = f(backbone(x1)), f(backbone(x2))
+        return (D(h(z1), z2.detach()) + D(h(z2), z1.detach())) / 2
+
+    return SimSiamTransform(SIZE, gaussian_blur=0.0), torch.nn.ModuleList([backbone, f, h]), loss_of
+
+
+def peer_loop(args, images, parts):
+    """An epoch over PIL images as others write it: a function that returns images/s."""
+    two_views, model, loss_of = parts
+    loader = DataLoader(Pairs(images, two_views), args.batch_size, shuffle=True, drop_last=True,
+                        num_workers=2, persistent_workers=True)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def epoch():
+        start = time.perf_counter()
+        for x1, x2 in loader:
+            loss = loss_of(x1, x2)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+        return len(loader) * args.batch_size / (time.perf_counter() - start)
+
+    return epoch
+
+
+def our_loop(folder, how):
+    """A run of one epoch of train.py: a function that returns images/s, kNN left out."""
+    def run():
+        with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+            argv = [*how, "--data", folder, "--epochs", "1", "--device", "cpu", "--out", out]
+            return train.train(options.parse(argv))["images_per_s"]
+
+    return run
+
+
+def loops(peers, arch, batch_size, dim, n, repetitions):
+    """Rows: images/s of train.py, against the peers' loops, the network alone, and the peak."""
+    how = f"--arch {arch} --batch-size {batch_size} --dim {dim}".split()
+    args = arguments(SIZE, *how)
+    alone, _ = network(args)
+    with FlopCounterMode(display=False) as counter:
+        alone()
+    flops, matrix = counter.get_total_flops() / batch_size, torch.randn(2048, 2048)
+    images = [to_pil_image(x) for x in smooth_images(n)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(pathlib.Path(folder), n)
+        rates = {
+            "train.py": our_loop(folder, how),
+            **{name: peer_loop(args, images, parts(args)) for name, parts in peers.items()},
+            "the network alone": lambda: batch_size / medians({"": alone}, 3)[""],
+            "the peak": lambda: 2 * 2048**3 / medians({"": lambda: matrix @ matrix}, 3)[""] / flops,
+        }
+        found = {name: [] for name in rates}
+        for _ in range(repetitions):
+            for name, rate in rates.items():
+                found[name].append(rate())
+    what = f"train.py, {arch}, batch {batch_size}, d = {dim}: images/s"
+    ours, *others = ((name, statistics.median(values)) for name, values in found.items())
+    return [(what, ours[1], *other) for other in others]
+
+
+def variants():
+    """Rows: seconds a step of other kinds of arithmetic, and of the other methods."""
+    kinds = {"float32": [], "--bf16": ["--bf16"], "--compile": ["--compile"],
+             "--bf16 --compile": ["--bf16", "--compile"]}
+    steps = {kind: network(arguments(SIZE, "--arch", "resnet8", *flags))[1]
+             for kind, flags in kinds.items()}
+    seconds = medians(steps, 15)
+    rows = [(f"a step with {kind}: s", seconds[kind], "float32", seconds["float32"])
+            for kind in list(kinds)[1:]]
+    steps = {method: network(arguments(24, "--method", method))[1] for method in options.METHODS}
+    seconds = medians(steps, 9)
+    return rows + [(f"a step of {method}, shapes: s", seconds[method], "simsiam",
+                    seconds["simsiam"]) for method in list(options.METHODS)[1:]]
+
+
+# ------------------------------------------------------------------------------------------------
+# The rest of a run.
+
+
+def views():
+    """Rows: seconds for a view of 512 images, on one thread."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
     pil = [to_pil_image(image) for image in x]
-    ours, theirs = medians(lambda: augment(x), lambda: [PIL_VIEW(image) for image in pil])
-    print(f"1 thread: a view of 512 images {ours:.3f} s, torchvision on PIL images {theirs:.3f} s;"
-          f" {theirs / ours:.1f} times as fast")
-    seconds = dict(zip(options.METHODS, medians(*map(step_of, options.METHODS))))
-    print("a step, in steps of SimSiam: " + ", ".join(
-        f"{method} {s / seconds['simsiam']:.2f}" for method, s in seconds.items()))
+    seconds = medians({"ours": lambda: augment(x), "PIL": lambda: list(map(PIL_VIEW, pil))}, 7)
+    torch.set_num_threads(threads)
+    return [("512 views, one thread: s", seconds["ours"], "torchvision, PIL", seconds["PIL"])]
+
+
+def knn():
+    """Rows: seconds for the kNN of 10,000 features in a bank of 50,000, both (., 512)."""
+    bank, labels, query = torch.randn(50000, 512), torch.arange(50000) % 10, torch.randn(10000, 512)
+    normalised = [torch.nn.functional.normalize(v, dim=1) for v in (query, bank)]
+    product = lambda: [q @ normalised[1].T for q in normalised[0].split(500)]
+    seconds = medians({"knn": lambda: lineval.knn_predict(bank, labels, query, 10),
+                       "product": product}, 3)
+    return [("kNN of 10,000 in 50,000, 512 features: s", seconds["knn"],
+             "its matrix product", seconds["product"])]
+
+
+def start():
+    """Rows: seconds until a fresh process has done next to nothing."""
+    call = lambda *argv: lambda: subprocess.run([sys.executable, *argv], stdout=subprocess.DEVNULL)
+    seconds = medians({"help": call("train.py", "--help"), "torch": call("-c", "import torch")}, 7)
+    return [("python train.py --help: s", seconds["help"], "import torch", seconds["torch"])]
+
+
+def decoding(n=10000):
+    """Rows: seconds to read a folder of JPEGs for the first time, and again, from the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        write_folder(folder, n)
+
+        def anew():
+            for cache in folder.glob(".simsiam-*"):
+                cache.unlink()
+            data.folder(folder)
+
+        seconds = medians({"anew": anew, "again": lambda: data.folder(folder)}, 3)
+    return [(f"reading {n:,} JPEGs of {SIZE} px: s", seconds["anew"], "from the cache",
+             seconds["again"])]
+
+
+def write(*lines):
+    """Print lines, and add them to speed.md."""
+    with open(pathlib.Path(__file__).with_suffix(".md"), "a") as file:
+        for line in lines:
+            print(line, flush=True)
+            print(line, file=file)
+
+
+def main():
+    p = argparse.ArgumentParser(prog="python -m experiments.speed", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--peers", action="store_true", help="measure lightly, too")
+    args = p.parse_args()
+    train.tune_cpu()
+    peers = {"torchvision on PIL": torchvision_peer}
+    if args.peers:
+        peers["lightly"] = lightly_peer
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
+    write(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
+          "| what | ours | against | theirs | ours / theirs |", "|---|---|---|---|---|")
+    sizes = [partial(loops, peers, *size) for size in SIZES]
+    for rows in (*sizes, variants, views, knn, decoding, start):
+        write(*(f"| {what} | {ours:.3g} | {name} | {theirs:.3g} | {ours / theirs:.2f} |"
+                for what, ours, name, theirs in rows()))
 
 
 if __name__ == "__main__":

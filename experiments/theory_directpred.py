@@ -35,9 +35,9 @@ STARTS = [(p, s) for p in (0.05, 0.4, 0.8) for s in (0.1, 0.5, 1.0)]
 
 def directpred(run, rho=0.3, eps=0.1):
     """The predictor of Eq. 18 and 19, set anew at every step: a make_step of train.train()."""
-    model, augment, state, images = run.model, run.augment, run.state, run.images
+    model, state = run.model, run.state
     d = model.h[-1].out_features
-    model.h = nn.Linear(d, d, bias=False, device=images.train.device).requires_grad_(False)
+    model.h = nn.Linear(d, d, bias=False, device=run.args.device).requires_grad_(False)
 
     @torch.no_grad()
     def set_predictor(z):
@@ -48,8 +48,7 @@ def directpred(run, rho=0.3, eps=0.1):
         model.h.weight.copy_(U @ torch.diag(s.sqrt() + eps) @ U.T)
 
     def loss_of(indices):
-        x = images.train[indices.to(images.train.device)]
-        z1, z2 = model.f(augment(x)), model.f(augment(x))
+        z1, z2 = map(model.f, run.views(indices))
         set_predictor(torch.cat([z1, z2]))
         return model.D(model.h(z1), z2) / 2 + model.D(model.h(z2), z1) / 2, z1
 

@@ -13,13 +13,13 @@ import options
 import runs
 import train
 from experiments import all as every
-from experiments import fig3_family, opt_aggregation, opt_optimizers, table
+from experiments import fig3_family, opt_aggregation, opt_optimizers, speed, table
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, normalised, raw
 from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
-from simsiam import negative_cosine
+from simsiam import SimSiam, negative_cosine
 from test_simsiam import normal, seeds
 from test_train import TINY, figures, small_shapes  # noqa: F401
 
@@ -336,3 +336,34 @@ def test_only_the_best_learning_rate_of_an_optimiser_gets_further_seeds(elsewher
     assert opt_optimizers.best(rows, "shapes") == rows[2]
     todo = [row.label for row, seed in table.missing([opt_optimizers], "shapes", 2) if seed == 1]
     assert todo == [rows[2].label]
+
+
+# ------------------------------------------------------------------------------------------------
+# The benchmark. No law is about time, but that it is measured fairly.
+
+
+def test_medians_are_of_turns_and_leave_out_the_first(monkeypatch):
+    calls, clock = [], [0.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def lasting(name, *seconds):
+        return lambda: (clock.append(clock.pop() + seconds[calls.count(name)]), calls.append(name))
+
+    functions = {"a": lasting("a", 9, 2, 1, 7), "b": lasting("b", 1, 5, 5, 6)}
+    assert speed.medians(functions, 3) == {"a": 2, "b": 5}
+    assert calls == ["a", "b"] * 4
+
+
+def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatch):
+    shapes = set()
+    forward = SimSiam.forward
+
+    def seen(self, *views):
+        shapes.update((self.h[0].in_features, self.backbone.features, v.shape) for v in views)
+        return forward(self, *views)
+
+    monkeypatch.setattr(SimSiam, "forward", seen)
+    rows = speed.loops({"peer": speed.torchvision_peer}, "resnet8", 8, 16, 16, 1)
+    assert shapes == {(16, 64, (8, 3, 32, 32))}
+    assert [row[2] for row in rows] == ["peer", "the network alone", "the peak"]
+    assert all(min(ours, theirs) > 0 for _, ours, _, theirs in rows)

@@ -120,9 +120,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "conv(3, widths[0], 3) if cifar",
             "nn.Conv2d(3, widths[0], 3, padding=2, bias=False) if cifar",
         ),
+        "bfloat16 is ignored": ("bf16 if self.bf16 else ", ""),
+        "features stay in bfloat16": ("x.to(self.conv1.weight.dtype)", "x"),
         "one image loses its batch dimension": (
-            "self.fc(x.mean(dim=(2, 3)))",
-            "self.fc(x.mean(dim=(2, 3)).squeeze())",
+            "x = x.mean(dim=(2, 3))",
+            "x = x.mean(dim=(2, 3)).squeeze()",
         ),
         "no ReLU after the addition": (
             "out = self.bn2(self.conv2(out))\n        out += x if self.downsample is None else "
@@ -250,13 +252,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "train.py": {
         "the two views are one": (
-            "run.model(*(run.augment(x) for _ in range(run.model.views)))",
-            "run.model(*[run.augment(x)] * run.model.views)",
+            "self.augment(x.repeat(n, 1, 1, 1)).chunk(n)",
+            "[self.augment(x)] * n",
         ),
         "no shuffling": (
             "order=torch.randperm(len(run.images.train))",
             "order=torch.arange(len(run.images.train))",
         ),
+        "freed memory is handed back": ("mallopt(-4, 0)", "pass"),
         "gradients pile up": ("            run.optimizer.zero_grad()\n", ""),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
         "the predictor is not trained": (
@@ -295,6 +298,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         ),
     },
     "options.py": {
+        "nothing is compiled": ("model.compile()", "pass"),
+        "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a resumed run takes other options": ("        if changed:\n", "        if False:\n"),
         "a flag that the method lacks is ignored": (
             "if name not in has and getattr(args, name) is not None:",
@@ -357,6 +362,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the codes are mere softmaxes": ("for _ in range(iterations)", "for _ in range(0)"),
         "prototypes have lengths": ("F.normalize(self.prototypes.weight, dim=1)",
                                     "self.prototypes.weight"),
+        "temperature left out": ("self.h(s1 / T), self.h(s2 / T)", "self.h(s1), self.h(s2)"),
         "each view predicts its own code": (
             "self.D(p1, s2) / 2 + self.D(p2, s1) / 2",
             "self.D(p1, s1) / 2 + self.D(p2, s2) / 2",

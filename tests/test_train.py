@@ -1,7 +1,10 @@
 """Whole runs of train.py and lineval.py, and their messages.    pytest tests/test_train.py"""
 
+import ctypes
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -190,6 +193,36 @@ def test_every_switch_of_section_4_reaches_the_model():
     assert len(model("--proj-layers", "3").projector) == len(default.projector) + 3
     assert model("--pred-dim", "7").h[0].out_features == 7
     assert "BatchNorm1d" in str(default.h) and "BatchNorm1d" not in str(model("--bn", "none").h)
+
+
+def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatch, capsys):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    parts = []
+    train.train(train.parse([*TINY, "--bf16", "--compile", "--max-steps", "1", "--out",
+                             str(tmp_path / "run")]),
+                lambda run: (parts.append(run), train.two_views(run))[1])
+    (run,) = parts
+    assert compiled == [run.model] and run.model.backbone.bf16
+    assert all(w.dtype == torch.float32 for w in run.model.parameters())
+    assert run.state["outputs"][0].dtype == run.state["losses"][0].dtype == torch.float32
+    assert "bfloat16, compiled" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_memory_that_was_freed_is_used_again():
+    script = """if True:
+        import resource, sys, torch, train
+        if sys.argv[1] == "tuned":
+            train.tune_cpu()
+        faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        before = faults()
+        for _ in range(20):
+            torch.ones(20_000_000)
+        print(faults() - before)"""
+    tuned, plain = (int(subprocess.run([sys.executable, "-c", script, how], capture_output=True,
+                                       check=True).stdout) for how in ("tuned", "plain"))
+    assert tuned < plain / 2
 
 
 def test_an_epoch_visits_the_images_in_an_order_of_its_own_as_two_views_each(
