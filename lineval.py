@@ -128,7 +128,7 @@ def load_backbone(path, device="cpu"):
     saved = load_checkpoint(path, device)
     config, prefix = saved["config"], "backbone."
     weights = {k.removeprefix(prefix): w for k, w in saved["model"].items() if k.startswith(prefix)}
-    backbone = resnet(config["arch"], config["stem"])
+    backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
     backbone.load_state_dict(weights)
     return backbone.to(device, memory_format=torch.channels_last), config
 

@@ -53,7 +53,7 @@ RECIPES = {
         encoder_momentum=0.99, queue=65536),
 }
 # What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
-MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "checkpoint_every")
+MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every")
 
 
 def parser():
@@ -83,8 +83,8 @@ def parser():
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and on"
       " CPUs that have instructions for it (AVX512-BF16, AMX)")
-    g("--compile", action="store_true", help="torch.compile the network: the first step takes a"
-      " minute, and wants a C++ compiler on a CPU; the others are a little faster")
+    g("--compile", action="store_true", help="torch.compile the network: faster steps, after a"
+      " minute or two; on a CPU it wants a C++ compiler")
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 of stride 1,"
       " or 7x7 of stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
@@ -130,7 +130,8 @@ def parse(argv=None):
     if args.resume:
         if not args.out:
             raise SystemExit("--resume: --out must name the run folder to go on with")
-        begun = runs.load_checkpoint(args.out)["config"]
+        saved = runs.load_checkpoint(args.out)["config"]
+        begun = {**vars(p.parse_args([])), **saved}  # a younger flag had its default
         kept = [key for key in vars(args) if key in begun and key not in MAY_CHANGE]
         p.set_defaults(**{key: begun[key] for key in [*kept, "root", "checkpoint_every"]})
         args = p.parse_args(argv)

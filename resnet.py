@@ -11,7 +11,7 @@ stem="imagenet": 7x7 convolution of stride 2, then a max-pool.  stem="cifar": 3x
 max-pool, so that a 32 px image does not enter the first block at 8 px ("CIFAR variant", App. D).
 """
 
-import contextlib
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -80,7 +80,7 @@ class ResNet(nn.Module):
 
     With num_classes a linear layer follows, as in torchvision, and the output is (N, num_classes).
     Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
-    bf16: compute in bfloat16, but for BN's statistics; weights, features and fc stay float32
+    bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
     """
 
     def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
@@ -102,13 +102,12 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x):
-        bf16 = torch.autocast(x.device.type, torch.bfloat16)
-        with bf16 if self.bf16 else contextlib.nullcontext():
+        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
             for i in range(1, self.stages + 1):
                 x = getattr(self, f"layer{i}")(x)
-            x = x.mean(dim=(2, 3))  # the paper's pool5
-        return self.fc(x.to(self.conv1.weight.dtype))
+            x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # the paper's pool5
+        return self.fc(x)
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)

@@ -61,7 +61,7 @@ class Run:
     def views(self, indices):
         """Fresh views of images by their numbers: (N,) -> two or four of (N, 3, S, S).
 
-        They are drawn in one go, as of one large batch: an image's view ignores its neighbours.
+        All are drawn together, which is faster; each row still has draws of its own.
         """
         x, n = self.images.train[indices.to(self.images.train.device)], self.model.views
         return self.augment(x.repeat(n, 1, 1, 1)).chunk(n)
@@ -169,24 +169,26 @@ def begin(run):
     runs.write_json(run.out / "config.json", vars(args))
     save_views(run.augment, run.images.train[:: n // 16 + 1][:16], run.out / "views.png")
     state["order"] = torch.randperm(n)
-    loss_of, clock = two_views(run), time.time()  # whichever steps the training takes
-    batches = state["order"].split(args.batch_size)
-    for indices in batches[: min(math.ceil(2048 / args.batch_size), run.per_epoch)]:
+    loss_of = two_views(run)  # whichever steps the training takes
+    few = min(math.ceil(2048 / args.batch_size), run.per_epoch)
+    for i, indices in enumerate(state["order"].split(args.batch_size)[:few], start=1):
+        clock = time.time()
         with torch.no_grad():
             remember(state, *loss_of(indices))
-        if indices is batches[0]:
+        if i == min(2, few):  # the first may have had to wait for a compiler
+            state["losses"][-1].item()  # waits for the device
             announce(run, time.time() - clock)
     end_epoch(run, 0.0)
     save(run)
 
 
 def announce(run, seconds):
-    """Print how long the run will take, by the time of a first batch without gradients."""
+    """Print how long the run will take, by the time of a batch without gradients."""
     views = run.args.batch_size * run.model.views
     judged = len(run.images.train) + len(run.images.test)  # by kNN, after every epoch
     evaluations = run.last / run.per_epoch + 1
     whole = seconds * (3 * run.last + evaluations * judged / views)  # backward costs two forward
-    print(f"this will take about {tqdm.format_interval(whole)}, judging by a first batch")
+    print(f"this will take about {tqdm.format_interval(whole)}, judging by one batch")
 
 
 def progress(run):
@@ -235,11 +237,11 @@ def pretrain(run, loss_of, signals):
 
 
 def tune_cpu():
-    """Settings of the whole process that make training on a CPU faster, with the same results.
+    """Make the rest of this process faster on a CPU, at the price of some memory.
 
-    A collapsed network is full of denormals, which are slow: they become 0. And glibc hands large
-    blocks back to the system as soon as they are free, so that every step pays for its pages anew,
-    an eighth of its time: it is told to keep them.
+    A collapsed network is full of denormals, numbers below 1e-38, which are slow: they become 0.
+    And glibc hands large blocks back to the system as soon as they are free, so that every step
+    pays for its pages anew (an eighth of a step of resnet8): it is told to keep them.
     """
     torch.set_flush_denormal(True)
     with contextlib.suppress(AttributeError):  # another C library
@@ -250,7 +252,8 @@ def tune_cpu():
 
 def train(args, make_step=two_views):
     """Pre-train as `args` say: the last record of metrics.jsonl, and the folder as "out"."""
-    tune_cpu()
+    if args.device == "cpu":
+        tune_cpu()
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     complete(args, images)
     args.step = make_step.__name__

@@ -9,11 +9,12 @@
 
 The codes give every prototype the same share of the batch; that prevents the collapse. Written as
 SimSiam's Sec. 6.2 has it: the prototypes belong to the encoder and are normalised in it, with their
-full gradient, and the codes are targets behind a stop-gradient. The predictor's outputs are not
-divided by T: unlike cosines they have no bounds, and the loss rose to 240 when they were.
+full gradient, and the codes are targets behind a stop-gradient.
 here: two views and no smaller crops; 30 prototypes (3000 for ImageNet's 1000 classes), which learn
 from the first step (frozen for an epoch); no queue; a projector of two layers of width 128 (2048,
-and three layers in SimSiam's reproduction); SimSiam's SGD and recipe (LARS).
+and three layers in SimSiam's reproduction); SimSiam's SGD and recipe (LARS). The predictor's
+outputs are not divided by T, of which the paper says nothing: unlike cosines they have no bounds,
+and the loss rose to 240 when they were.
 """
 
 import torch

@@ -5,7 +5,7 @@
 Every optimiser gets the same grid of five base learning rates, a run of seed 0 each; the best by
 kNN (of the test images, as shapes has no third split) is then run with the other seeds. A best one
 at the edge of the grid may not be the best there is. Schedule, batch and the number of the weight
-decay are the recipe's for all; AdamW multiplies it by its small lr. SGD and LARS are optim.py's,
+decay are the recipe's for all; AdamW multiplies it by its lr. SGD and LARS are optim.py's,
 the others torch.optim's. (The ancestor ran Adam at SGD's lr; its "averaged SGD" never averaged.)
 Averaged SGD (Polyak): from three quarters of the run on, the mean of the weights is kept; at the
 end it takes their place, and BN's running statistics are computed anew, from one view of each
@@ -153,7 +153,7 @@ def figure(logs, path):
         points = [(float(label.rpartition(" ")[2]), records[-1]["knn"])
                   for label, (_, records) in logs.items() if label.rpartition(",")[0] == name]
         axis.semilogx(*zip(*points), label=name, **line(i, len(OPTIMIZERS)))
-    axis.set(title="seed 0", xlabel="base learning rate", ylabel="kNN accuracy (%)", ylim=(0, 100))
+    axis.set(title="seed 0", xlabel="base learning rate", ylabel="kNN accuracy (%)", ylim=(0, 102))
     write_figure(drawing, path)
 
 

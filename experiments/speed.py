@@ -3,13 +3,14 @@
     python -m experiments.speed              eight minutes on two cores; nothing else should run
     python -m experiments.speed --peers      with lightly as well (pip install lightly)
 
-All sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
-medians are printed, and added to speed.md. Only the ratios carry over to another machine.
+The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
+medians are printed, and added to speed.md. Ratios carry over to other machines better than times.
 
-The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers that live on,
-the same network in PyTorch's default memory format, torch.optim's SGD. It runs in this process, so
-that it, too, gains by what train.tune_cpu() sets. The network alone: forward and backward, on views
-that are ready. The peak is what a product of two 2048 x 2048 matrices of float32 reaches.
+The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers, which are
+kept from epoch to epoch, the same network in PyTorch's default memory format, torch.optim's SGD.
+Its clock starts when the first batch is there, and it, too, gains by what train.tune_cpu() sets.
+lightly's loop is the same with lightly's transforms, heads and loss. The network alone: forward and
+backward, on views that are ready. The peak: what a product of two 2048 x 2048 matrices reaches.
 """
 
 import argparse
@@ -36,13 +37,13 @@ import lineval
 import options
 import train
 from augment import Augment
-from experiments.table import machine
+from experiments.table import HERE, machine
 from optim import SGD
 from resnet import resnet
 from simsiam import SimSiam
 
-# Of the loops: network, batch, d, images, and how often.
-SIZES = [("resnet8", 64, 256, 2048, 5), ("resnet8", 512, 2048, 2048, 3),
+# Of the loops: network, batch, d, images, and turns.
+SIZES = [("resnet8", 64, 256, 2048, 5), ("resnet8", 512, 2048, 4096, 3),
          ("resnet18", 64, 2048, 256, 3)]
 SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 PIL_VIEW = transforms.Compose([
@@ -64,6 +65,14 @@ def medians(functions, repetitions):
             function()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def rate(function, amount, times):
+    """How much a second, if a call does that amount: a mean, like train.py's images/s."""
+    start = time.perf_counter()
+    for _ in range(times):
+        function()
+    return amount * times / (time.perf_counter() - start)
 
 
 def smooth_images(n):
@@ -103,7 +112,7 @@ def network(args):
 
 
 def arguments(size, *argv):
-    """Options as train.py would complete them for images of that size."""
+    """Options as train.py would complete them, for images of that size."""
     args = options.parse([*argv, "--device", "cpu"])
     options.choose(args, size)
     return args
@@ -135,11 +144,13 @@ def torchvision_peer(args):
 def lightly_peer(args):
     """The same with lightly's transforms, heads and loss, on our backbone."""
     from lightly.loss import NegativeCosineSimilarity
-    from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
+    from lightly.models.modules import SimSiamPredictionHead
+    from lightly.models.modules.heads import ProjectionHead
     from lightly.transforms import SimSiamTransform
 
     backbone, D = resnet(args.arch, args.stem), NegativeCosineSimilarity()
-    f = SimSiamProjectionHead(backbone.features, args.dim, args.dim)
+    c, d, BN = backbone.features, args.dim, torch.nn.BatchNorm1d
+    f = ProjectionHead([(c, d, BN(d), torch.nn.ReLU()), (d, d, BN(d), None)])  # two layers, as ours
     h = SimSiamPredictionHead(args.dim, args.pred_dim, args.dim)
 
     def loss_of(x1, x2):
@@ -157,8 +168,9 @@ def peer_loop(args, images, parts):
     sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def epoch():
-        start = time.perf_counter()
+        start = None
         for x1, x2 in loader:
+            start = start or time.perf_counter()
             loss = loss_of(x1, x2)
             sgd.zero_grad()
             loss.backward()
@@ -178,10 +190,10 @@ def our_loop(folder, how):
     return run
 
 
-def loops(peers, arch, batch_size, dim, n, repetitions):
+def loops(peers, arch, batch_size, dim, n, turns):
     """Rows: images/s of train.py, against the peers' loops, the network alone, and the peak."""
     how = f"--arch {arch} --batch-size {batch_size} --dim {dim}".split()
-    args = arguments(SIZE, *how)
+    args = arguments(SIZE, "--data", "cifar10", *how)
     alone, _ = network(args)
     with FlopCounterMode(display=False) as counter:
         alone()
@@ -192,30 +204,30 @@ def loops(peers, arch, batch_size, dim, n, repetitions):
         rates = {
             "train.py": our_loop(folder, how),
             **{name: peer_loop(args, images, parts(args)) for name, parts in peers.items()},
-            "the network alone": lambda: batch_size / medians({"": alone}, 3)[""],
-            "the peak": lambda: 2 * 2048**3 / medians({"": lambda: matrix @ matrix}, 3)[""] / flops,
+            "the network alone": lambda: rate(alone, batch_size, n // batch_size),
+            "the peak": lambda: rate(lambda: matrix @ matrix, 2 * 2048**3 / flops, 20),
         }
         found = {name: [] for name in rates}
-        for _ in range(repetitions):
-            for name, rate in rates.items():
-                found[name].append(rate())
-    what = f"train.py, {arch}, batch {batch_size}, d = {dim}: images/s"
-    ours, *others = ((name, statistics.median(values)) for name, values in found.items())
-    return [(what, ours[1], *other) for other in others]
+        for _ in range(turns + 1):  # the first is for warming up
+            for name, measure in rates.items():
+                found[name].append(measure())
+    what = f"train.py, {arch}, batch {batch_size}, d = {dim}"
+    ours, *others = ((name, statistics.median(values[1:])) for name, values in found.items())
+    return [(what, "images/s", ours[1], *other) for other in others]
 
 
 def variants():
     """Rows: seconds a step of other kinds of arithmetic, and of the other methods."""
     kinds = {"float32": [], "--bf16": ["--bf16"], "--compile": ["--compile"],
              "--bf16 --compile": ["--bf16", "--compile"]}
-    steps = {kind: network(arguments(SIZE, "--arch", "resnet8", *flags))[1]
+    steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
              for kind, flags in kinds.items()}
     seconds = medians(steps, 15)
-    rows = [(f"a step with {kind}: s", seconds[kind], "float32", seconds["float32"])
-            for kind in list(kinds)[1:]]
+    rows = [(f"a step of resnet8, batch 64, d = 256, {kind}", "s", seconds[kind], "float32",
+             seconds["float32"]) for kind in list(kinds)[1:]]
     steps = {method: network(arguments(24, "--method", method))[1] for method in options.METHODS}
     seconds = medians(steps, 9)
-    return rows + [(f"a step of {method}, shapes: s", seconds[method], "simsiam",
+    return rows + [(f"a step of {method}, the recipe for shapes", "s", seconds[method], "simsiam",
                     seconds["simsiam"]) for method in list(options.METHODS)[1:]]
 
 
@@ -231,7 +243,7 @@ def views():
     pil = [to_pil_image(image) for image in x]
     seconds = medians({"ours": lambda: augment(x), "PIL": lambda: list(map(PIL_VIEW, pil))}, 7)
     torch.set_num_threads(threads)
-    return [("512 views, one thread: s", seconds["ours"], "torchvision, PIL", seconds["PIL"])]
+    return [("512 views, one thread", "s", seconds["ours"], "torchvision, PIL", seconds["PIL"])]
 
 
 def knn():
@@ -241,15 +253,16 @@ def knn():
     product = lambda: [q @ normalised[1].T for q in normalised[0].split(500)]
     seconds = medians({"knn": lambda: lineval.knn_predict(bank, labels, query, 10),
                        "product": product}, 3)
-    return [("kNN of 10,000 in 50,000, 512 features: s", seconds["knn"],
-             "its matrix product", seconds["product"])]
+    return [("kNN of 10,000 in 50,000, 512 features", "s", seconds["knn"], "its matrix product",
+             seconds["product"])]
 
 
 def start():
     """Rows: seconds until a fresh process has done next to nothing."""
-    call = lambda *argv: lambda: subprocess.run([sys.executable, *argv], stdout=subprocess.DEVNULL)
+    call = lambda *argv: lambda: subprocess.run(
+        [sys.executable, *argv], cwd=HERE.parent, stdout=subprocess.DEVNULL, check=True)
     seconds = medians({"help": call("train.py", "--help"), "torch": call("-c", "import torch")}, 7)
-    return [("python train.py --help: s", seconds["help"], "import torch", seconds["torch"])]
+    return [("python train.py --help", "s", seconds["help"], "import torch", seconds["torch"])]
 
 
 def decoding(n=10000):
@@ -264,13 +277,13 @@ def decoding(n=10000):
             data.folder(folder)
 
         seconds = medians({"anew": anew, "again": lambda: data.folder(folder)}, 3)
-    return [(f"reading {n:,} JPEGs of {SIZE} px: s", seconds["anew"], "from the cache",
+    return [(f"reading {n:,} JPEGs of {SIZE} px", "s", seconds["anew"], "from the cache",
              seconds["again"])]
 
 
 def write(*lines):
     """Print lines, and add them to speed.md."""
-    with open(pathlib.Path(__file__).with_suffix(".md"), "a") as file:
+    with open(HERE / "speed.md", "a") as file:
         for line in lines:
             print(line, flush=True)
             print(line, file=file)
@@ -285,13 +298,15 @@ def main():
     peers = {"torchvision on PIL": torchvision_peer}
     if args.peers:
         peers["lightly"] = lightly_peer
-    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
+    packages = ["torch", "torchvision", *["lightly"] * args.peers]
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in packages)
     write(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
-          "| what | ours | against | theirs | ours / theirs |", "|---|---|---|---|---|")
+          "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
     sizes = [partial(loops, peers, *size) for size in SIZES]
     for rows in (*sizes, variants, views, knn, decoding, start):
-        write(*(f"| {what} | {ours:.3g} | {name} | {theirs:.3g} | {ours / theirs:.2f} |"
-                for what, ours, name, theirs in rows()))
+        write(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} |"
+                f" {theirs / ours if unit == 's' else ours / theirs:.2f} |"
+                for what, unit, ours, name, theirs in rows()))
 
 
 if __name__ == "__main__":

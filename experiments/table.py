@@ -155,8 +155,7 @@ def do(row, scale, seed):
 def outputs(out):
     """What theory_spectrum.py shows of a run: measures of z for two views of 2048 images."""
     saved = runs.load_checkpoint(out)
-    args = argparse.Namespace(**saved["config"])
-    args.device = "cpu"
+    args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], "device": "cpu"})
     model = options.build(args)
     encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}
     model.load_state_dict(encoder, strict=False)

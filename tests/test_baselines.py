@@ -232,13 +232,14 @@ def test_Sinkhorn_ignores_what_all_images_or_all_prototypes_have_in_common(seed)
     assert torch.allclose(*limits, atol=1e-6)
 
 
-@given(seeds)
-def test_SwAV_s_codes_are_constants_with_stop_gradient_and_prototypes_have_no_length(seed):
-    model, (x1, x2) = tiny(SwAV, seed), views(seed)
+@given(seeds, st.sampled_from(["none", "mlp"]))
+def test_SwAV_s_codes_are_constants_with_stop_gradient_and_prototypes_have_no_length(
+        seed, predictor):
+    model, (x1, x2) = tiny(SwAV, seed, predictor=predictor), views(seed)
     L = model(x1, x2)[0]
     got = gradients(model, L)
     q1, q2 = (sinkhorn(model.scores(model.f(x))).tolist() for x in (x1, x2))
-    log = lambda x: F.log_softmax(model.scores(model.f(x)) / 0.1, dim=1)
+    log = lambda x: F.log_softmax(model.h(model.scores(model.f(x)) / 0.1), dim=1)
     pasted = -(torch.tensor(q2).double() * log(x1) + torch.tensor(q1).double() * log(x2))
     expected = gradients(model, pasted.sum(dim=1).mean() / 2)
     assert all(torch.allclose(got[name], g, atol=1e-6) for name, g in expected.items())

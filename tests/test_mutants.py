@@ -120,11 +120,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "conv(3, widths[0], 3) if cifar",
             "nn.Conv2d(3, widths[0], 3, padding=2, bias=False) if cifar",
         ),
-        "bfloat16 is ignored": ("bf16 if self.bf16 else ", ""),
-        "features stay in bfloat16": ("x.to(self.conv1.weight.dtype)", "x"),
+        "bfloat16 is ignored": ("if self.bf16 else", "if False else"),
+        "features stay in bfloat16": (", dtype=self.conv1.weight.dtype)", ")"),
         "one image loses its batch dimension": (
-            "x = x.mean(dim=(2, 3))",
-            "x = x.mean(dim=(2, 3)).squeeze()",
+            "return self.fc(x)",
+            "return self.fc(x.squeeze())",
         ),
         "no ReLU after the addition": (
             "out = self.bn2(self.conv2(out))\n        out += x if self.downsample is None else "
@@ -300,6 +300,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "options.py": {
         "nothing is compiled": ("model.compile()", "pass"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
+        "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
         "a resumed run takes other options": ("        if changed:\n", "        if False:\n"),
         "a flag that the method lacks is ignored": (
             "if name not in has and getattr(args, name) is not None:",
