@@ -1,6 +1,6 @@
 """How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
-    python -m experiments.speed              eight minutes on two cores; nothing else should run
+    python -m experiments.speed              nine minutes on two cores; nothing else should run
     python -m experiments.speed --peers      with lightly as well (pip install lightly)
 
 The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
@@ -43,8 +43,8 @@ from resnet import resnet
 from simsiam import SimSiam
 
 # Of the loops: network, batch, d, images, and turns.
-SIZES = [("resnet8", 64, 256, 2048, 5), ("resnet8", 512, 2048, 4096, 3),
-         ("resnet18", 64, 2048, 256, 3)]
+SIZES = [("resnet8", 64, 256, 2048, 4), ("resnet8", 512, 2048, 2048, 2),
+         ("resnet18", 64, 2048, 256, 2)]
 SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 PIL_VIEW = transforms.Compose([
     transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
@@ -218,8 +218,7 @@ def loops(peers, arch, batch_size, dim, n, turns):
 
 def variants():
     """Rows: seconds a step of other kinds of arithmetic, and of the other methods."""
-    kinds = {"float32": [], "--bf16": ["--bf16"], "--compile": ["--compile"],
-             "--bf16 --compile": ["--bf16", "--compile"]}
+    kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
     steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
              for kind, flags in kinds.items()}
     seconds = medians(steps, 15)
@@ -261,7 +260,7 @@ def start():
     """Rows: seconds until a fresh process has done next to nothing."""
     call = lambda *argv: lambda: subprocess.run(
         [sys.executable, *argv], cwd=HERE.parent, stdout=subprocess.DEVNULL, check=True)
-    seconds = medians({"help": call("train.py", "--help"), "torch": call("-c", "import torch")}, 7)
+    seconds = medians({"help": call("train.py", "--help"), "torch": call("-c", "import torch")}, 4)
     return [("python train.py --help", "s", seconds["help"], "import torch", seconds["torch"])]
 
 
@@ -276,7 +275,7 @@ def decoding(n=10000):
                 cache.unlink()
             data.folder(folder)
 
-        seconds = medians({"anew": anew, "again": lambda: data.folder(folder)}, 3)
+        seconds = medians({"anew": anew, "again": lambda: data.folder(folder)}, 2)
     return [(f"reading {n:,} JPEGs of {SIZE} px", "s", seconds["anew"], "from the cache",
              seconds["again"])]
 

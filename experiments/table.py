@@ -212,6 +212,15 @@ def below(*labels, key="knn"):
     return holds
 
 
+def none_above(plain, *others, key="knn"):
+    """A claim's test: not one of the other rows is above the plain one, as below() judges it."""
+    def holds(last):
+        gains = [below(plain, other, key=key)(last) for other in others]
+        return None if None in gains else not any(gains)
+
+    return holds
+
+
 def fmt(numbers, digits=1):
     mean, std = spread(numbers)
     return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")

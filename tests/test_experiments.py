@@ -300,6 +300,9 @@ def test_an_order_holds_if_the_means_differ_by_two_of_their_standard_errors():
     assert not table.below("a", "b", "c")(last)
     assert table.below("a", "b")({**last, "b": last["b"][:1]}) is None
     assert not table.below("a", "b")({**last, "b": row(2.3, 3.3)})
+    assert table.none_above("b", "a", "c")(last) and not table.none_above("a", "c", "b")(last)
+    assert not table.none_above("a", "a", "b")(last)
+    assert table.none_above("a", "b")({**last, "b": last["b"][:1]}) is None
 
 
 def test_a_run_that_diverges_is_logged_as_such_and_not_repeated(elsewhere):
