@@ -8,7 +8,8 @@ medians are printed, and added to speed.md. Ratios carry over to other machines 
 
 The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers, which are
 kept from epoch to epoch, the same network in PyTorch's default memory format, torch.optim's SGD.
-Its clock starts when the first batch is there, and it, too, gains by what train.tune_cpu() sets.
+Its clock starts when the first batch is there; in an epoch of few batches the workers have loaded
+nearly all by then. And it, too, gains by what train.tune_cpu() sets.
 lightly's loop is the same with lightly's transforms, heads and loss. The network alone: forward and
 backward, on views that are ready. The peak: what a product of two 2048 x 2048 matrices reaches.
 """
