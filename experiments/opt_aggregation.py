@@ -18,6 +18,16 @@ arithmetic need not exist; of distances or similarities it does. What each does 
 Taken image by image, for the means over a batch are nearly equal; where u = v all but the squared
 mean have the gradient of the arithmetic one. The losses of the table are these minus 1, as Eq. 4's.
 The ancestor's geometric mean was never written.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                   linear %         kNN %     s  n
+    arithmetic (Eq. 4)           99.7 ± 0.4    99.3 ± 0.5   117  3
+    geometric of distances       99.5 ± 0.3    97.0 ± 1.6   112  3
+    geometric of similarities    99.9 ± 0.2    98.8 ± 1.3   115  3
+    harmonic of similarities     99.9 ± 0.1    99.2 ± 0.7   116  3
+    maximum                      99.5 ± 0.5    97.6 ± 2.2   113  3
+    squared mean                 99.2 ± 0.4    96.3 ± 0.2   110  3
 """
 
 import sys

@@ -10,6 +10,17 @@ the others torch.optim's. (The ancestor ran Adam at SGD's lr; its "averaged SGD"
 Averaged SGD (Polyak): from three quarters of the run on, the mean of the weights is kept; at the
 end it takes their place, and BN's running statistics are computed anew, from one view of each
 training image. Its accuracies are the mean's, its loss, std and rank the last weights'.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                 linear %         kNN %     s  n
+    SGD, lr 2                  99.7 ± 0.4    99.3 ± 0.5   117  3
+    SGD, no momentum, lr 20    99.3 ± 0.6    98.2 ± 1.1    81  3
+    Nesterov, lr 2             99.9 ± 0.1    99.6 ± 0.2    84  3
+    Adam, lr 0.02              97.8 ± 1.3    90.9 ± 4.0    91  3
+    AdamW, lr 20               99.2 ± 0.6    94.6 ± 5.0    90  3
+    LARS, lr 20                99.7 ± 0.3    98.4 ± 1.8    78  3
+    averaged SGD, lr 2         99.7 ± 0.4    99.3 ± 0.5    79  3
 """
 
 import sys

@@ -9,6 +9,20 @@ the cosine after the second ignore their scale anyhow, so that both norm and dec
 more than the effective lr. Clipping bounds the norm of the whole gradient. Orthogonality adds
 0.01 ||W W^T - I||^2 for both matrices of the predictor, the tall one transposed, and its loss.
 The ancestor's spectral norm came with the predictor's decay switched off, and no result.
+
+What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+
+                                           linear %         kNN %     s  n
+    weight decay 0                       99.3 ± 0.6    97.5 ± 2.7   114  3
+    weight decay 1e-5                    99.7 ± 0.3    97.0 ± 1.0   113  3
+    weight decay 1e-4                    99.5 ± 0.2    97.8 ± 1.0   116  3
+    weight decay 5e-4 (the recipe)       99.7 ± 0.4    99.3 ± 0.5   117  3
+    weight decay 1e-3                    99.5 ± 0.4    98.1 ± 1.8   118  3
+    5e-4, but not on BN and biases       99.4 ± 0.4    98.2 ± 0.7   117  3
+    spectral norm on h                   99.9 ± 0.2    98.9 ± 0.9   111  3
+    spectral norm on h, h not decayed    99.8 ± 0.1    98.4 ± 2.3   116  3
+    gradient clipped                     99.8 ± 0.3    98.6 ± 1.0   115  3
+    orthogonal h                         99.4 ± 0.7    92.0 ± 4.5   113  2
 """
 
 import sys
