@@ -22,7 +22,7 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
     spectral norm on h                   99.9 ± 0.2    98.9 ± 0.9   111  3
     spectral norm on h, h not decayed    99.8 ± 0.1    98.4 ± 2.3   116  3
     gradient clipped                     99.8 ± 0.3    98.6 ± 1.0   115  3
-    orthogonal h                         99.4 ± 0.7    92.0 ± 4.5   113  2
+    orthogonal h                         99.3 ± 0.5    89.9 ± 4.9   116  3
 """
 
 import sys

@@ -10,14 +10,14 @@ its heads; BYOL's own paper reports that it fails (0.3 %), and a later version o
 What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 
                                           linear %         kNN %     s  n
-    SimCLR                             100.0 ± 0.1    99.8 ± 0.1   208  2
-    SimCLR, predictor                        100.0         100.0   206  1
-    SimCLR, predictor, stop-gradient         100.0         100.0   222  1
-    SwAV                                      99.9          94.7   164  1
-    SwAV, predictor                           85.9          56.2   313  1
-    SwAV, no stop-gradient                    39.5          27.6   314  1
-    BYOL                                      98.3          89.1   218  1
-    BYOL, no momentum encoder                 98.3          91.0   847  1
+    SimCLR                              99.9 ± 0.1    99.8 ± 0.1    83  3
+    SimCLR, predictor                  100.0 ± 0.0    99.9 ± 0.2   152  3
+    SimCLR, predictor, stop-gradient   100.0 ± 0.1    99.8 ± 0.3   130  3
+    SwAV                                99.3 ± 0.7    94.7 ± 0.4   149  3
+    SwAV, predictor                     99.9 ± 0.1    98.8 ± 0.7   148  3
+    SwAV, no stop-gradient             50.1 ± 15.6   47.2 ± 18.3    89  3
+    BYOL                                97.9 ± 1.2    86.0 ± 2.7   201  3
+    BYOL, no momentum encoder           97.5 ± 1.2   82.1 ± 13.1   101  3
     SimSiam                             99.7 ± 0.4    99.3 ± 0.5   117  3
 """
 
