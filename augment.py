@@ -118,7 +118,7 @@ def hue(x, shift):
     v = torch.maximum(torch.maximum(r, g), b)  # (N, H, W)
     c = v - torch.minimum(torch.minimum(r, g), b)
     sixths = torch.where(v == r, g - b, torch.where(v == g, 2 * c + b - r, 4 * c + r - g))
-    # of gray pixels c is 0 and h whatever it is; the 1 keeps h positive, as frac needs
+    # a gray pixel has c = 0, and its h does not matter; the 1 keeps h positive, as frac needs
     h = sixths / c.clamp(min=1e-12).mul_(6) + (shift.view(-1, 1, 1) + 1)
     n = torch.tensor([0, 4 / 6, 2 / 6], device=x.device, dtype=x.dtype).view(3, 1, 1)
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)  # (N, 3, H, W)

@@ -155,7 +155,7 @@ CLAIMS = [
     Claim("At SGD's learning rate Adam is worse than at its own by ten points or more",
           lambda last: last["Adam, lr 2"][0]["knn"] < at_its_best(last, "Adam") - 10,
           "By less: Adam takes the weight decay through its normalisation, and whatever the lr, but"
-          " for the smallest, the outputs end in two to six dimensions; AdamW's do not"),
+          " for the smallest, the effective rank ends between 1 and 6; AdamW's does not"),
 ]
 
 

@@ -1,7 +1,7 @@
 """How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
-    python -m experiments.speed              nine minutes on two cores; nothing else should run
-    python -m experiments.speed --peers      with lightly as well (pip install lightly)
+    python -m experiments.speed              on two cores; nothing else should run meanwhile
+    python -m experiments.speed --peers      with lightly (pip install lightly); eight minutes
 
 The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
 medians are printed, and added to speed.md. Ratios carry over to other machines better than times.
@@ -133,6 +133,7 @@ class Pairs(Dataset):
 
 
 def pil_views(image):
+    """Two views of a PIL image, as two tensors (3, SIZE, SIZE)."""
     return PIL_VIEW(image), PIL_VIEW(image)
 
 

@@ -193,6 +193,11 @@ def collapsed(record):
     return record["std"] < 0.3 or record["rank"] < 4
 
 
+def none_collapsed(last):
+    """A claim's test: no run of any row has collapsed."""
+    return not any(collapsed(record) for records in last.values() for record in records)
+
+
 def below(*labels, key="knn"):
     """A claim's test: the means of the rows rise, by two standard errors of each step or more.
 
