@@ -32,32 +32,35 @@ def along_both_axes(x, rows, columns):
     return x.view(N, columns.shape[1], C, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
 
 
-def resize_matrix(start, length, size_in, size_out):
-    """Bilinear, antialiased interpolation of the pixels from start on, as a matrix per image.
+def resize_matrix(start, length, mirrored, size_in, size_out):
+    """Bilinear, antialiased interpolation of the pixels from start on, as matrices.
 
-    start, length: (N,) whole pixels   returns: (N, size_out, size_in), every row sums to 1
+    start, length: (...) whole pixels   mirrored: (...) bool, from the box's end to its start
+    returns: (..., size_out, size_in), every row sums to 1
     Row i is a triangle around the place of output pixel i in the input; its half-width is one input
     pixel, or one output pixel if that is larger, and it ends at the box, as in PIL and torchvision.
     """
-    start, length = start[:, None, None], length[:, None, None]
+    start, length, mirrored = (v[..., None, None] for v in (start, length, mirrored))
     scale = length / size_out  # input pixels per output pixel
+    place = (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
+    place = start + torch.where(mirrored, length - place, place)
     pixel = torch.arange(size_in, device=start.device)
-    place = start + (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
-    weight = (1 - (pixel + 0.5 - place).abs() / scale.clamp(min=1)).clamp(min=0)
-    weight = weight * ((pixel >= start) & (pixel < start + length))
-    return weight / weight.sum(dim=2, keepdim=True)
+    weight = 1 - (pixel + 0.5 - place).abs_().div_(scale.clamp(min=1))
+    inside = (pixel >= start) & (pixel < start + length)
+    weight = weight.clamp_(min=0).mul_(inside.to(weight.dtype))
+    return weight.div_(weight.sum(dim=-1, keepdim=True))
 
 
-def resized_crop(x, top, left, height, width, flip, size):
+def resized_crop(x, start, length, flip, size):
     """Cut a box out of each image, resize it to size x size, and mirror it where flip is true.
 
-    x: (N, C, H, W)   top, left, height, width: (N,) whole pixels   flip: (N,) bool
+    x: (N, C, S, S)   start, length: (N, 2) whole pixels, top and left, height and width
+    flip: (N,) bool   returns: (N, C, size, size)
     """
-    rows = resize_matrix(top, height, x.shape[2], size)
-    columns = resize_matrix(left, width, x.shape[3], size)
     # App. A flips last; mirroring commutes with all that follows, and here it costs nothing.
-    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    return along_both_axes(x, rows.to(x.dtype), columns.to(x.dtype))
+    mirrored = torch.stack([torch.zeros_like(flip), flip], dim=1)  # rows not, columns
+    matrices = resize_matrix(start, length, mirrored, x.shape[2], size)
+    return along_both_axes(x, *matrices.to(x.dtype).unbind(dim=1))
 
 
 def blur_matrix(sigma, kernel_size, size):
@@ -79,99 +82,98 @@ def gaussian_blur(x, sigma, kernel_size):
 
 
 # ------------------------------------------------------------------------------------------------
-# Colour. x: (N, 3, H, W) in [0, 1], factor or shift: (N,), returns: (N, 3, H, W) in [0, 1].
+# Colour. x: (N, 3, H, W) in [0, 1], returns: (N, 3, H, W) in [0, 1].
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE, NONE = 0, 1, 2, 3, -1
 
 
 def grayscale(x):
     """Luma of each pixel: (N, 3, H, W) -> (N, 1, H, W), weights of ITU-R 601 as torchvision's."""
     r, g, b = x.unbind(dim=1)
-    return (0.2989 * r + 0.587 * g + 0.114 * b)[:, None]
+    return (0.2989 * r).add_(g, alpha=0.587).add_(b, alpha=0.114)[:, None]
 
 
-def blend(x, other, factor):
-    """factor x + (1 - factor) other, per image, clipped to [0, 1]."""
-    return torch.lerp(other, x, factor.view(-1, 1, 1, 1)).clamp_(0, 1)
+def blend(x, factor, mean, gray):
+    """factor x + (1 - factor) other, clipped to [0, 1].   factor, mean, gray: (N, 1, 1, 1)
 
-
-def brightness(x, factor):
-    """Blend with black."""
-    return (x * factor.view(-1, 1, 1, 1)).clamp_(0, 1)
-
-
-def contrast(x, factor):
-    """Blend with the image's mean luma."""
-    return blend(x, grayscale(x).mean(dim=(2, 3), keepdim=True), factor)
-
-
-def saturation(x, factor):
-    """Blend with the image's own grayscale."""
-    return blend(x, grayscale(x), factor)
+    other = mean m + gray y, where y is the image's grayscale and m the mean of that: black
+    (brightness) if both shares are 0, m (contrast) if they are 1 and 0, y (saturation) if 0 and 1.
+    """
+    y = grayscale(x)
+    other = (gray * y).add_(mean * y.mean(dim=(2, 3), keepdim=True))
+    return torch.lerp(other, x, factor).clamp_(0, 1)
 
 
 def hue(x, shift):
-    """Turn the hue of HSV by shift, in turns of the colour circle, keeping S and V.
+    """Turn the hue of HSV by shift, (N,), in turns of the colour circle, keeping S and V.
 
-    With v = max(r, g, b), c = v - min(r, g, b) and the turned hue h in turns, the channels are
-    v + c clip(|6 frac(h + n) - 3| - 2, -1, 0) for n = 0, 4/6, 2/6.
+    With v = max(r, g, b), c = v - min(r, g, b), a = (g - b) / c and w = (v - r) / c, the hue is
+    sign(a) (|a| + w (3 - 2 |a|)) sixths of a turn from red: |a| where red is the largest channel
+    (w = 0), 3 - |a| where it is the smallest (w = 1), and 1 + w between (|a| = 1). Turned to h,
+    the channels are v + c clip(|6 frac(h + n) - 3| - 2, -1, 0) for n = 0, 4/6, 2/6.
     """
     r, g, b = x.unbind(dim=1)
-    v = torch.maximum(torch.maximum(r, g), b)  # (N, H, W)
-    c = v - torch.minimum(torch.minimum(r, g), b)
-    sixths = torch.where(v == r, g - b, torch.where(v == g, 2 * c + b - r, 4 * c + r - g))
-    # a gray pixel has c = 0, and its h does not matter; the 1 keeps h positive, as frac needs
-    h = sixths / c.clamp(min=1e-12).mul_(6) + (shift.view(-1, 1, 1) + 1)
-    n = torch.tensor([0, 4 / 6, 2 / 6], device=x.device, dtype=x.dtype).view(3, 1, 1)
+    v = x.amax(dim=1)  # (N, H, W)
+    c = v - x.amin(dim=1)
+    chroma = c.clamp(min=1e-12)  # a gray pixel has c = 0, and its hue does not matter
+    a, w = (g - b).div_(chroma), (v - r).div_(chroma)
+    distance = a.abs()
+    h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)
+    n = torch.tensor([0, 4 / 6, 2 / 6]).to(x.device, x.dtype, non_blocking=True)
+    n = (shift[:, None] + n + 2)[:, :, None, None]  # the 2 keeps h + n positive, as frac needs
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)  # (N, 3, H, W)
     return torch.addcmul(v[:, None], c[:, None], ramp)
 
 
 def color_jitter(x, factors, order):
-    """Brightness, contrast, saturation and hue, in each image's own order; in place.
+    """Brightness, contrast, saturation and hue, in each image's own order.
 
-    factors: (N, 4), the last one the hue's shift   order: (N, 4), each row a permutation of 0 ... 3
+    factors: (N, 4), the last one the hue's shift
+    order: (N, 4), each row a permutation of 0 ... 3, or all of it NONE
     """
-    for turn in range(4):
-        for k, operation in enumerate((brightness, contrast, saturation, hue)):
-            apply_where(order[:, turn] == k, operation, x, factors[:, k])
+    factors = factors.gather(1, order.clamp(min=0))  # of the four turns
+    same = (order == HUE) | (order == NONE)  # blended with itself: a factor of 1
+    turns = [torch.where(same, 1.0, factors), order == CONTRAST, order == SATURATION]
+    turns = torch.stack(turns).to(x.device, x.dtype, non_blocking=True)  # (3, N, 4)
+    for i, (factor, mean, gray) in enumerate(turns.permute(2, 0, 1)[..., None, None, None]):
+        x = blend(x, factor, mean, gray)
+        apply_where(order[:, i] == HUE, hue, x, factors[:, i])
     return x
 
 
 def apply_where(chosen, operation, x, parameter):
     """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
     i = chosen.nonzero().squeeze(1)
-    where = i.to(x.device)
-    x.index_copy_(0, where, operation(x.index_select(0, where), parameter[i].to(x.device)))
+    if len(i):
+        where, parameter = (v.to(x.device, non_blocking=True) for v in (i, parameter[i]))
+        x.index_copy_(0, where, operation(x.index_select(0, where), parameter))
 
 
 # ------------------------------------------------------------------------------------------------
 # The draws, and the whole view.
 
 
-def random_boxes(n, height, width, scale, ratio=(3 / 4, 4 / 3)):
-    """n boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in `ratio`.
+def random_boxes(n, size, scale, ratio=(3 / 4, 4 / 3)):
+    """Boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in `ratio`.
 
-    returns: top, left, box height, box width, each (n,) in whole pixels
-    As in torchvision, the first of ten tries that fits is taken; if none does, the image's centre.
+    size: of the images, in pixels, which are square   scale: shares of their area
+    returns: start, length, (n, 2) whole pixels each, top and left, height and width
+    As in torchvision, the first of ten tries that fits is taken; if none does, the whole image.
     """
-    area = height * width * torch.empty(n, 10).uniform_(*scale)
+    area = size**2 * torch.empty(n, 10).uniform_(*scale)
     aspect = torch.empty(n, 10).uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()
-    w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.int().argmax(dim=1, keepdim=True)
-    w, h = w.gather(1, first).squeeze(1), h.gather(1, first).squeeze(1)
-    none = ~fits.any(dim=1)
-    w[none] = min(width, round(height * ratio[1]))
-    h[none] = min(height, round(width / ratio[0]))
-    place = torch.rand(2, n)
-    top, left = (place[0] * (height - h + 1)).long(), (place[1] * (width - w + 1)).long()
-    top[none], left[none] = (height - h[none]) // 2, (width - w[none]) // 2
-    return top, left, h, w
+    tries = torch.stack([area / aspect, area * aspect]).sqrt_().round_()  # (2, n, 10)
+    fits = ((tries > 0) & (tries <= size)).all(dim=0)
+    length = tries[:, torch.arange(n), fits.int().argmax(dim=1)]  # (2, n)
+    length.masked_fill_(~fits.any(dim=1), size)
+    start = torch.rand(2, n) * (size - length + 1)
+    return start.T.long(), length.T.long()
 
 
 class Augment:
     """T of Sec. 5: every call draws one fresh view of each image of a batch.
 
-    x: (N, 3, H, W) uint8   returns: (N, 3, size, size) float32, normalised
+    x: (N, 3, S, S) uint8   returns: (N, 3, size, size) float32, normalised
     mean, std: of the data, per channel, in [0, 1]   crop_min: smallest share of the area shown
     jitter: strengths of brightness, contrast, saturation, hue   jitter_p ...: probabilities
     The defaults are App. A's, but blur_p, which it does not give, is the official code's.
@@ -186,7 +188,7 @@ class Augment:
         self.kernel_size = max(3, size // 20 * 2 + 1)
 
     def __call__(self, x):
-        draws = self.draw(len(x), *x.shape[2:])
+        draws = self.draw(len(x), x.shape[2])
         # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once
         size = 128 if x.device.type == "cpu" else len(x)
         views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,
@@ -195,29 +197,29 @@ class Augment:
             out.copy_(normalize(self.view(*piece), self.mean, self.std))
         return views
 
-    def draw(self, n, height, width):
+    def draw(self, n, size):
         """All random numbers of n views: tensors of n rows, the arguments of view() after x."""
         chance = lambda p: torch.rand(n) < p
-        boxes = random_boxes(n, height, width, self.crop_scale)
+        boxes = random_boxes(n, size, self.crop_scale)
         flip = chance(self.flip_p)
         factors = torch.tensor([1.0, 1.0, 1.0, 0.0]) + self.jitter * (2 * torch.rand(n, 4) - 1)
         order = torch.rand(n, 4).argsort(dim=1)
-        order[~chance(self.jitter_p)] = -1  # never its turn
+        order.masked_fill_(~chance(self.jitter_p)[:, None], NONE)
         gray, blur = chance(self.gray_p), chance(self.blur_p)
         return *boxes, flip, factors, order, gray, blur, torch.empty(n).uniform_(0.1, 2.0)
 
-    def view(self, x, top, left, height, width, flip, factors, order, gray, blur, sigma):
-        """The views so drawn, not yet normalised: (N, 3, H, W) uint8 -> (N, 3, size, size)."""
-        boxes = (v.to(x.device) for v in (top, left, height, width, flip))
-        x = color_jitter(resized_crop(x.float() / 255, *boxes, self.size), factors, order)
-        apply_where(gray, saturation, x, torch.zeros(len(x)))  # saturation 0 is grayscale
+    def view(self, x, start, length, flip, factors, order, gray, blur, sigma):
+        """The views so drawn, not yet normalised: (N, 3, S, S) uint8 -> (N, 3, size, size)."""
+        boxes = (v.to(x.device, non_blocking=True) for v in (start, length, flip))
+        x = color_jitter(resized_crop(x.float().div_(255), *boxes, self.size), factors, order)
+        apply_where(gray, lambda x, _: grayscale(x).expand_as(x), x, gray)
         apply_where(blur, lambda x, s: gaussian_blur(x, s, self.kernel_size), x, sigma)
         return x
 
 
 def normalize(x, mean, std):
     """(x - mean) / std per channel; mean, std: three numbers each, in the units of x."""
-    mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).view(3, 1, 1) for v in (mean, std))
+    mean, std = torch.tensor([mean, std]).to(x.device, x.dtype, non_blocking=True)[..., None, None]
     return (x - mean).div_(std)
 
 
@@ -230,7 +232,7 @@ def save_views(augment, x, path):
 
     from runs import write_whole
 
-    views = (augment.view(x, *augment.draw(len(x), *x.shape[2:])) for _ in range(2))
+    views = (augment.view(x, *augment.draw(len(x), x.shape[2])) for _ in range(2))
     sheet = torch.cat([x.float() / 255, *views])
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(max(1, 72 // augment.size), dim=axis)

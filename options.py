@@ -8,6 +8,8 @@ start of a run and kept with it. `python train.py --help` shows what is defined 
 import argparse
 import inspect
 import math
+import os
+import shutil
 
 import torch
 
@@ -53,7 +55,8 @@ RECIPES = {
         encoder_momentum=0.99, queue=65536),
 }
 # What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
-MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every")
+MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every",
+              "knn_every")
 
 
 def parser():
@@ -72,6 +75,9 @@ def parser():
     g("--resume", action="store_true", help="go on with the run in --out, under its own options")
     g("--checkpoint-every", type=runs.interval, default="1", metavar="N[m]",
       help="save after every N-th epoch, or with an m every N minutes (default: 1)")
+    g("--knn-every", type=positive, default=1, metavar="N",
+      help="judge by kNN after every N-th epoch, and at the end: of many images it takes a fifth of"
+      " a run (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
     g("--skip-bad-images", action="store_true",
@@ -133,7 +139,8 @@ def parse(argv=None):
         saved = runs.load_checkpoint(args.out)["config"]
         begun = {**vars(p.parse_args([])), **saved}  # a younger flag had its default
         kept = [key for key in vars(args) if key in begun and key not in MAY_CHANGE]
-        p.set_defaults(**{key: begun[key] for key in [*kept, "root", "checkpoint_every"]})
+        kept_too = "root", "checkpoint_every", "knn_every"  # unless the command line has others
+        p.set_defaults(**{key: begun[key] for key in (*kept, *kept_too)})
         args = p.parse_args(argv)
         changed = [f"{key} {begun[key]} -> {getattr(args, key)}"
                    for key in kept if getattr(args, key) != begun[key]]
@@ -189,6 +196,9 @@ def complete(args, images):
             and 0 <= args.weight_decay < math.inf):
         raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr and --weight-decay"
                          " in [0, infinity)")
+    if args.compile and args.device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise SystemExit("--compile: on a CPU it wants a C++ compiler, g++ or what CXX names, and"
+                         " there is none; leave it away, or install one")
     if args.method != "simsiam" and (args.predictor == "fixed" or args.symmetry == "asymmetric2x"):
         raise SystemExit("--predictor fixed and --symmetry asymmetric2x are for --method simsiam")
     if not 0 <= (args.encoder_momentum or 0) < 1:

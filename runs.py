@@ -215,8 +215,8 @@ def plot_curves(path, runs, dim):
     figure, axes = plot(4, width=14)
     for i, (label, records) in enumerate(runs.items()):
         for axis, key in zip(axes, panels):
-            axis.plot([r["epoch"] for r in records], [r[key] for r in records], label=label,
-                      **line(i, len(runs)))
+            points = [(r["epoch"], r[key]) for r in records if r[key] is not None]
+            axis.plot(*zip(*points), label=label, **line(i, len(runs)))
     for axis, (key, (title, limits)) in zip(axes, panels.items()):
         axis.set(title=title, xlabel="epoch")
         if key != "loss" or axis.get_ylim()[1] < 1:  # the cross-entropy is about ln d

@@ -63,8 +63,9 @@ class Run:
 
         All are drawn together, which is faster; each row still has draws of its own.
         """
-        x, n = self.images.train[indices.to(self.images.train.device)], self.model.views
-        return self.augment(x.repeat(n, 1, 1, 1)).chunk(n)
+        x, n = self.images.train, self.model.views
+        x = x.index_select(0, indices.to(x.device, non_blocking=True).repeat(n))
+        return self.augment(x).chunk(n)
 
 
 def two_views(run):
@@ -110,23 +111,31 @@ def remember(state, L, z1):
         del state["outputs"][0]
 
 
-def end_epoch(run, images_per_s):
-    """Measure the epoch's mean loss, whether z has collapsed, and the kNN of the backbone."""
-    args, state, images = run.args, run.state, run.images
-    z, epoch = torch.cat(state["outputs"]), state["step"] / run.per_epoch
+def judge(run):
+    """kNN accuracy of the backbone's features on all test images, in percent."""
+    args, images = run.args, run.images
     bank, query = (features(run.model.backbone, x, args.mean, args.std)
                    for x in (images.train, images.test))
+    return knn_accuracy(bank, images.train_labels, query, images.test_labels)
+
+
+def end_epoch(run, images_per_s):
+    """Measure the epoch's mean loss, whether z has collapsed, and, where that is due, the kNN."""
+    args, state = run.args, run.state
+    z, epoch = torch.cat(state["outputs"]), state["step"] / run.per_epoch
+    due = epoch % args.knn_every == 0 or state["step"] == run.last
     record = {
         "epoch": int(epoch) if epoch.is_integer() else epoch,
         "loss": torch.stack(state["losses"]).mean().item(),
         "std": output_std(z).item(), "rank": effective_rank(z).item(),
-        "knn": knn_accuracy(bank, images.train_labels, query, images.test_labels),
+        "knn": judge(run) if due else None,
         "lr": state["lr"], "images_per_s": images_per_s, "seconds": time.time() - state["began"]}
     state["records"].append(record)
     runs.write_metrics(run.out, state["records"])
+    knn = f"{record['knn']:5.1f} %" if due else "    -  "
     tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
-               " {knn:5.1f} %  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
-               .format(**record))
+               " {0}  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
+               .format(knn, **record))
 
 
 def save(run):

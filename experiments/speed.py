@@ -1,15 +1,15 @@
 """How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
     python -m experiments.speed              on two cores; nothing else should run meanwhile
-    python -m experiments.speed --peers      with lightly (pip install lightly); eight minutes
+    python -m experiments.speed --peers      with lightly (pip install lightly); fifteen minutes
 
 The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
 medians are printed, and added to speed.md. Ratios carry over to other machines better than times.
 
 The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers, which are
 kept from epoch to epoch, the same network in PyTorch's default memory format, torch.optim's SGD.
-Its clock starts when the first batch is there; in an epoch of few batches the workers have loaded
-nearly all by then. And it, too, gains by what train.tune_cpu() sets.
+Its clock starts when the first batch is there, and by then the workers have loaded up to three
+more, which is generous to it. And it, too, gains by what train.tune_cpu() sets.
 lightly's loop is the same with lightly's transforms, heads and loss. The network alone: forward and
 backward, on views that are ready. The peak: what a product of two 2048 x 2048 matrices reaches.
 """
@@ -44,8 +44,8 @@ from resnet import resnet
 from simsiam import SimSiam
 
 # Of the loops: network, batch, d, images, and turns.
-SIZES = [("resnet8", 64, 256, 2048, 4), ("resnet8", 512, 2048, 2048, 2),
-         ("resnet18", 64, 2048, 256, 2)]
+SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 6144, 3),
+         ("resnet18", 64, 2048, 512, 2)]
 SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 PIL_VIEW = transforms.Compose([
     transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
@@ -266,7 +266,7 @@ def start():
     return [("python train.py --help", "s", seconds["help"], "import torch", seconds["torch"])]
 
 
-def decoding(n=10000):
+def decoding(n=60000):
     """Rows: seconds to read a folder of JPEGs for the first time, and again, from the cache."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -40,19 +40,29 @@ def each(operation, x, parameter):
 def test_resized_crop_is_torchvisions_whether_it_enlarges_or_reduces(seed, size, mirror):
     _, x = images(seed)
     torch.manual_seed(seed)
-    top, left, height, width = A.random_boxes(N, 20, 20, (0.05, 1.0))
-    got = A.resized_crop(x, top, left, height, width, torch.full((N,), mirror), size)
-    boxes = zip(x, top.tolist(), left.tolist(), height.tolist(), width.tolist())
-    expected = torch.stack([TF.resized_crop(*box, [size, size], antialias=True) for box in boxes])
+    start, length = A.random_boxes(N, 20, (0.05, 1.0))
+    got = A.resized_crop(x, start, length, torch.full((N,), mirror), size)
+    boxes = torch.cat([start, length], dim=1).tolist()  # top, left, height, width
+    crop = lambda image, box: TF.resized_crop(image, *box, [size, size], antialias=True)
+    expected = torch.stack([crop(image, box) for image, box in zip(x, boxes)])
     assert close(got, expected.flip(3) if mirror else expected)
+
+
+def blend(kind):
+    """A.blend as an operation with one parameter per image."""
+    mean, gray = (torch.full((N, 1, 1, 1), kind == k) for k in (A.CONTRAST, A.SATURATION))
+    return lambda x, factor: A.blend(x, factor.view(-1, 1, 1, 1), mean, gray)
+
+
+brightness, contrast, saturation = map(blend, (A.BRIGHTNESS, A.CONTRAST, A.SATURATION))
 
 
 @pytest.mark.parametrize(
     "ours, theirs, low, high",
     [
-        (A.brightness, TF.adjust_brightness, 0, 2),
-        (A.contrast, TF.adjust_contrast, 0, 2),
-        (A.saturation, TF.adjust_saturation, 0, 2),
+        (brightness, TF.adjust_brightness, 0, 2),
+        (contrast, TF.adjust_contrast, 0, 2),
+        (saturation, TF.adjust_saturation, 0, 2),
         (A.hue, TF.adjust_hue, -0.5, 0.5),
     ],
 )
@@ -77,7 +87,7 @@ def test_the_blur_is_torchvisions(seed, kernel_size):
 def test_grayscale_and_normalisation_are_torchvisions(seed):
     _, x = images(seed)
     assert close(A.grayscale(x), TF.rgb_to_grayscale(x))
-    assert close(A.saturation(x, torch.zeros(N)), TF.rgb_to_grayscale(x, num_output_channels=3))
+    assert close(saturation(x, torch.zeros(N)), TF.rgb_to_grayscale(x, num_output_channels=3))
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     assert close(A.normalize(x, mean, std), TF.normalize(x, mean, std))
 
@@ -119,13 +129,13 @@ def test_factor_one_and_shift_zero_change_nothing(seed):
     _, x = images(seed)
     one, zero = torch.ones(N), torch.zeros(N)
     for operation, parameter in (
-        (A.brightness, one),
-        (A.contrast, one),
-        (A.saturation, one),
+        (brightness, one),
+        (contrast, one),
+        (saturation, one),
         (A.hue, zero),
     ):
         assert close(operation(x, parameter), x)
-    whole = zero.long(), zero.long(), (20 * one).long(), (20 * one).long()
+    whole = torch.zeros(N, 2), torch.full((N, 2), 20)
     assert close(A.resized_crop(x, *whole, zero.bool(), 20), x)
 
 
@@ -134,7 +144,7 @@ def test_what_becomes_of_an_image_does_not_depend_on_its_neighbours(seed):
     x, _ = images(seed)
     torch.manual_seed(seed)
     augment = A.Augment(20, (0.5,) * 3, (0.2,) * 3)
-    draws = augment.draw(N, 20, 20)
+    draws = augment.draw(N, 20)
     alone = [augment.view(x[i : i + 1], *(d[i : i + 1] for d in draws)) for i in range(N)]
     assert torch.allclose(augment.view(x, *draws), torch.cat(alone), atol=1e-5)
 
@@ -159,12 +169,12 @@ def test_shifts_of_the_hue_add_up_and_a_whole_turn_is_none(seed, a, b):
 @given(seeds)
 def test_mirroring_twice_and_graying_once_more_change_nothing(seed):
     _, x = images(seed)
-    zero, whole = torch.zeros(N).long(), torch.full((N,), 20)
-    mirror = lambda x: A.resized_crop(x, zero, zero, whole, whole, torch.ones(N).bool(), 20)
+    whole = torch.zeros(N, 2), torch.full((N, 2), 20)
+    mirror = lambda x: A.resized_crop(x, *whole, torch.ones(N).bool(), 20)
     assert close(mirror(x), x.flip(3)) and close(mirror(mirror(x)), x)
-    gray = A.saturation(x, torch.zeros(N))
+    gray = saturation(x, torch.zeros(N))
     # torchvision's weights of red, green and blue add up to 0.9999
-    assert torch.allclose(A.saturation(gray, torch.zeros(N)), 0.9999 * gray, atol=1e-5)
+    assert torch.allclose(saturation(gray, torch.zeros(N)), 0.9999 * gray, atol=1e-5)
 
 
 @given(seeds, st.floats(0.1, 2))
@@ -182,7 +192,7 @@ def test_the_two_views_of_an_image_are_drawn_independently():
     """The correlation of 2000 pairs lies within four standard deviations of 0, in every draw."""
     torch.manual_seed(0)
     augment = A.Augment(32, (0.5,) * 3, (0.2,) * 3)
-    for first, second in zip(*(augment.draw(2000, 32, 32) for _ in range(2)), strict=True):
+    for first, second in zip(*(augment.draw(2000, 32) for _ in range(2)), strict=True):
         pair = torch.stack([v.double().view(2000, -1)[:, 0] for v in (first, second)])
         assert abs(torch.corrcoef(pair)[0, 1]) < 4 / 2000**0.5
 
@@ -209,7 +219,7 @@ def test_a_large_batch_in_pieces_is_the_same_as_at_once():
     torch.manual_seed(0)
     in_pieces = augment(x)
     torch.manual_seed(0)
-    assert close(in_pieces, augment.view(x, *augment.draw(300, 20, 20)))
+    assert close(in_pieces, augment.view(x, *augment.draw(300, 20)))
 
 
 def test_all_the_work_is_done_on_the_device_of_the_images():
@@ -226,12 +236,12 @@ def test_each_transformation_is_drawn_as_often_as_asked():
     for name, p in dict(jitter_p=0.8, gray_p=0.2, blur_p=0.5, flip_p=0.5).items():
         torch.manual_seed(0)
         augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **{**off, name: p})
-        views = augment.view(x, *augment.draw(n, size, size))
+        views = augment.view(x, *augment.draw(n, size))
         reference = x.float() / 255
         # a box of the whole area may be 8 x 8 only up to rounding: leave out the crops that are not
         changed = ((views - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).sum().item()
         augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **off)
-        base = augment.view(x, *augment.draw(n, size, size))
+        base = augment.view(x, *augment.draw(n, size))
         cropped = ((base - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).double().mean().item()
         expected = cropped + (1 - cropped) * p
         assert abs(changed - n * expected) < 4 * (n * expected * (1 - expected)) ** 0.5 + 1, name
@@ -241,8 +251,9 @@ def test_by_default_the_draws_are_those_of_appendix_A():
     """The box's area is in [0.2, 1], the jitter 0.4, 0.4, 0.4, 0.1, sigma in [0.1, 2]."""
     torch.manual_seed(0)
     n, size = 4000, 200
-    draws = A.Augment(size, (0.5,) * 3, (0.2,) * 3).draw(n, size, size)
-    _, _, height, width, flip, factors, order, gray, blur, sigma = draws
+    draws = A.Augment(size, (0.5,) * 3, (0.2,) * 3).draw(n, size)
+    _, length, flip, factors, order, gray, blur, sigma = draws
+    height, width = length.T
     jitter = (order >= 0).all(dim=1)
     for chosen, p in ((flip, 0.5), (jitter, 0.8), (gray, 0.2), (blur, 0.5)):
         assert abs(chosen.sum() - n * p) < 4 * (n * p * (1 - p)) ** 0.5
@@ -261,19 +272,19 @@ def test_by_default_the_draws_are_those_of_appendix_A():
 def test_boxes_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     n = 4000
-    top, left, height, width = (v.double() for v in A.random_boxes(n, 32, 32, (0.2, 1.0)))
-    assert (
-        (top >= 0).all()
-        and (left >= 0).all()
-        and (top + height <= 32).all()
-        and (left + width <= 32).all()
-    )
+    start, length = (v.double() for v in A.random_boxes(n, 32, (0.2, 1.0)))
+    assert (start >= 0).all() and (start + length <= 32).all()
     image = torch.empty(3, 32, 32)
     theirs = torch.tensor(
         [RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(n)]
     )
-    for ours, oracle in zip((top, left, height, width), theirs.double().T):
+    for ours, oracle in zip(torch.cat([start, length], dim=1).T, theirs.double().T):
         spread = (ours.var() + oracle.var()).sqrt() / n**0.5
         assert abs(ours.mean() - oracle.mean()) < 4 * spread
         assert abs(ours.std() - oracle.std()) < 4 * spread
-    assert abs((height * width).mean() / 32**2 - 0.551) < 0.02
+    assert abs(length.prod(dim=1).mean() / 32**2 - 0.551) < 0.02
+
+
+def test_where_no_box_fits_the_whole_image_is_taken():
+    start, length = A.random_boxes(N, 20, (1.5, 2.0))
+    assert (start == 0).all() and (length == 20).all()

@@ -13,7 +13,7 @@ import options
 import runs
 import train
 from experiments import all as every
-from experiments import fig3_family, opt_aggregation, opt_optimizers, speed, table
+from experiments import cost, fig3_family, opt_aggregation, opt_optimizers, speed, table
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, normalised, raw
 from experiments.sec52_alternation import alternation
@@ -369,3 +369,9 @@ def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatc
     assert len(seen) == 1 and (8, 3, 32, 32) in seen.pop()
     assert [row[3] for row in rows] == ["peer", "the network alone", "the peak"]
     assert all(min(ours, theirs) > 0 for _, _, ours, _, theirs in rows)
+
+
+def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
+    speed.write_folder(tmp_path, 16)
+    images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)
+    assert images_per_s > 0 and memory > cost.megabytes() > 50

@@ -98,8 +98,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "std of z, not of z / ||z||": ("F.normalize(z, dim=1).std", "z.std"),
         "std without the root of d": (".mean() * z.shape[1] ** 0.5", ".mean()"),
         "std over the channels": ("std(dim=0, correction=0)", "std(dim=1, correction=0)"),
-        "the rank of squared singular values": ("svdvals(z)", "svdvals(z) ** 2"),
-        "the rank of centred outputs": ("svdvals(z)", "svdvals(z - z.mean(dim=0))"),
+        "the rank of squared singular values": (
+            "s = singular_values(z)",
+            "s = singular_values(z) ** 2",
+        ),
+        "the rank of centred outputs": (
+            "s = singular_values(z)",
+            "s = singular_values(z - z.mean(dim=0))",
+        ),
     },
     "resnet.py": {
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
@@ -139,8 +145,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "(torch.rand(1) < p).expand(n).clone()",
         ),
         "one box for the whole batch": (
-            "boxes = random_boxes(n, height, width, self.crop_scale)",
-            "boxes = [v.expand(n) for v in random_boxes(1, height, width, self.crop_scale)]",
+            "boxes = random_boxes(n, size, self.crop_scale)",
+            "boxes = [v.expand(n, 2) for v in random_boxes(1, size, self.crop_scale)]",
         ),
         "one order of the colours for all": (
             "torch.rand(n, 4).argsort(dim=1)",
@@ -157,29 +163,41 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "no antialiasing": ("scale.clamp(min=1)", "1"),
         "half a pixel off": ("[:, None] + 0.5) * scale", "[:, None]) * scale"),
         "the crop sees beyond its box": (
-            "weight = weight * ((pixel >= start) & (pixel < start + length))",
-            "pass",
+            "weight = weight.clamp_(min=0).mul_(inside.to(weight.dtype))",
+            "weight = weight.clamp_(min=0)",
         ),
         "height and width exchanged": (
-            "resize_matrix(top, height, x.shape[2], size)",
-            "resize_matrix(top, width, x.shape[2], size)",
+            "resize_matrix(start, length, mirrored, x",
+            "resize_matrix(start, length.flip(1), mirrored, x",
         ),
         "aspect ratios uniform": (
             "uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()",
             "uniform_(*ratio)",
         ),
         "the side uniform, not the area": (
-            "height * width * torch.empty(n, 10).uniform_(*scale)",
-            "height * width * torch.empty(n, 10).uniform_(scale[0] ** 0.5, 1).square()",
+            "size**2 * torch.empty(n, 10).uniform_(*scale)",
+            "size**2 * torch.empty(n, 10).uniform_(scale[0] ** 0.5, 1).square()",
         ),
         "contrast from the whole batch's mean": (
-            "grayscale(x).mean(dim=(2, 3), keepdim=True)",
-            "grayscale(x).mean(dim=(0, 2, 3), keepdim=True)",
+            "y.mean(dim=(2, 3), keepdim=True)",
+            "y.mean(dim=(0, 2, 3), keepdim=True)",
         ),
-        "brightness not clipped": (
-            "(x * factor.view(-1, 1, 1, 1)).clamp_(0, 1)",
-            "x * factor.view(-1, 1, 1, 1)",
+        "blends are not clipped": (
+            "torch.lerp(other, x, factor).clamp_(0, 1)",
+            "torch.lerp(other, x, factor)",
         ),
+        "contrast and saturation exchanged": (
+            "order == CONTRAST, order == SATURATION",
+            "order == SATURATION, order == CONTRAST",
+        ),
+        "images without jitter are darkened": ("(order == HUE) | (order == NONE)", "order == HUE"),
+        "the hue's shift darkens, too": ("(order == HUE) | (order == NONE)", "order == NONE"),
+        "factors in the order of the kinds": ("factors.gather(1, order.clamp(min=0))", "factors"),
+        "the rows are mirrored": (
+            "[torch.zeros_like(flip), flip]",
+            "[flip, torch.zeros_like(flip)]",
+        ),
+        "no way back to the whole image": ("length.masked_fill_(~fits.any(dim=1), size)", "pass"),
         "the hue turns the other way": ("[0, 4 / 6, 2 / 6]", "[0, 2 / 6, 4 / 6]"),
         "red, green and blue exchanged": (
             "r, g, b = x.unbind(dim=1)\n    return (0.2989",
@@ -252,8 +270,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "train.py": {
         "the two views are one": (
-            "self.augment(x.repeat(n, 1, 1, 1)).chunk(n)",
-            "[self.augment(x)] * n",
+            "self.augment(x).chunk(n)",
+            "self.augment(x).chunk(n)[:1] * n",
+        ),
+        "every step waits for the device": (
+            "indices.to(x.device, non_blocking=True)",
+            "indices.to(x.device)",
         ),
         "no shuffling": (
             "order=torch.randperm(len(run.images.train))",

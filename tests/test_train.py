@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import data
 import lineval
@@ -92,6 +93,17 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_run_never_stopped(tmp_path
             assert torch.equal(run["model"][name], value), name
         assert torch.equal(run["rng"], ends[None]["rng"])
         assert timeless(run) == timeless(ends[None])
+
+
+def test_the_kNN_is_taken_when_it_is_due_and_at_the_end_and_changes_nothing_else(tmp_path, figures):
+    ends = []
+    for i, more in enumerate(([], ["--knn-every", "2"])):
+        out = tmp_path / str(i)
+        train.main([*TINY, "--epochs", "3", *more, "--out", str(out)])
+        ends.append([{**r, "seconds": 0, "images_per_s": 0} for r in records(out)])
+    always, seldom = ends
+    assert [r["knn"] is None for r in seldom] == [False, True, False, False]
+    assert [dict(r, knn=s["knn"]) for r, s in zip(always, seldom, strict=True)] == seldom
 
 
 def test_one_seed_gives_one_result_and_another_another(tmp_path):
@@ -212,6 +224,37 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+class NeverWaits(TorchDispatchMode):
+    """Refuses copies to another device that wait until it has done all it was asked before."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            assert torch.device(kwargs.get("device") or args[0].device) == args[0].device
+        if function is torch.ops.aten.copy_.default:
+            assert args[0].device == args[1].device
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("method", options.METHODS)
+def test_a_step_never_waits_for_the_device(method):
+    """The meta device has no values: to ask for one, for which a GPU would wait, is an error."""
+    args = options.parse(["--method", method, "--batch-size", "8", "--device", "meta"])
+    images = data.load("shapes")
+    options.complete(args, images)
+    model = options.build(args)
+    augment = train.Augment(args.image_size, args.mean, args.std)
+    sgd = train.SGD(train.groups(model))
+    run = train.Run(args, None, images.to("meta"), augment, model, sgd, {})
+    loss_of = train.two_views(run)
+    with NeverWaits():
+        loss, _ = loss_of(torch.arange(8))
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step(0.1, 0.1)
+    assert loss.device.type == "meta"
+
+
 def test_memory_that_was_freed_is_used_again():
     script = """if True:
         import resource, sys, torch, train
@@ -301,6 +344,11 @@ def test_a_flag_that_is_younger_than_the_run_had_its_default_there(tmp_path):
     runs.write_checkpoint(out / "checkpoint.pt", saved)
     assert "bf16 False -> True" in message("--resume", "--bf16", "--out", out)
     train.main(["--resume", "--max-steps", "2", "--out", str(out)])
+
+
+def test_compiling_without_a_compiler_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "--compile" in message(*TINY, "--compile", "--out", tmp_path / "run")
 
 
 def test_contradictions_end_in_one_line(tmp_path):

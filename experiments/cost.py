@@ -1,0 +1,73 @@
+"""What a run of train.py costs: time and memory, by batch size and by number of images.
+
+    python -m experiments.cost      on a GPU where there is one; here, on two cores, six minutes
+
+Each row is a process of its own that trains for two epochs on a folder of JPEGs of 32 px. The
+images/s are those of the second epoch, kNN left out; the memory is the most that was in use: on a
+GPU what PyTorch had allocated, on a CPU all that the process had in RAM. The rows are added to
+speed.md.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+
+from experiments.speed import write, write_folder
+from experiments.table import HERE, machine
+
+# Of a CPU and of a GPU: options, batch sizes, numbers of images; one varies, the others are these.
+CPU = "--arch resnet8", (16, 32, 64, 128, 256, 512), 64, (512, 1024, 2048, 4096), 2048
+GPU = ("--arch resnet18 --bf16", (128, 256, 512, 1024, 2048, 4096), 512, (12500, 25000, 50000),
+       50000)
+
+RUN = """
+import resource, sys, torch, train
+if len(sys.argv) > 1:
+    train.main(sys.argv[1:])
+cuda = torch.cuda.is_available()
+kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(torch.cuda.max_memory_allocated() / 1e6 if cuda else kib * 1.024e-3)
+"""
+
+
+def megabytes(*argv):
+    """The peak of the memory of a process that trains with these options, or only imports."""
+    done = subprocess.run([sys.executable, "-c", RUN, *argv], cwd=HERE.parent, check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def cost(options, batch_size, folder):
+    """Images/s and megabytes of a run on a folder."""
+    with tempfile.TemporaryDirectory() as out:
+        memory = megabytes("--data", str(folder), *options.split(), "--batch-size", str(batch_size),
+                           "--epochs", "2", "--out", out)
+        records = pathlib.Path(out, "metrics.jsonl").read_text().splitlines()
+        return json.loads(records[-1])["images_per_s"], memory
+
+
+def main():
+    torch.manual_seed(0)
+    options, batches, batch, amounts, amount = GPU if torch.cuda.is_available() else CPU
+    points = [(b, amount) for b in batches] + [(batch, n) for n in amounts if n != amount]
+    write(f"\n## {datetime.date.today()}, {machine()}, torch {importlib.metadata.version('torch')}:"
+          f" `train.py {options}`\n",
+          "| batch | images | images/s | an epoch, s | memory, MB |", "|---|---|---|---|---|",
+          f"| | imports only | | | {megabytes():.0f} |")
+    with tempfile.TemporaryDirectory() as home:
+        for b, n in points:
+            folder = pathlib.Path(home, str(n))
+            if not folder.exists():
+                write_folder(folder, n)
+            speed, memory = cost(options, b, folder)
+            write(f"| {b} | {n} | {speed:.0f} | {n // b * b / speed:.2f} | {memory:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
