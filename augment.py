@@ -16,6 +16,15 @@ import pathlib
 
 import torch
 
+
+def to_device(v, device):
+    """A tensor of the CPU on a device, without waiting for what that has still to do.
+
+    On mps it does wait, for there the copy might read memory that has been freed (pytorch#189690).
+    """
+    return v.to(device, non_blocking=torch.device(device).type != "mps")
+
+
 # ------------------------------------------------------------------------------------------------
 # Geometry. Cropping with resizing, and blurring, are linear along each axis: two matrices an image.
 
@@ -119,7 +128,7 @@ def hue(x, shift):
     a, w = (g - b).div_(chroma), (v - r).div_(chroma)
     distance = a.abs()
     h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)
-    n = torch.tensor([0, 4 / 6, 2 / 6]).to(x.device, x.dtype, non_blocking=True)
+    n = to_device(torch.tensor([0, 4 / 6, 2 / 6], dtype=x.dtype), x.device)
     n = (shift[:, None] + n + 2)[:, :, None, None]  # the 2 keeps h + n positive, as frac needs
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)  # (N, 3, H, W)
     return torch.addcmul(v[:, None], c[:, None], ramp)
@@ -134,7 +143,7 @@ def color_jitter(x, factors, order):
     factors = factors.gather(1, order.clamp(min=0))  # of the four turns
     same = (order == HUE) | (order == NONE)  # blended with itself: a factor of 1
     turns = [torch.where(same, 1.0, factors), order == CONTRAST, order == SATURATION]
-    turns = torch.stack(turns).to(x.device, x.dtype, non_blocking=True)  # (3, N, 4)
+    turns = to_device(torch.stack(turns).to(x.dtype), x.device)  # (3, N, 4)
     for i, (factor, mean, gray) in enumerate(turns.permute(2, 0, 1)[..., None, None, None]):
         x = blend(x, factor, mean, gray)
         apply_where(order[:, i] == HUE, hue, x, factors[:, i])
@@ -145,7 +154,7 @@ def apply_where(chosen, operation, x, parameter):
     """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
     i = chosen.nonzero().squeeze(1)
     if len(i):
-        where, parameter = (v.to(x.device, non_blocking=True) for v in (i, parameter[i]))
+        where, parameter = (to_device(v, x.device) for v in (i, parameter[i]))
         x.index_copy_(0, where, operation(x.index_select(0, where), parameter))
 
 
@@ -210,7 +219,7 @@ class Augment:
 
     def view(self, x, start, length, flip, factors, order, gray, blur, sigma):
         """The views so drawn, not yet normalised: (N, 3, S, S) uint8 -> (N, 3, size, size)."""
-        boxes = (v.to(x.device, non_blocking=True) for v in (start, length, flip))
+        boxes = (to_device(v, x.device) for v in (start, length, flip))
         x = color_jitter(resized_crop(x.float().div_(255), *boxes, self.size), factors, order)
         apply_where(gray, lambda x, _: grayscale(x).expand_as(x), x, gray)
         apply_where(blur, lambda x, s: gaussian_blur(x, s, self.kernel_size), x, sigma)
@@ -219,7 +228,7 @@ class Augment:
 
 def normalize(x, mean, std):
     """(x - mean) / std per channel; mean, std: three numbers each, in the units of x."""
-    mean, std = torch.tensor([mean, std]).to(x.device, x.dtype, non_blocking=True)[..., None, None]
+    mean, std = to_device(torch.tensor([mean, std], dtype=x.dtype), x.device)[..., None, None]
     return (x - mean).div_(std)
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import data
 import runs
-from augment import Augment, save_views
+from augment import Augment, save_views, to_device
 from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
@@ -64,7 +64,7 @@ class Run:
         All are drawn together, which is faster; each row still has draws of its own.
         """
         x, n = self.images.train, self.model.views
-        x = x.index_select(0, indices.to(x.device, non_blocking=True).repeat(n))
+        x = x.index_select(0, to_device(indices, x.device).repeat(n))
         return self.augment(x).chunk(n)
 
 

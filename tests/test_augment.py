@@ -106,7 +106,7 @@ def test_hue_turns_the_hue_of_colorsys(seed, shift):
 
 
 @given(seeds)
-def test_colour_jitter_applies_the_four_in_each_images_own_order(seed):
+def test_colour_jitter_applies_the_four_in_each_images_own_order_or_none(seed):
     _, x = images(seed)
     torch.manual_seed(seed)
     factors, order = torch.rand(N, 4) * 0.8, torch.rand(N, 4).argsort(dim=1)
@@ -118,6 +118,7 @@ def test_colour_jitter_applies_the_four_in_each_images_own_order(seed):
         expected.append(image)
     halved = factors * torch.tensor([1, 1, 1, 0.5])
     assert close(A.color_jitter(x.clone(), halved, order), torch.stack(expected))
+    assert torch.equal(A.color_jitter(x.clone(), halved, torch.full((N, 4), A.NONE)), x)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "self.augment(x).chunk(n)[:1] * n",
         ),
         "every step waits for the device": (
-            "indices.to(x.device, non_blocking=True)",
+            "to_device(indices, x.device)",
             "indices.to(x.device)",
         ),
         "no shuffling": (
