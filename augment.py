@@ -18,11 +18,14 @@ import torch
 
 
 def to_device(v, device):
-    """A tensor of the CPU on a device, without waiting for what that has still to do.
+    """A tensor of the CPU on a device; on CUDA without waiting for what that has still to do.
 
-    On mps it does wait, for there the copy might read memory that has been freed (pytorch#189690).
+    CUDA is sure not to wait only if the memory is pinned. Elsewhere it is safer to wait: on mps
+    the copy may otherwise read memory that has been freed (pytorch#189690).
     """
-    return v.to(device, non_blocking=torch.device(device).type != "mps")
+    if torch.device(device).type == "cuda":
+        return v.pin_memory().to(device, non_blocking=True)
+    return v.to(device)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -102,14 +105,14 @@ def grayscale(x):
     return (0.2989 * r).add_(g, alpha=0.587).add_(b, alpha=0.114)[:, None]
 
 
-def blend(x, factor, mean, gray):
-    """factor x + (1 - factor) other, clipped to [0, 1].   factor, mean, gray: (N, 1, 1, 1)
+def blend(x, factor, m_share, y_share):
+    """factor x + (1 - factor) other, clipped to [0, 1].   factor, shares: (N, 1, 1, 1)
 
-    other = mean m + gray y, where y is the image's grayscale and m the mean of that: black
-    (brightness) if both shares are 0, m (contrast) if they are 1 and 0, y (saturation) if 0 and 1.
+    other = m_share m + y_share y, y being the image's grayscale and m the mean of that: black if
+    both shares are 0 (brightness), m if they are 1 and 0 (contrast), y if 0 and 1 (saturation).
     """
     y = grayscale(x)
-    other = (gray * y).add_(mean * y.mean(dim=(2, 3), keepdim=True))
+    other = (y_share * y).add_(m_share * y.mean(dim=(2, 3), keepdim=True))
     return torch.lerp(other, x, factor).clamp_(0, 1)
 
 
@@ -119,7 +122,7 @@ def hue(x, shift):
     With v = max(r, g, b), c = v - min(r, g, b), a = (g - b) / c and w = (v - r) / c, the hue is
     sign(a) (|a| + w (3 - 2 |a|)) sixths of a turn from red: |a| where red is the largest channel
     (w = 0), 3 - |a| where it is the smallest (w = 1), and 1 + w between (|a| = 1). Turned to h,
-    the channels are v + c clip(|6 frac(h + n) - 3| - 2, -1, 0) for n = 0, 4/6, 2/6.
+    the channels are v + c clip(|6 frac(h + n) - 3| - 2, -1, 0) for n = 0, -1/3, -2/3.
     """
     r, g, b = x.unbind(dim=1)
     v = x.amax(dim=1)  # (N, H, W)
@@ -128,7 +131,7 @@ def hue(x, shift):
     a, w = (g - b).div_(chroma), (v - r).div_(chroma)
     distance = a.abs()
     h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)
-    n = to_device(torch.tensor([0, 4 / 6, 2 / 6], dtype=x.dtype), x.device)
+    n = -torch.arange(3, device=x.device, dtype=x.dtype) / 3
     n = (shift[:, None] + n + 2)[:, :, None, None]  # the 2 keeps h + n positive, as frac needs
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)  # (N, 3, H, W)
     return torch.addcmul(v[:, None], c[:, None], ramp)
@@ -140,13 +143,14 @@ def color_jitter(x, factors, order):
     factors: (N, 4), the last one the hue's shift
     order: (N, 4), each row a permutation of 0 ... 3, or all of it NONE
     """
-    factors = factors.gather(1, order.clamp(min=0))  # of the four turns
-    same = (order == HUE) | (order == NONE)  # blended with itself: a factor of 1
-    turns = [torch.where(same, 1.0, factors), order == CONTRAST, order == SATURATION]
-    turns = to_device(torch.stack(turns).to(x.dtype), x.device)  # (3, N, 4)
-    for i, (factor, mean, gray) in enumerate(turns.permute(2, 0, 1)[..., None, None, None]):
-        x = blend(x, factor, mean, gray)
-        apply_where(order[:, i] == HUE, hue, x, factors[:, i])
+    factors = factors.gather(1, order.clamp(min=0))  # now in each image's own order
+    stays = (order == HUE) | (order == NONE)  # at a factor of 1 blend() leaves an image as it is
+    blends = factors.masked_fill(stays, 1.0), order == CONTRAST, order == SATURATION
+    blends = to_device(torch.stack(blends).to(x.dtype), x.device)  # (3, N, 4)
+    blends = blends.permute(2, 0, 1)[..., None, None, None]  # (4, 3, N, 1, 1, 1)
+    for blend_by, turned, shift in zip(blends, (order == HUE).T, factors.T):
+        x = blend(x, *blend_by)
+        apply_where(turned, hue, x, shift)
     return x
 
 
@@ -162,15 +166,18 @@ def apply_where(chosen, operation, x, parameter):
 # The draws, and the whole view.
 
 
-def random_boxes(n, size, scale, ratio=(3 / 4, 4 / 3)):
-    """Boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in `ratio`.
+RATIO = 3 / 4, 4 / 3  # of a box's width to its height, as in torchvision
+
+
+def random_boxes(n, size, scale):
+    """Boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in RATIO.
 
     size: of the images, in pixels, which are square   scale: shares of their area
     returns: start, length, (n, 2) whole pixels each, top and left, height and width
     As in torchvision, the first of ten tries that fits is taken; if none does, the whole image.
     """
     area = size**2 * torch.empty(n, 10).uniform_(*scale)
-    aspect = torch.empty(n, 10).uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()
+    aspect = torch.empty(n, 10).uniform_(*map(math.log, RATIO)).exp()
     tries = torch.stack([area / aspect, area * aspect]).sqrt_().round_()  # (2, n, 10)
     fits = ((tries > 0) & (tries <= size)).all(dim=0)
     length = tries[:, torch.arange(n), fits.int().argmax(dim=1)]  # (2, n)

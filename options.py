@@ -10,6 +10,7 @@ import inspect
 import math
 import os
 import shutil
+import sys
 
 import torch
 
@@ -54,6 +55,7 @@ RECIPES = {
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
         encoder_momentum=0.99, queue=65536),
 }
+CXX = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks
 # What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
 MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every",
               "knn_every")
@@ -76,8 +78,7 @@ def parser():
     g("--checkpoint-every", type=runs.interval, default="1", metavar="N[m]",
       help="save after every N-th epoch, or with an m every N minutes (default: 1)")
     g("--knn-every", type=positive, default=1, metavar="N",
-      help="judge by kNN after every N-th epoch, and at the end: of many images it takes a fifth of"
-      " a run (default: 1)")
+      help="judge by kNN after every N-th epoch, and whenever a run ends (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
       " schedule stays that of --epochs, and --resume goes on from there")
     g("--skip-bad-images", action="store_true",
@@ -196,9 +197,9 @@ def complete(args, images):
             and 0 <= args.weight_decay < math.inf):
         raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr and --weight-decay"
                          " in [0, infinity)")
-    if args.compile and args.device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        raise SystemExit("--compile: on a CPU it wants a C++ compiler, g++ or what CXX names, and"
-                         " there is none; leave it away, or install one")
+    if args.compile and args.device == "cpu" and not shutil.which(CXX):
+        raise SystemExit(f"--compile: on a CPU it wants a C++ compiler, and there is no {CXX};"
+                         " install it, let the variable CXX name another, or leave --compile away")
     if args.method != "simsiam" and (args.predictor == "fixed" or args.symmetry == "asymmetric2x"):
         raise SystemExit("--predictor fixed and --symmetry asymmetric2x are for --method simsiam")
     if not 0 <= (args.encoder_momentum or 0) < 1:

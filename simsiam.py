@@ -149,23 +149,12 @@ def output_std(z):
     return F.normalize(z, dim=1).std(dim=0, correction=0).mean() * z.shape[1] ** 0.5
 
 
-def singular_values(z):
-    """Of the outputs z, (N, d), in falling order: (min(N, d),) float64, to 1e-7 of the largest.
-
-    They are the roots of the eigenvalues of the Gram matrix, in double precision because those are
-    squares; an SVD takes many times as long.
-    """
-    z = z.double()
-    gram = z @ z.T if len(z) < z.shape[1] else z.T @ z
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
-
-
 def effective_rank(z):
     """exp of the entropy of the singular values' shares (RankMe, arXiv 2210.02885, Eq. 1).
 
     z: (N, d)   returns: () between 1, all rows on one line, and min(N, d), a flat spectrum
     """
-    s = singular_values(z)
+    s = torch.linalg.svdvals(z)
     share = s / s.sum() + 1e-7
     return torch.exp(-(share * share.log()).sum())
 

@@ -194,8 +194,8 @@ def begin(run):
 def announce(run, seconds):
     """Print how long the run will take, by the time of a batch without gradients."""
     views = run.args.batch_size * run.model.views
-    judged = len(run.images.train) + len(run.images.test)  # by kNN, after every epoch
-    evaluations = run.last / run.per_epoch + 1
+    judged = len(run.images.train) + len(run.images.test)  # whenever kNN is due
+    evaluations = run.last / run.per_epoch / run.args.knn_every + 1
     whole = seconds * (3 * run.last + evaluations * judged / views)  # backward costs two forward
     print(f"this will take about {tqdm.format_interval(whole)}, judging by one batch")
 

@@ -4,8 +4,8 @@
 
 Each row is a process of its own that trains for two epochs on a folder of JPEGs of 32 px. The
 images/s are those of the second epoch, kNN left out; the memory is the most that was in use: on a
-GPU what PyTorch had allocated, on a CPU all that the process had in RAM. The rows are added to
-speed.md.
+GPU what PyTorch had allocated, on a CPU all that the process had in RAM, as Linux counts it. The
+rows are added to speed.md.
 """
 
 import datetime
@@ -27,12 +27,13 @@ GPU = ("--arch resnet18 --bf16", (128, 256, 512, 1024, 2048, 4096), 512, (12500,
        50000)
 
 RUN = """
-import resource, sys, torch, train
+import sys, torch, train
 if len(sys.argv) > 1:
     train.main(sys.argv[1:])
+# getrusage's maximum would be at least that of the process that started this one
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 cuda = torch.cuda.is_available()
-kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(torch.cuda.max_memory_allocated() / 1e6 if cuda else kib * 1.024e-3)
+print(torch.cuda.max_memory_allocated() / 1e6 if cuda else int(peak.split()[1]) * 1.024e-3)
 """
 
 

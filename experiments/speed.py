@@ -1,10 +1,11 @@
 """How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
     python -m experiments.speed              on two cores; nothing else should run meanwhile
-    python -m experiments.speed --peers      with lightly (pip install lightly); fifteen minutes
+    python -m experiments.speed --peers      with lightly (pip install lightly); seventeen minutes
 
 The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
-medians are printed, and added to speed.md. Ratios carry over to other machines better than times.
+medians of the turns are printed, the ratio's too, and added to speed.md. Ratios carry over to other
+machines better than times.
 
 The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers, which are
 kept from epoch to epoch, the same network in PyTorch's default memory format, torch.optim's SGD.
@@ -57,15 +58,27 @@ PIL_VIEW = transforms.Compose([
 ])
 
 
-def medians(functions, repetitions):
-    """Median seconds of each function, run in turns: {name: function} -> {name: seconds}."""
+def times(functions, repetitions):
+    """Seconds of each function, run in turns: {name: function} -> {name: list of seconds}."""
     seconds = {name: [] for name in functions}
     for _ in range(repetitions + 1):  # the first time is for warming up
         for name, function in functions.items():
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def compared(what, unit, ours, name, theirs):
+    """A row: two medians, and the median over the turns of how many times as fast ours is."""
+    ratios = [t / o if unit == "s" else o / t for o, t in zip(ours, theirs, strict=True)]
+    return what, unit, statistics.median(ours), name, *map(statistics.median, (theirs, ratios))
+
+
+def race(what, ours, name, theirs, repetitions):
+    """The one row of two functions that take turns, in a list."""
+    seconds = times({"ours": ours, name: theirs}, repetitions)
+    return [compared(what, "s", seconds["ours"], name, seconds[name])]
 
 
 def rate(function, amount, times):
@@ -205,8 +218,8 @@ def loops(peers, arch, batch_size, dim, n, turns):
         write_folder(pathlib.Path(folder), n)
         rates = {
             "train.py": our_loop(folder, how),
-            **{name: peer_loop(args, images, parts(args)) for name, parts in peers.items()},
             "the network alone": lambda: rate(alone, batch_size, n // batch_size),
+            **{name: peer_loop(args, images, parts(args)) for name, parts in peers.items()},
             "the peak": lambda: rate(lambda: matrix @ matrix, 2 * 2048**3 / flops, 20),
         }
         found = {name: [] for name in rates}
@@ -214,8 +227,8 @@ def loops(peers, arch, batch_size, dim, n, turns):
             for name, measure in rates.items():
                 found[name].append(measure())
     what = f"train.py, {arch}, batch {batch_size}, d = {dim}"
-    ours, *others = ((name, statistics.median(values[1:])) for name, values in found.items())
-    return [(what, "images/s", ours[1], *other) for other in others]
+    ours = found.pop("train.py")[1:]
+    return [compared(what, "images/s", ours, name, theirs[1:]) for name, theirs in found.items()]
 
 
 def variants():
@@ -223,13 +236,15 @@ def variants():
     kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
     steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
              for kind, flags in kinds.items()}
-    seconds = medians(steps, 15)
-    rows = [(f"a step of resnet8, batch 64, d = 256, {kind}", "s", seconds[kind], "float32",
-             seconds["float32"]) for kind in list(kinds)[1:]]
+    seconds = times(steps, 15)
+    plain = seconds.pop("float32")
+    rows = [compared(f"a step of resnet8, batch 64, d = 256, {kind}", "s", values, "float32", plain)
+            for kind, values in seconds.items()]
     steps = {method: network(arguments(24, "--method", method))[1] for method in options.METHODS}
-    seconds = medians(steps, 9)
-    return rows + [(f"a step of {method}, the recipe for shapes", "s", seconds[method], "simsiam",
-                    seconds["simsiam"]) for method in list(options.METHODS)[1:]]
+    seconds = times(steps, 9)
+    plain = seconds.pop("simsiam")
+    return rows + [compared(f"a step of {method}, the recipe for shapes", "s", values, "simsiam",
+                            plain) for method, values in seconds.items()]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -242,9 +257,10 @@ def views():
     torch.set_num_threads(1)
     x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
     pil = [to_pil_image(image) for image in x]
-    seconds = medians({"ours": lambda: augment(x), "PIL": lambda: list(map(PIL_VIEW, pil))}, 7)
+    rows = race("512 views, one thread", lambda: augment(x), "torchvision, PIL",
+                lambda: list(map(PIL_VIEW, pil)), 7)
     torch.set_num_threads(threads)
-    return [("512 views, one thread", "s", seconds["ours"], "torchvision, PIL", seconds["PIL"])]
+    return rows
 
 
 def knn():
@@ -252,18 +268,17 @@ def knn():
     bank, labels, query = torch.randn(50000, 512), torch.arange(50000) % 10, torch.randn(10000, 512)
     normalised = [torch.nn.functional.normalize(v, dim=1) for v in (query, bank)]
     product = lambda: [q @ normalised[1].T for q in normalised[0].split(500)]
-    seconds = medians({"knn": lambda: lineval.knn_predict(bank, labels, query, 10),
-                       "product": product}, 3)
-    return [("kNN of 10,000 in 50,000, 512 features", "s", seconds["knn"], "its matrix product",
-             seconds["product"])]
+    return race("kNN of 10,000 in 50,000, 512 features",
+                lambda: lineval.knn_predict(bank, labels, query, 10), "its matrix product",
+                product, 3)
 
 
 def start():
     """Rows: seconds until a fresh process has done next to nothing."""
     call = lambda *argv: lambda: subprocess.run(
         [sys.executable, *argv], cwd=HERE.parent, stdout=subprocess.DEVNULL, check=True)
-    seconds = medians({"help": call("train.py", "--help"), "torch": call("-c", "import torch")}, 4)
-    return [("python train.py --help", "s", seconds["help"], "import torch", seconds["torch"])]
+    return race("python train.py --help", call("train.py", "--help"), "import torch",
+                call("-c", "import torch"), 5)
 
 
 def decoding(n=60000):
@@ -277,9 +292,8 @@ def decoding(n=60000):
                 cache.unlink()
             data.folder(folder)
 
-        seconds = medians({"anew": anew, "again": lambda: data.folder(folder)}, 2)
-    return [(f"reading {n:,} JPEGs of {SIZE} px", "s", seconds["anew"], "from the cache",
-             seconds["again"])]
+        return race(f"reading {n:,} JPEGs of {SIZE} px", anew, "from the cache",
+                    lambda: data.folder(folder), 2)
 
 
 def write(*lines):
@@ -305,9 +319,8 @@ def main():
           "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
     sizes = [partial(loops, peers, *size) for size in SIZES]
     for rows in (*sizes, variants, views, knn, decoding, start):
-        write(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} |"
-                f" {theirs / ours if unit == 's' else ours / theirs:.2f} |"
-                for what, unit, ours, name, theirs in rows()))
+        write(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
+                for what, unit, ours, name, theirs, ratio in rows()))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import options
 import runs
 import train
 from augment import Augment
-from simsiam import alignment, centre, singular_values, uniformity
+from simsiam import alignment, centre, uniformity
 
 HERE = pathlib.Path(__file__).parent
 
@@ -164,7 +164,7 @@ def outputs(out):
     size = args.batch_size  # BN's statistics are a batch's, as in training
     x = images.train[torch.randperm(len(images.train))[: max(1, 2048 // size) * size]]
     z1, z2 = (torch.cat([model.f(augment(b)) for b in x.split(size)]) for _ in range(2))
-    s = singular_values(z1)
+    s = torch.linalg.svdvals(z1)
     share = (s / s.sum())[:256].tolist()
     return {"singular values": [float(f"{v:.4g}") for v in share],
             "centre": centre(z1).item(), "alignment": alignment(z1, z2).item(),

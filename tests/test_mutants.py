@@ -98,14 +98,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "std of z, not of z / ||z||": ("F.normalize(z, dim=1).std", "z.std"),
         "std without the root of d": (".mean() * z.shape[1] ** 0.5", ".mean()"),
         "std over the channels": ("std(dim=0, correction=0)", "std(dim=1, correction=0)"),
-        "the rank of squared singular values": (
-            "s = singular_values(z)",
-            "s = singular_values(z) ** 2",
-        ),
-        "the rank of centred outputs": (
-            "s = singular_values(z)",
-            "s = singular_values(z - z.mean(dim=0))",
-        ),
+        "the rank of squared singular values": ("svdvals(z)", "svdvals(z) ** 2"),
+        "the rank of centred outputs": ("svdvals(z)", "svdvals(z - z.mean(dim=0))"),
     },
     "resnet.py": {
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
@@ -171,8 +165,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "resize_matrix(start, length.flip(1), mirrored, x",
         ),
         "aspect ratios uniform": (
-            "uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()",
-            "uniform_(*ratio)",
+            "uniform_(*map(math.log, RATIO)).exp()",
+            "uniform_(*RATIO)",
         ),
         "the side uniform, not the area": (
             "size**2 * torch.empty(n, 10).uniform_(*scale)",
@@ -192,13 +186,19 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         ),
         "images without jitter are darkened": ("(order == HUE) | (order == NONE)", "order == HUE"),
         "the hue's shift darkens, too": ("(order == HUE) | (order == NONE)", "order == NONE"),
+        "top and left from one number": ("torch.rand(2, n)", "torch.rand(1, n)"),
+        "a draw that all batches share": ("2 * torch.rand(n, 4)", "2 * torch.rand(4)"),
+        "the mean is copied at every step": (
+            "to_device(torch.tensor([mean, std], dtype=x.dtype), x.device)",
+            "torch.tensor([mean, std], dtype=x.dtype, device=x.device)",
+        ),
         "factors in the order of the kinds": ("factors.gather(1, order.clamp(min=0))", "factors"),
         "the rows are mirrored": (
             "[torch.zeros_like(flip), flip]",
             "[flip, torch.zeros_like(flip)]",
         ),
         "no way back to the whole image": ("length.masked_fill_(~fits.any(dim=1), size)", "pass"),
-        "the hue turns the other way": ("[0, 4 / 6, 2 / 6]", "[0, 2 / 6, 4 / 6]"),
+        "the hue turns the other way": ("-torch.arange(3", "torch.arange(3"),
         "red, green and blue exchanged": (
             "r, g, b = x.unbind(dim=1)\n    return (0.2989",
             "b, g, r = x.unbind(dim=1)\n    return (0.2989",
@@ -468,7 +468,8 @@ def test_the_tests_notice_that(script, what, tmp_path):
     code = (tmp_path / script).read_text()
     assert code.count(right) == 1, "the mutant does not fit the script any more"
     (tmp_path / script).write_text(code.replace(right, wrong))
-    more = {"lineval.py": ["train"], "train.py": ["runs"], "options.py": ["train", "baselines"]}
+    more = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs"],
+            "options.py": ["train", "baselines"]}
     of = pathlib.Path(script).parts[0].removesuffix(".py")
     tests = [f"tests/test_{name}.py" for name in (of, *more.get(script, []))]
     tests = [test for test in tests if (HOME / test).exists()]

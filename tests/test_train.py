@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import augment
 import data
 import lineval
 import options
@@ -209,6 +210,7 @@ def test_every_switch_of_section_4_reaches_the_model():
 
 def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatch, capsys):
     compiled = []
+    monkeypatch.setattr(options, "CXX", sys.executable)  # no compiler is asked to do anything
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     parts = []
     train.train(train.parse([*TINY, "--bf16", "--compile", "--max-steps", "1", "--out",
@@ -223,7 +225,6 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
     assert judged["knn"] == run.state["records"][-1]["knn"]
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 class NeverWaits(TorchDispatchMode):
     """Refuses copies to another device that wait until it has done all it was asked before."""
 
@@ -237,16 +238,26 @@ class NeverWaits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("method", options.METHODS)
-def test_a_step_never_waits_for_the_device(method):
+def test_a_step_never_waits_for_the_device(method, monkeypatch):
     """The meta device has no values: to ask for one, for which a GPU would wait, is an error."""
     args = options.parse(["--method", method, "--batch-size", "8", "--device", "meta"])
     images = data.load("shapes")
     options.complete(args, images)
     model = options.build(args)
-    augment = train.Augment(args.image_size, args.mean, args.std)
+    always = dict(jitter_p=1.0, gray_p=1.0, blur_p=1.0)
+    view = augment.Augment(args.image_size, args.mean, args.std, **always)
     sgd = train.SGD(train.groups(model))
-    run = train.Run(args, None, images.to("meta"), augment, model, sgd, {})
+    run = train.Run(args, None, images.to("meta"), view, model, sgd, {})
     loss_of = train.two_views(run)
+    for script in (augment, train):
+        monkeypatch.setattr(script, "to_device", lambda v, device: v.to(device, non_blocking=True))
+    tensor = torch.tensor  # with a device it copies, and waits, but no mode sees it
+
+    def on_the_cpu(*values, device="cpu", **kind):
+        assert device == "cpu"
+        return tensor(*values, **kind)
+
+    monkeypatch.setattr(torch, "tensor", on_the_cpu)
     with NeverWaits():
         loss, _ = loss_of(torch.arange(8))
         sgd.zero_grad()
@@ -255,6 +266,7 @@ def test_a_step_never_waits_for_the_device(method):
     assert loss.device.type == "meta"
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 def test_memory_that_was_freed_is_used_again():
     script = """if True:
         import resource, sys, torch, train
@@ -347,8 +359,8 @@ def test_a_flag_that_is_younger_than_the_run_had_its_default_there(tmp_path):
 
 
 def test_compiling_without_a_compiler_ends_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "--compile" in message(*TINY, "--compile", "--out", tmp_path / "run")
+    monkeypatch.setattr(options, "CXX", "no-such-compiler")
+    assert "no-such-compiler" in message(*TINY, "--compile", "--out", tmp_path / "run")
 
 
 def test_contradictions_end_in_one_line(tmp_path):
@@ -362,13 +374,13 @@ def test_contradictions_end_in_one_line(tmp_path):
     assert "cannot be made" in message("--out", tmp_path / "file" / "run")
 
 
-def test_resuming_keeps_where_the_data_are_and_when_to_save_unless_told_otherwise(tmp_path):
-    options = "--root", "elsewhere", "--checkpoint-every", "2"
+def test_resuming_keeps_the_options_that_may_change_unless_told_otherwise(tmp_path):
+    options = "--root", "elsewhere", "--checkpoint-every", "2", "--knn-every", "3"
     train.main([*TINY, *options, "--out", str(tmp_path), "--max-steps", "1"])
     resume = ["--resume", "--out", str(tmp_path)]
     kept, changed = train.parse(resume), train.parse([*resume, "--checkpoint-every", "5m"])
     assert (kept.root, kept.checkpoint_every, kept.max_steps) == ("elsewhere", "2", None)
-    assert changed.checkpoint_every == "5m"
+    assert kept.knn_every == 3 and changed.checkpoint_every == "5m"
 
 
 def test_resuming_a_run_that_is_at_its_end_returns_its_last_record(tmp_path):
