@@ -57,9 +57,9 @@ def resize_matrix(start, length, mirrored, size_in, size_out):
     place = (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
     place = start + torch.where(mirrored, length - place, place)
     pixel = torch.arange(size_in, device=start.device)
-    weight = 1 - (pixel + 0.5 - place).abs_().div_(scale.clamp(min=1))
+    weight = (pixel + 0.5 - place).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0)
     inside = (pixel >= start) & (pixel < start + length)
-    weight = weight.clamp_(min=0).mul_(inside.to(weight.dtype))
+    weight.mul_(inside.to(weight.dtype))
     return weight.div_(weight.sum(dim=-1, keepdim=True))
 
 
@@ -106,14 +106,14 @@ def grayscale(x):
 
 
 def blend(x, factor, m_share, y_share):
-    """factor x + (1 - factor) other, clipped to [0, 1].   factor, shares: (N, 1, 1, 1)
+    """factor x + (1 - factor) other, clipped to [0, 1]; in place.   factor, shares: (N, 1, 1, 1)
 
     other = m_share m + y_share y, y being the image's grayscale and m the mean of that: black if
     both shares are 0 (brightness), m if they are 1 and 0 (contrast), y if 0 and 1 (saturation).
     """
     y = grayscale(x)
     other = (y_share * y).add_(m_share * y.mean(dim=(2, 3), keepdim=True))
-    return torch.lerp(other, x, factor).clamp_(0, 1)
+    return x.lerp_(other, 1 - factor).clamp_(0, 1)
 
 
 def hue(x, shift):
@@ -138,19 +138,23 @@ def hue(x, shift):
 
 
 def color_jitter(x, factors, order):
-    """Brightness, contrast, saturation and hue, in each image's own order.
+    """Brightness, contrast, saturation and hue, in each image's own order; in place.
 
     factors: (N, 4), the last one the hue's shift
     order: (N, 4), each row a permutation of 0 ... 3, or all of it NONE
     """
-    factors = factors.gather(1, order.clamp(min=0))  # now in each image's own order
-    stays = (order == HUE) | (order == NONE)  # at a factor of 1 blend() leaves an image as it is
-    blends = factors.masked_fill(stays, 1.0), order == CONTRAST, order == SATURATION
-    blends = to_device(torch.stack(blends).to(x.dtype), x.device)  # (3, N, 4)
-    blends = blends.permute(2, 0, 1)[..., None, None, None]  # (4, 3, N, 1, 1, 1)
-    for blend_by, turned, shift in zip(blends, (order == HUE).T, factors.T):
-        x = blend(x, *blend_by)
-        apply_where(turned, hue, x, shift)
+    # All hues are turned at once, which is faster. An image's other turns come before that as far
+    # as they precede its hue (they are among 0, 1, 2), and after it as far as they follow it.
+    turn, hue_turn = torch.tensor([0, 1, 2, 1, 2, 3]), (order == HUE).int().argmax(1, keepdim=True)
+    due = torch.cat([turn[:3] < hue_turn, turn[3:] > hue_turn], dim=1)  # (N, 6)
+    kind = order[:, turn].where(due, NONE)
+    factor = factors.gather(1, kind.clamp(min=0)).where(kind != NONE, 1.0)
+    blends = torch.stack([factor, kind == CONTRAST, kind == SATURATION]).to(x.dtype)  # (3, N, 6)
+    blends = to_device(blends, x.device).permute(2, 0, 1)[..., None, None, None]
+    for i, (factor, m_share, y_share) in enumerate(blends):
+        if i == 3:
+            apply_where(order[:, 0] != NONE, hue, x, factors[:, HUE])
+        blend(x, factor, m_share, y_share)
     return x
 
 
@@ -234,9 +238,9 @@ class Augment:
 
 
 def normalize(x, mean, std):
-    """(x - mean) / std per channel; mean, std: three numbers each, in the units of x."""
+    """(x - mean) / std per channel, in place; mean, std: three numbers each, in the units of x."""
     mean, std = to_device(torch.tensor([mean, std], dtype=x.dtype), x.device)[..., None, None]
-    return (x - mean).div_(std)
+    return x.sub_(mean).div_(std)
 
 
 # ------------------------------------------------------------------------------------------------

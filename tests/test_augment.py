@@ -51,7 +51,7 @@ def test_resized_crop_is_torchvisions_whether_it_enlarges_or_reduces(seed, size,
 def blend(kind):
     """A.blend as an operation with one parameter per image."""
     shares = [torch.full((N, 1, 1, 1), kind == k) for k in (A.CONTRAST, A.SATURATION)]
-    return lambda x, factor: A.blend(x, factor.view(-1, 1, 1, 1), *shares)
+    return lambda x, factor: A.blend(x.clone(), factor.view(-1, 1, 1, 1), *shares)
 
 
 brightness, contrast, saturation = map(blend, (A.BRIGHTNESS, A.CONTRAST, A.SATURATION))
@@ -89,7 +89,7 @@ def test_grayscale_and_normalisation_are_torchvisions(seed):
     assert close(A.grayscale(x), TF.rgb_to_grayscale(x))
     assert close(saturation(x, torch.zeros(N)), TF.rgb_to_grayscale(x, num_output_channels=3))
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    assert close(A.normalize(x, mean, std), TF.normalize(x, mean, std))
+    assert close(A.normalize(x.clone(), mean, std), TF.normalize(x, mean, std))
 
 
 @given(seeds, st.floats(-0.5, 0.5))
@@ -117,8 +117,8 @@ def test_colour_jitter_applies_the_four_in_each_images_own_order_or_none(seed):
             image = theirs[k](image, f[k] if k < 3 else f[k] / 2)
         expected.append(image)
     halved = factors * torch.tensor([1, 1, 1, 0.5])
-    assert close(A.color_jitter(x, halved, order), torch.stack(expected))
-    assert torch.equal(A.color_jitter(x, halved, torch.full((N, 4), A.NONE)), x)
+    assert close(A.color_jitter(x.clone(), halved, order), torch.stack(expected))
+    assert torch.equal(A.color_jitter(x.clone(), halved, torch.full((N, 4), A.NONE)), x)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -157,8 +157,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "no antialiasing": ("scale.clamp(min=1)", "1"),
         "half a pixel off": ("[:, None] + 0.5) * scale", "[:, None]) * scale"),
         "the crop sees beyond its box": (
-            "weight = weight.clamp_(min=0).mul_(inside.to(weight.dtype))",
-            "weight = weight.clamp_(min=0)",
+            "weight.mul_(inside.to(weight.dtype))",
+            "pass",
         ),
         "height and width exchanged": (
             "resize_matrix(start, length, mirrored, x",
@@ -177,22 +177,27 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "y.mean(dim=(0, 2, 3), keepdim=True)",
         ),
         "blends are not clipped": (
-            "torch.lerp(other, x, factor).clamp_(0, 1)",
-            "torch.lerp(other, x, factor)",
+            "x.lerp_(other, 1 - factor).clamp_(0, 1)",
+            "x.lerp_(other, 1 - factor)",
         ),
         "contrast and saturation exchanged": (
-            "order == CONTRAST, order == SATURATION",
-            "order == SATURATION, order == CONTRAST",
+            "kind == CONTRAST, kind == SATURATION",
+            "kind == SATURATION, kind == CONTRAST",
         ),
-        "images without jitter are darkened": ("(order == HUE) | (order == NONE)", "order == HUE"),
-        "the hue's shift darkens, too": ("(order == HUE) | (order == NONE)", "order == NONE"),
+        "images without jitter are darkened": (".where(kind != NONE, 1.0)", ""),
+        "the hue's shift darkens, too": ("turn[:3] < hue_turn", "turn[:3] <= hue_turn"),
+        "the hue always first": ("argmax(1, keepdim=True)", "argmax(1, keepdim=True) * 0"),
+        "images without jitter change their hue": ("order[:, 0] != NONE", "order[:, 0] > -2"),
         "top and left from one number": ("torch.rand(2, n)", "torch.rand(1, n)"),
         "a draw that all batches share": ("2 * torch.rand(n, 4)", "2 * torch.rand(4)"),
         "the mean is copied at every step": (
             "to_device(torch.tensor([mean, std], dtype=x.dtype), x.device)",
             "torch.tensor([mean, std], dtype=x.dtype, device=x.device)",
         ),
-        "factors in the order of the kinds": ("factors.gather(1, order.clamp(min=0))", "factors"),
+        "factors in the order of the kinds": (
+            "factors.gather(1, kind.clamp(min=0))",
+            "factors[:, turn]",
+        ),
         "the rows are mirrored": (
             "[torch.zeros_like(flip), flip]",
             "[flip, torch.zeros_like(flip)]",
