@@ -169,7 +169,6 @@ def apply_where(chosen, operation, x, parameter):
 # ------------------------------------------------------------------------------------------------
 # The draws, and the whole view.
 
-
 RATIO = 3 / 4, 4 / 3  # of a box's width to its height, as in torchvision
 
 

@@ -1,6 +1,6 @@
 """What a run of train.py costs: time and memory, by batch size and by number of images.
 
-    python -m experiments.cost      on a GPU where there is one; here, on two cores, six minutes
+    python -m experiments.cost      on a GPU where there is one; on two cores of a CPU two minutes
 
 Each row is a process of its own that trains for two epochs on a folder of JPEGs of 32 px. The
 images/s are those of the second epoch, kNN left out; the memory is the most that was in use: on a
