@@ -8,6 +8,7 @@ GPU what PyTorch had allocated, on a CPU all that the process had in RAM, as Lin
 rows are added to speed.md.
 """
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -54,6 +55,8 @@ def cost(options, batch_size, folder):
 
 
 def main():
+    argparse.ArgumentParser(prog="python -m experiments.cost", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.manual_seed(0)
     options, batches, batch, amounts, amount = GPU if torch.cuda.is_available() else CPU
     points = [(b, amount) for b in batches] + [(batch, n) for n in amounts if n != amount]
