@@ -1,7 +1,7 @@
 """How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
 
     python -m experiments.speed              on two cores; nothing else should run meanwhile
-    python -m experiments.speed --peers      with lightly (pip install lightly); sixteen minutes
+    python -m experiments.speed --peers      with lightly (pip install lightly); seventeen minutes
 
 The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
 medians of the turns are printed, the ratio's too, and added to speed.md. Ratios carry over to other
