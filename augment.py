@@ -151,19 +151,19 @@ def color_jitter(x, factors, order):
     factor = factors.gather(1, kind.clamp(min=0)).where(kind != NONE, 1.0)
     blends = torch.stack([factor, kind == CONTRAST, kind == SATURATION]).to(x.dtype)  # (3, N, 6)
     blends = to_device(blends, x.device).permute(2, 0, 1)[..., None, None, None]
-    for i, (factor, m_share, y_share) in enumerate(blends):
+    for i, parameters in enumerate(blends):
         if i == 3:
             apply_where(order[:, 0] != NONE, hue, x, factors[:, HUE])
-        blend(x, factor, m_share, y_share)
+        blend(x, *parameters)
     return x
 
 
-def apply_where(chosen, operation, x, parameter):
-    """x[i] = operation(x[i], parameter[i]) for the images i that `chosen`, (N,) bool, marks."""
+def apply_where(chosen, operation, x, *parameters):
+    """x[i] = operation(x[i], parameter[i] ...) for the images i that `chosen`, (N,) bool, marks."""
     i = chosen.nonzero().squeeze(1)
     if len(i):
-        where, parameter = (to_device(v, x.device) for v in (i, parameter[i]))
-        x.index_copy_(0, where, operation(x.index_select(0, where), parameter))
+        where, *parameters = (to_device(v, x.device) for v in (i, *(p[i] for p in parameters)))
+        x.index_copy_(0, where, operation(x.index_select(0, where), *parameters))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class Augment:
         """The views so drawn, not yet normalised: (N, 3, S, S) uint8 -> (N, 3, size, size)."""
         boxes = (to_device(v, x.device) for v in (start, length, flip))
         x = color_jitter(resized_crop(x.float().div_(255), *boxes, self.size), factors, order)
-        apply_where(gray, lambda x, _: grayscale(x).expand_as(x), x, gray)
+        apply_where(gray, lambda x: grayscale(x).expand_as(x), x)
         apply_where(blur, lambda x, s: gaussian_blur(x, s, self.kernel_size), x, sigma)
         return x
 

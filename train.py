@@ -161,7 +161,7 @@ def load(run):
     run.model.load_state_dict(saved.pop("model"))
     run.optimizer.load_state_dict(saved.pop("optimizer"))
     torch.set_rng_state(saved.pop("rng").cpu())
-    run.state.update(saved, began=time.time() - saved["began"])
+    run.state.update(saved, order=saved["order"].cpu(), began=time.time() - saved["began"])
     records = run.state["records"]
     if run.state["step"] < run.last:  # --max-steps, in mid-epoch, left a record that is not whole
         run.state["records"] = [r for r in records if isinstance(r["epoch"], int)]

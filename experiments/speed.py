@@ -59,7 +59,7 @@ PIL_VIEW = transforms.Compose([
 ])
 
 
-def times(functions, repetitions):
+def in_turns(functions, repetitions):
     """Seconds of each function, run in turns: {name: function} -> {name: list of seconds}."""
     seconds = {name: [] for name in functions}
     for _ in range(repetitions + 1):  # the first time is for warming up
@@ -78,7 +78,7 @@ def compared(what, unit, ours, name, theirs):
 
 def race(what, ours, name, theirs, repetitions):
     """The one row of two functions that take turns, in a list."""
-    seconds = times({"ours": ours, name: theirs}, repetitions)
+    seconds = in_turns({"ours": ours, name: theirs}, repetitions)
     return [compared(what, "s", seconds["ours"], name, seconds[name])]
 
 
@@ -238,12 +238,12 @@ def variants():
     kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
     steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
              for kind, flags in kinds.items()}
-    seconds = times(steps, 15)
+    seconds = in_turns(steps, 15)
     plain = seconds.pop("float32")
     rows = [compared(f"a step of resnet8, batch 64, d = 256, {kind}", "s", values, "float32", plain)
             for kind, values in seconds.items()]
     steps = {method: network(arguments(24, "--method", method))[1] for method in options.METHODS}
-    seconds = times(steps, 9)
+    seconds = in_turns(steps, 9)
     plain = seconds.pop("simsiam")
     return rows + [compared(f"a step of {method}, the recipe for shapes", "s", values, "simsiam",
                             plain) for method, values in seconds.items()]
