@@ -1,8 +1,17 @@
-"""The optimisers and the learning rate, by hand: SGD, LARS, cosine decay with warm-up.
+"""The optimisers, SGD and LARS, and the learning rate's schedule (Sec. 3, App. A), written out.
 
-Sec. 3 pre-trains with plain SGD; LARS serves the linear classifier at its batch of 4096 (App. A).
-The learning rate is an argument of step(), one number per group of parameters: nothing about the
-schedule hides in the optimiser, train.py computes it from the number of the step.
+    v ← m v + (g + λ w)       velocity: m momentum, g gradient of the loss, λ weight decay
+    w ← w - η v               η learning rate
+
+    η = lr · batch size / 256                         linear scaling (Sec. 3)
+    η_k = η / 2 · (1 + cos(π k / K))                  cosine decay, for the steps k = 0 ... K - 1
+
+Sec. 3 pre-trains with plain SGD, where SimCLR and BYOL use LARS. The paper uses LARS only for the
+linear classifier, whose batch is 4096 (App. A).
+
+η is an argument of step(), one number per group of parameters. An optimiser here has no schedule
+inside: train.py and lineval.py compute η from the number of the step, so a resumed run has
+nothing to catch up on.
 """
 
 import math
@@ -11,75 +20,101 @@ import torch
 
 
 class SGD:
-    """SGD with momentum: v <- momentum v + (g + weight_decay w), w <- w - lr v.
+    """Stochastic gradient descent with momentum and weight decay.
 
-    groups: lists of parameters, each with a learning rate of its own at every step.
-    App. A decays all parameters, scale and offset of BN included. Bit for bit torch.optim.SGD.
+    v ← m v + (g + λ w), then w ← w - η v; in the first step v is 0
+    param_groups: lists of parameters w, one per learning rate that step() is given
+    momentum: m in [0, 1), 0.9 in Sec. 3   weight_decay: λ ≥ 0
+    It computes bit for bit what torch.optim.SGD computes.
     """
 
-    def __init__(self, groups, momentum=0.9, weight_decay=0.0):
-        self.groups = [list(group) for group in groups]
+    def __init__(self, param_groups, momentum=0.9, weight_decay=0.0):
+        self.param_groups = [list(group) for group in param_groups]
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.velocity = [[torch.zeros_like(w) for w in group] for group in self.groups]
+        self.velocity = [[torch.zeros_like(w) for w in group] for group in self.param_groups]
 
     def direction(self, w):
-        """g + weight_decay w, the gradient of the loss with the penalty; same shape as w."""
+        """g + λ w: the gradient of the loss and of the penalty λ / 2 · ‖w‖²; the shape of w."""
+        # No exceptions: App. A decays biases and BN's γ and β too, which SimCLR and BYOL leave out.
+        # What decay is for: the loss does not see the length of weights in front of BN, so these
+        # only grow, and a step of the same length turns them less and less.
         return w.grad.add(w, alpha=self.weight_decay)
 
     @torch.no_grad()
     def step(self, *lrs):
-        """Move every parameter that has a gradient; lrs: one learning rate per group."""
-        for group, velocities, lr in zip(self.groups, self.velocity, lrs, strict=True):
+        """Move every parameter that has a gradient.
+
+        lrs: the learning rate η of each group; ValueError if there are more or fewer than groups
+        """
+        for group, velocities, lr in zip(self.param_groups, self.velocity, lrs, strict=True):
             for w, v in zip(group, velocities):
+                # Decay alone would shrink weights without gradient, such as Table 1 (b)'s fixed h.
                 if w.grad is not None:
+                    # A sum, not a mean: for a constant g it approaches g / (1 - m), here 10 g.
                     v.mul_(self.momentum).add_(self.direction(w))
+                    # η stays out of the sum, so a new η acts on all of v at once.
                     w.sub_(v, alpha=lr)
 
     def zero_grad(self):
-        for group in self.groups:
+        for group in self.param_groups:
             for w in group:
-                w.grad = None
+                w.grad = None  # backward() adds to what is there
 
     def state_dict(self):
+        """What a checkpoint needs besides the parameters themselves."""
         return {"velocity": self.velocity}
 
     def load_state_dict(self, state):
-        for mine, saved in zip(self.velocity, state["velocity"], strict=True):
-            for v, s in zip(mine, saved, strict=True):
-                v.copy_(s)
+        for own, saved in zip(self.velocity, state["velocity"], strict=True):
+            for v, saved_v in zip(own, saved, strict=True):
+                v.copy_(saved_v)
 
 
 class LARS(SGD):
-    """SGD on directions of length trust ||w|| for each matrix w (You et al., arXiv 1708.03888).
+    """SGD with layer-wise adaptive rate scaling: steps in proportion to a matrix's own length.
 
-    The ratio trust ||w|| / ||g + weight_decay w|| is applied before the momentum, and vectors
-    (biases, BN) move as in SGD without decay: the form of MoCo v3 and MAE.
+    d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888)
+    The factor t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as in
+    SGD, without weight decay.
+    param_groups, momentum, weight_decay: as in SGD   trust: t > 0
     """
 
-    def __init__(self, groups, momentum=0.9, weight_decay=0.0, trust=0.001):
-        super().__init__(groups, momentum, weight_decay)
+    def __init__(self, param_groups, momentum=0.9, weight_decay=0.0, trust=0.001):
+        super().__init__(param_groups, momentum, weight_decay)
         self.trust = trust
 
     def direction(self, w):
+        """t ‖w‖ / ‖d‖ · d for a matrix, which has length t ‖w‖; g for a vector."""
+        # A bias starts at or near 0: steps in proportion to its length would hardly move it.
+        # here: this is the form of MoCo v3 and MAE. You et al. make no exception for vectors,
+        # divide by ‖g‖ + λ ‖w‖, and have η inside v. The paper does not say which form it uses.
         if w.ndim <= 1:
             return w.grad
-        g = super().direction(w)
-        norms = w.norm(), g.norm()
-        ratio = self.trust * norms[0] / norms[1]
-        return g * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, 1.0)
+        d = super().direction(w)
+        w_norm, d_norm = w.norm(), d.norm()
+        # Only the direction of d still matters: even at the high η of a large batch no layer takes
+        # a step that is long compared with its weights.
+        ratio = self.trust * w_norm / d_norm
+        # torch.where instead of if, which would have to wait for the device to know the norms.
+        return d * torch.where((w_norm > 0) & (d_norm > 0), ratio, 1.0)
 
 
 def scaled_lr(base_lr, batch_size):
-    """Linear scaling, Sec. 3: lr = base lr x batch size / 256."""
+    """The learning rate for a batch: η = base_lr · batch_size / 256 (linear scaling, Sec. 3)."""
+    # With k times the batch size an epoch has a k-th of the steps, and the gradient, a mean, is no
+    # longer than before: to get as far in an epoch, each step must be k times as long.
     return base_lr * batch_size / 256
 
 
-def cosine_lr(lr, step, steps, warmup_steps=0):
-    """The learning rate of a step, 0 <= step < steps: linear warm-up, then half a cosine to 0.
+def cosine_lr(lr, step, total_steps, warmup_steps=0):
+    """The learning rate of a step: linear warm-up to lr, then half a cosine down to 0.
 
-    here: it changes at every step, where the official code changes it once an epoch.
+    In the warm-up lr · (step + 1) / warmup_steps, then lr / 2 · (1 + cos(π · progress)), where
+    progress runs from 0 at step = warmup_steps to 1 at step = total_steps.
+    lr: the highest value   0 ≤ step < total_steps   returns: a float in (0, lr]
     """
     if step < warmup_steps:
-        return lr * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / (steps - warmup_steps)
+        return lr * (step + 1) / warmup_steps  # + 1: a step of length 0 would be wasted
+    # here: η changes at every step. The official code changes it once per epoch.
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return lr * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,127 +1,164 @@
-"""The options of train.py: what each kind of data starts from, and every ablation as a flag.
+"""The options of train.py: the paper's recipes, and every ablation of Section 4 as a flag.
 
-A value comes from the command line; failing that from the method, as the default in the signature
-of its class; failing that from the recipe for the data. The values in effect are printed at the
-start of a run and kept with it. `python train.py --help` shows what is defined here.
+A value comes from the command line; failing that from the method (OPTIONS of its class); failing
+that from the recipe for the data. The values in effect are printed when a run starts and stored
+with it. `python train.py --help` lists everything that is defined here.
+
+In this order: the recipes (Sec. 3, App. D), the flags, what fills in the ones not given, what
+refuses impossible ones, and the model they describe.
 """
 
 import argparse
-import inspect
 import math
 import os
+import re
 import shutil
 import sys
 
 import torch
 
-import runs
 from baselines.barlow import BarlowTwins
 from baselines.byol import BYOL
 from baselines.moco import MoCo
 from baselines.simclr import SimCLR
 from baselines.swav import SwAV
 from baselines.vicreg import VICReg
-from lineval import device, positive
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
+from utils import runs
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
-# The flags that a method has if the signature of its class names them.
-SWITCHES = ("dim", "proj_layers", "pred_dim", "predictor", "bn", "stopgrad", "similarity",
-            "symmetry", "encoder_momentum", "queue")
+# Every option that some method has; each class's OPTIONS says which are its own.
+METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.values())))
 
-# What each kind of data starts from. Every value has a flag of its name, which overrides it.
+# ------------------------------------------------------------------------------------------------
+# The recipes: what each kind of data starts from. A flag of the same name overrides a value.
+
 RECIPES = {
-    # here: found by trial, for two minutes on two cores
+    # Sec. 3, ImageNet: images larger than 64 px. The predictor's lr is constant, as the paper has
+    # it from Sec. 4.3 on. here: blur with probability 0.5, which only the official code tells.
+    "imagenet": dict(
+        arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
+        weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
+        encoder_momentum=0.99, queue=65536),
+    # App. D, CIFAR-10: images up to 64 px. here: the predictor's lr decays with the other; App. D
+    # does not say.
+    "cifar": dict(
+        arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,
+        weight_decay=5e-4, predictor_lr="cosine", crop_min=0.2, blur=0.0,
+        encoder_momentum=0.99, queue=8192),
+    # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use.
+    # Few steps need a high lr and a small d. Found by trial, for minutes on two cores.
+    "cifar-cpu": dict(
+        arch="resnet8", dim=256, proj_layers=2, epochs=5, batch_size=64, lr=0.8,
+        weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
+        encoder_momentum=0.99, queue=8192),
+    # here: the generated shapes. Found by trial, for two minutes on two cores.
     "shapes": dict(
         arch="resnet8", dim=256, proj_layers=2, epochs=12, batch_size=128, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.4, blur=0.0,
         encoder_momentum=0.95, queue=1024),
-    # App. D, for images up to 64 px; it does not say whether the predictor's lr decays
-    "small": dict(
-        arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,
-        weight_decay=5e-4, predictor_lr="cosine", crop_min=0.2, blur=0.0,
-        encoder_momentum=0.99, queue=8192),
-    # here: resnet8 and resnet20 are not the paper's; found by trial, for minutes on two cores
-    "small nets": dict(
-        arch="resnet8", dim=256, proj_layers=2, epochs=5, batch_size=64, lr=0.8,
-        weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
-        encoder_momentum=0.99, queue=8192),
-    # Sec. 3, with the predictor's lr constant as from Sec. 4.3 on
-    "photographs": dict(
-        arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
-        weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
-        encoder_momentum=0.99, queue=65536),
 }
-CXX = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks
-# What may differ when a run is resumed. Not the epochs: they shape the schedule from its beginning.
+
+# What may change when a run is resumed. The epochs may not: the cosine decay depends on them from
+# the first step on.
 MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every",
               "knn_every")
 
+# ------------------------------------------------------------------------------------------------
+# The flags.
+
+
+def positive(text):
+    """An argparse type: a whole number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return int(text)
+
+
+def interval(text):
+    """An argparse type: "5" for every fifth epoch or "10m" for every ten minutes."""
+    if not re.fullmatch(r"[1-9]\d*m?", text):
+        raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, such"
+                                         " as 10m")
+    return text
+
+
+def device(text):
+    """An argparse type: a device that torch can use on this machine."""
+    try:
+        torch.empty(1, device=text)
+    except Exception as error:  # torch raises half a dozen kinds
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")
+    return text
+
 
 def parser():
-    """All options, by the paper's sections."""
+    """All options, grouped by the paper's sections; None: fill_in() decides."""
     p = argparse.ArgumentParser(
         usage="python train.py [option ...]",
-        description="Pre-train with SimSiam. An option that names no default here takes its value"
-        " from the recipe for the data; the values in effect are printed at the start.")
+        description="Pre-train with SimSiam. An option without a default below takes its value"
+        " from the recipe for the data; a run prints the values in effect when it starts.")
     g = p.add_argument_group("the run").add_argument
-    g("--data", default="shapes", help="shapes, shapes-tinted (a shortcut for SimSiam: colour),"
-      " cifar10, cifar100, or a folder that holds train/CLASS/ and test/CLASS/ (default: shapes)")
-    g("--root", default="datasets", help="where cifar10 and cifar100 are kept (default: datasets)")
-    g("--image-size", type=positive, help="side in pixels to which images are brought (default:"
-      " 24 for shapes; for a folder the size of its images, 224 at most)")
-    g("--out", help="run folder (default: the first free one of runs/DATA, runs/DATA-2, ...)")
-    g("--resume", action="store_true", help="go on with the run in --out, under its own options")
-    g("--checkpoint-every", type=runs.interval, default="1", metavar="N[m]",
+    g("--data", default="shapes", help="shapes, shapes-tinted (where SimSiam takes a shortcut:"
+      " colour), cifar10, cifar100, or a folder with train/CLASS/ and test/CLASS/ in it"
+      " (default: shapes)")
+    g("--root", default="datasets",
+      help="the folder of cifar10 and cifar100 (default: datasets)")
+    g("--image-size", type=positive, help="side in pixels to which images are resized (default:"
+      " 24 for shapes; for a folder the size of its images, at most 224)")
+    g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
+    g("--resume", action="store_true", help="continue the run in --out with its own options")
+    g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
       help="save after every N-th epoch, or with an m every N minutes (default: 1)")
     g("--knn-every", type=positive, default=1, metavar="N",
-      help="judge by kNN after every N-th epoch, and whenever a run ends (default: 1)")
-    g("--max-steps", type=positive, help="stop at this step, counted from the run's beginning; the"
-      " schedule stays that of --epochs, and --resume goes on from there")
+      help="evaluate by kNN after every N-th epoch, and at the end of the run (default: 1)")
+    g("--max-steps", type=positive, help="stop at this step, counted from the start of the run;"
+      " the schedule remains that of --epochs, and --resume continues from there")
     g("--skip-bad-images", action="store_true",
-      help="leave out the files of a folder that cannot be decoded (default: name them and stop)")
-    g("--seed", type=int, default=0, help="of weights, order and views (default: 0)")
+      help="leave out files of a folder that cannot be decoded (default: name them and stop)")
+    g("--seed", type=int, default=0, help="seed of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+      help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
-    g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and on"
-      " CPUs that have instructions for it (AVX512-BF16, AMX)")
-    g("--compile", action="store_true", help="torch.compile the network: faster steps, after a"
-      " minute or two; on a CPU it wants a C++ compiler")
-    g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 of stride 1,"
-      " or 7x7 of stride 2 and a max-pool (default: cifar up to 64 px)")
+    g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
+      " on CPUs with instructions for it (AVX512-BF16, AMX)")
+    g("--compile", action="store_true", help="torch.compile the network: faster steps after a"
+      " minute or two of compilation; on a CPU it needs a C++ compiler")
+    g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 with stride"
+      " 1, or 7x7 with stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
-    g("--pred-dim", type=positive, help="width of the predictor's hidden layer, in byol of"
-      " both heads' (default: d / 4, byol 512)")
-    g("--proj-layers", type=int, choices=(2, 3), help="layers of the projector")
+    g("--pred-dim", type=positive, help="width of the predictor's hidden layer, in byol of both"
+      " heads' (default: d / 4; byol: 512)")
+    g("--proj-layers", type=int, choices=(2, 3), help="number of layers of the projector")
     g = p.add_argument_group("optimisation and views (Sec. 3, App. A)").add_argument
     g("--epochs", type=positive, help="length of the run and of the cosine decay")
-    g("--batch-size", type=positive, help="images a step (Table 2)")
-    g("--lr", type=float, help="base learning rate; the one used is lr x batch size / 256")
+    g("--batch-size", type=positive, help="images per step (Table 2)")
+    g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
     g("--weight-decay", type=float, help="on all parameters, BN's and biases included")
-    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up: 10 in Table 2 from"
-      " a batch of 1024 on, and in Table 3 (a) (default: 0)")
+    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up: 10 in Table 2 for"
+      " batches of 1024 or more, and in Table 3 (a) (default: 0)")
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
     g = p.add_argument_group("ablations (Sec. 4) and other methods (Sec. 6)",
-                             "Defaults are SimSiam's; a flag that a method lacks is refused."
-                             ).add_argument
+                             "Defaults are SimSiam's; a flag that a method does not have is"
+                             " refused.").add_argument
     g("--stopgrad", action=argparse.BooleanOptionalAction,
       help="Sec. 4.1: whether the targets z are constants to the gradient (default: they are)")
     g("--predictor", choices=("mlp", "none", "fixed"),
       help="Sec. 4.2: h is trained, the identity, or fixed as initialised (default: mlp)")
     g("--predictor-lr", choices=("constant", "cosine"),
-      help="Sec. 4.2: whether the predictor's learning rate decays with the others")
-    g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, the rows of Table 3; no-affine: default,"
-      " but no scale and offset in the last BN of f (default: default)")
-    g("--similarity", choices=SIMILARITIES, help="Sec. 4.5: D (default: cosine)")
-    g("--symmetry", choices=("symmetric", "asymmetric", "asymmetric2x"),
-      help="Sec. 4.6: both terms of the loss, one, or one on two pairs of views an image"
-      " (default: symmetric)")
+      help="Sec. 4.2: whether the predictor's learning rate decays with the encoder's")
+    g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, a row of Table 3; no-affine: default,"
+      " but the last BN of f has no scale and offset (default: default)")
+    g("--similarity", choices=SIMILARITIES, help="Sec. 4.5: the D of the loss (default: cosine)")
+    g("--symmetry", choices=("symmetric", "asymmetric"),
+      help="Sec. 4.6: both terms of the loss or one (default: symmetric); asymmetric 2x is in"
+      " experiments/sec46_symmetry.py")
     g("--method", choices=METHODS, default="simsiam",
       help="Sec. 6: the methods of Table 4 and two later ones, in baselines/ (default: simsiam)")
     g("--encoder-momentum", type=float, metavar="M",
@@ -131,106 +168,130 @@ def parser():
 
 
 def parse(argv=None):
-    """The options of a command line. A resumed run keeps those that it was begun with."""
+    """The options of a command line. A resumed run keeps the options it was started with."""
     p = parser()
     args = p.parse_args(argv)
-    if args.resume:
-        if not args.out:
-            raise SystemExit("--resume: --out must name the run folder to go on with")
-        saved = runs.load_checkpoint(args.out)["config"]
-        begun = {**vars(p.parse_args([])), **saved}  # a younger flag had its default
-        kept = [key for key in vars(args) if key in begun and key not in MAY_CHANGE]
-        kept_too = "root", "checkpoint_every", "knn_every"  # unless the command line has others
-        p.set_defaults(**{key: begun[key] for key in (*kept, *kept_too)})
-        args = p.parse_args(argv)
-        changed = [f"{key} {begun[key]} -> {getattr(args, key)}"
-                   for key in kept if getattr(args, key) != begun[key]]
-        if changed:
-            raise SystemExit(f"--resume: a run keeps its options, but {', '.join(changed)};"
-                             " leave them away, or start anew in another --out")
+    if not args.resume:
+        return args
+    if not args.out:
+        raise SystemExit("--resume: --out must name the run folder to continue")
+    saved = runs.load_checkpoint(args.out)["config"]
+    started = {**vars(p.parse_args([])), **saved}  # a flag newer than the run had its default
+    kept = [key for key in vars(args) if key in started and key not in MAY_CHANGE]
+    # These three may change, but stay as they were unless the command line says otherwise.
+    p.set_defaults(**{key: started[key]
+                      for key in (*kept, "root", "checkpoint_every", "knn_every")})
+    args = p.parse_args(argv)
+    changed = [f"{key} {started[key]} -> {getattr(args, key)}"
+               for key in kept if getattr(args, key) != started[key]]
+    if changed:
+        raise SystemExit(f"--resume: a run keeps its options, but {', '.join(changed)};"
+                         " leave them out, or start a new run in another --out")
     return args
 
 
-def own(method):
-    """The SWITCHES that a method has: {name: its default, or inspect.Parameter.empty}."""
-    parameters = inspect.signature(METHODS[method]).parameters
-    return {name: parameters[name].default for name in SWITCHES if name in parameters}
+# ------------------------------------------------------------------------------------------------
+# From the flags that were given to all values.
 
 
-def choose(args, size):
-    """Fill in the options that were not given; size: of the images, in pixels."""
+def recipe(args, image_size):
+    """The key of RECIPES for these data and this network."""
     if args.data in ("shapes", "shapes-tinted"):
-        kind = "shapes"
-    elif size <= 64:
-        kind = "small nets" if args.arch in ("resnet8", "resnet20") else "small"
-    else:
-        kind = "photographs"
-    has, values = own(args.method), dict(RECIPES[kind])
-    values.update((name, v) for name, v in has.items() if v is not inspect.Parameter.empty)
-    values["lr"] *= getattr(METHODS[args.method], "lr_scale", 1)  # of a method that needs another
-    for name in SWITCHES:
-        if name not in has and getattr(args, name) is not None:
-            raise SystemExit(f"--{name.replace('_', '-')}: --method {args.method} has no such"
-                             " option; leave it away")
+        return "shapes"
+    if image_size > 64:
+        return "imagenet"
+    return "cifar-cpu" if args.arch in ("resnet8", "resnet20") else "cifar"
+
+
+def fill_in(args, image_size):
+    """The options with every value that was not given, as a new object; args stays as it is."""
+    method = METHODS[args.method]
+    values = RECIPES[recipe(args, image_size)]
+    values = {**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}
+    values["lr"] *= getattr(method, "lr_scale", 1)  # a method may need another lr than SimSiam's
+    values["stem"] = "cifar" if image_size <= 64 else "imagenet"
+    args = argparse.Namespace(**vars(args))
     for name, value in values.items():
-        if getattr(args, name) is None and (name in has or name not in SWITCHES):
+        foreign = name in METHOD_OPTIONS and name not in method.OPTIONS  # it stays None
+        if getattr(args, name) is None and not foreign:
             setattr(args, name, value)
-    if "pred_dim" in has and args.pred_dim is None:
-        args.pred_dim = max(1, args.dim // 4)  # App. B: always d / 4
-    args.stem = args.stem or ("cifar" if size <= 64 else "imagenet")
-    args.image_size = size
+    if "pred_dim" in method.OPTIONS and args.pred_dim is None:
+        args.pred_dim = max(1, args.dim // 4)  # App. B: the bottleneck is always d / 4
+    args.image_size = image_size
+    return args
 
 
 def complete(args, images):
-    """Fill in what was not given, note what the data are, and refuse what cannot be."""
-    n = len(images.train)
-    choose(args, images.train.shape[-1])
-    args.classes, args.train_images, args.torch = images.classes, n, str(torch.__version__)
+    """All options in effect, and what the data are, as a new object; refuses impossible ones."""
+    args = fill_in(args, images.train.shape[-1])
+    args.classes, args.n_train, args.torch = images.classes, len(images.train), torch.__version__
+    args.torch = str(args.torch)  # of a class of its own, which a checkpoint would refuse
     args.mean, args.std = images.mean_std()
-    if not 2 <= args.batch_size <= n:
-        raise SystemExit(f"--batch-size {args.batch_size}: must lie between 2 (BN wants it) and"
-                         f" {n}, the number of training images")
-    if not 0 <= args.warmup_epochs < args.epochs:
-        raise SystemExit(f"--warmup-epochs {args.warmup_epochs}: must be at least 0 and below the"
-                         f" {args.epochs} epochs")
-    if not (0 < args.crop_min <= 1 and 0 <= args.blur <= 1 and 0 <= args.lr < math.inf
-            and 0 <= args.weight_decay < math.inf):
-        raise SystemExit("--crop-min must lie in (0, 1], --blur in [0, 1], --lr and --weight-decay"
-                         " in [0, infinity)")
-    if args.compile and args.device == "cpu" and not shutil.which(CXX):
-        raise SystemExit(f"--compile: on a CPU it wants a C++ compiler, and there is no {CXX};"
-                         " install it, let the variable CXX name another, or leave --compile away")
-    if args.method != "simsiam" and (args.predictor == "fixed" or args.symmetry == "asymmetric2x"):
-        raise SystemExit("--predictor fixed and --symmetry asymmetric2x are for --method simsiam")
-    if not 0 <= (args.encoder_momentum or 0) < 1:
-        raise SystemExit("--encoder-momentum must lie in [0, 1)")
+    check(args)
+    return args
+
+
+def check(args):
+    """Refuse options that contradict each other or the data: SystemExit with one line."""
+    has = METHODS[args.method].OPTIONS
+    foreign = [name for name in METHOD_OPTIONS
+               if name not in has and getattr(args, name) is not None]
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    no_compiler = args.compile and args.device == "cpu" and not shutil.which(compiler)
+    for wrong, complaint in (
+        (foreign, f"--{''.join(foreign[:1]).replace('_', '-')}: --method {args.method} has no such"
+         " option; leave it out"),
+        (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
+         f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
+        (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
+         f" at least 0 and below the {args.epochs} epochs"),
+        (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
+        (not 0 <= args.blur <= 1, "--blur must be in [0, 1]"),
+        (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
+        (not 0 <= args.weight_decay < math.inf, "--weight-decay must be at least 0 and finite"),
+        (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
+        (args.predictor == "fixed" and args.method != "simsiam",
+         "--predictor fixed is for --method simsiam only"),
+        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and there is no {compiler};"
+         " install it, set the variable CXX to another one, or leave --compile out"),
+    ):
+        if wrong:
+            raise SystemExit(complaint)
+
+
+# ------------------------------------------------------------------------------------------------
+# What the options describe.
 
 
 def build(args):
     """The model that the options describe, on its device."""
-    switches = {name: getattr(args, name) for name in own(args.method)}
-    model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **switches)
+    own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
+    model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **own)
     if args.compile:
         model.compile()
-    return model.to(args.device, memory_format=torch.channels_last)  # fast, on a CPU too
+    # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
+    return model.to(args.device, memory_format=torch.channels_last)
 
 
 def describe(run):
     """Print the options in effect."""
-    args, images = run.args, run.images
-    lr, h = scaled_lr(args.lr, args.batch_size), list(run.model.h.parameters())
-    words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}" for name in own(args.method)}
+    args, n_test = run.args, len(run.images.test)
+    words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
+             for name in METHODS[args.method].OPTIONS}
     if "stopgrad" in words:
         words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
-    print(f"{args.data}: {len(images.train)} training and {len(images.test)} test images of"
-          f" {args.image_size} px in {len(args.classes)} classes, on {args.device}")
+    predictor = any(True for _ in run.model.h.parameters())
+    print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
+          f"\n  {len(args.classes)} classes, on {args.device}")
     print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
           f"{', compiled' * args.compile}; {', '.join(heads)}")
     print(f"{args.method}: {', '.join(words.values())}")
-    print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 = {lr:g}"
-          + f", the predictor's {args.predictor_lr}" * bool(h)
-          + f"; weight decay {args.weight_decay:g}; {args.epochs} epochs of {run.per_epoch} steps"
+    print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
+          f" {scaled_lr(args.lr, args.batch_size):g}"
+          + f", the predictor's {args.predictor_lr}" * predictor
+          + f"; weight decay {args.weight_decay:g};\n  {args.epochs} epochs of"
+          f" {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     print(f"views: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
-          f" seed {args.seed}; run folder {run.out}")
+          f" seed {args.seed}\nrun folder: {run.out}")

@@ -1,14 +1,19 @@
-"""The backbone: residual networks, written out by hand (He et al., arXiv 1512.03385).
+"""The backbone, the first half of the encoder f: residual networks by hand (arXiv 1512.03385).
 
-The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and the CIFAR variant of ResNet-18 on CIFAR-10
-(App. D); its feature is the global average pool ("pool5"), which forward() returns here if
-num_classes is 0. Parameter names equal torchvision's, so weights load both ways, strictly.
+The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and "the CIFAR variant of ResNet-18" on CIFAR-10
+(App. D). Parameter names equal torchvision's, so weights load both ways, strictly.
 
     resnet18, resnet34, resnet50    widths 64 to 512, four stages
     resnet8, resnet20               widths 16 to 64, three stages: He et al.'s CIFAR nets, for a CPU
 
-stem="imagenet": 7x7 convolution of stride 2, then a max-pool.  stem="cifar": 3x3 of stride 1, no
-max-pool, so that a 32 px image does not enter the first block at 8 px ("CIFAR variant", App. D).
+What one image becomes:      resnet50, "imagenet" stem    resnet18, "cifar" stem
+    x                           3 × 224 × 224                 3 × 32 × 32
+    stem                       64 ×  56 ×  56                64 × 32 × 32
+    layer1 (conv2_x)          256 ×  56 ×  56                64 × 32 × 32
+    layer2 (conv3_x)          512 ×  28 ×  28               128 × 16 × 16
+    layer3 (conv4_x)         1024 ×  14 ×  14               256 ×  8 ×  8
+    layer4 (conv5_x)         2048 ×   7 ×   7               512 ×  4 ×  4
+    pool5                    2048                           512
 """
 
 from contextlib import nullcontext
@@ -18,24 +23,23 @@ from torch import nn
 
 
 def conv(c_in, c_out, kernel, stride=1):
-    """A k x k convolution that keeps the size at stride 1; without bias, for a BN follows."""
+    """A k × k convolution without bias: it keeps height and width at stride 1, halves them at 2."""
+    # BN follows every convolution and subtracts the mean over the batch, and with it any bias.
     return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def shortcut(c_in, c_out, stride):
-    """The identity (None) where shapes agree, else a 1x1 projection.
-
-    here: resnet8/20 use the projection too, where He et al.'s CIFAR nets pad with zeros (option A).
-    """
+    """What a block adds its branch to: the input (None), or a 1 × 1 projection if shapes differ."""
     if stride == 1 and c_in == c_out:
         return None
+    # here: resnet8 and resnet20 project too; He et al.'s CIFAR nets pad with zeros (option A).
     return nn.Sequential(conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut: (N, c_in, H, W) -> (N, width, H/stride, W/stride)."""
+    """Two 3 × 3 convolutions and a shortcut: (N, c_in, H, W) -> (N, width, H/stride, W/stride)."""
 
-    expansion = 1  # output channels over width
+    expansion = 1  # output channels = expansion · width
 
     def __init__(self, c_in, width, stride=1):
         super().__init__()
@@ -43,29 +47,35 @@ class BasicBlock(nn.Module):
         self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(c_in, width, stride)
-        nn.init.zeros_(self.bn2.weight)  # App. A: every residual branch starts at zero
+        # App. A: γ of the last BN starts at 0, so the branch adds nothing, and a deep network
+        # starts as its shortcuts alone: signal and gradient neither grow nor fade on the way. γ
+        # itself has a gradient, so the branch joins in after the first step.
+        nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x):
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = self.bn2(self.conv2(out))  # no ReLU yet: the branch may also subtract
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut: (N, c_in, H, W) -> (N, 4 width, H/stride, W/stride)."""
+    """1 × 1, 3 × 3, 1 × 1 and a shortcut: (N, c_in, H, W) -> (N, 4 width, H/stride, W/stride)."""
 
+    # A 3 × 3 costs as much as nine 1 × 1, so it works on a quarter of the channels: the first 1 × 1
+    # reduces to `width`, the last expands to 4 width. Hence ResNet-50's 4 · 512 features.
     expansion = 4
 
     def __init__(self, c_in, width, stride=1):
         super().__init__()
         self.conv1, self.bn1 = conv(c_in, width, 1), nn.BatchNorm2d(width)
-        # stride on the 3x3, as torchvision ("ResNet v1.5"); He et al. put it on the first 1x1
+        # The stride is on the 3 × 3, as in torchvision. He et al. put it on the first 1 × 1, which
+        # then never sees three of four pixels.
         self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(c_in, 4 * width, stride)
-        nn.init.zeros_(self.bn3.weight)  # App. A
+        nn.init.zeros_(self.bn3.weight)  # App. A, as in BasicBlock
 
     def forward(self, x):
         out = self.relu(self.bn1(self.conv1(x)))
@@ -76,16 +86,20 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages layer1 ... layerS, global average pool: x (N, 3, H, W) -> (N, features).
+    """Stem, stages layer1 ... layerS, global average pool: (N, 3, H, W) -> (N, features).
 
-    With num_classes a linear layer follows, as in torchvision, and the output is (N, num_classes).
-    Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
+    block: BasicBlock or Bottleneck   depths, widths: of the stages   stem: "imagenet" or "cifar"
+    num_classes: if not 0, a linear layer follows, and the output is (N, num_classes)
     bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
+    Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
     """
 
     def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
         super().__init__()
         self.bf16 = bf16
+        # The ImageNet stem shrinks an image by 4 before the first block, and layer4 by 8 more. That
+        # suits 224 px, but of 32 px it leaves 8 × 8 for layer1 and a single pixel for layer4. The
+        # CIFAR stem keeps all pixels; App. D says only "variant", this is the usual one.
         cifar = stem == "cifar"
         self.conv1 = conv(3, widths[0], 3) if cifar else conv(3, widths[0], 7, stride=2)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -95,6 +109,7 @@ class ResNet(nn.Module):
         for i, (depth, width) in enumerate(zip(depths, widths), start=1):
             blocks = []
             for j in range(depth):
+                # Each stage but the first halves height and width, in its first block.
                 blocks.append(block(c, width, stride=2 if i > 1 and j == 0 else 1))
                 c = width * block.expansion
             self.add_module(f"layer{i}", nn.Sequential(*blocks))
@@ -103,15 +118,17 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, widths[0], ...)
             for i in range(1, self.stages + 1):
-                x = getattr(self, f"layer{i}")(x)
-            x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # the paper's pool5
+                x = getattr(self, f"layer{i}")(x)  # (N, expansion · widths[i - 1], ...)
+            # "pool5": the mean over all places, named after conv5_x, the last stage. These are the
+            # features that linear evaluation and kNN use; the projector is thrown away.
+            x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # (N, features)
         return self.fc(x)
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
-ARCHS = {  # name: (block, blocks per stage, channels per stage)
+ARCHS = {  # name: (block, blocks per stage, width of each stage)
     "resnet8": (BasicBlock, (1, 1, 1), SMALL),
     "resnet20": (BasicBlock, (3, 3, 3), SMALL),
     "resnet18": (BasicBlock, (2, 2, 2, 2), WIDE),
@@ -121,5 +138,5 @@ ARCHS = {  # name: (block, blocks per stage, channels per stage)
 
 
 def resnet(arch, stem="imagenet", num_classes=0, bf16=False):
-    """The network called `arch`, freshly initialised from torch's global generator."""
+    """The network called `arch`, a key of ARCHS, initialised from torch's global generator."""
     return ResNet(*ARCHS[arch], stem, num_classes, bf16)

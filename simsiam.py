@@ -1,15 +1,23 @@
-"""SimSiam: Algorithm 1 and every switch of Section 4, in the paper's letters.
+"""SimSiam: Algorithm 1, its two heads, and the switches of Section 4, in the paper's letters.
 
-    x1, x2   two views of the same images          f   encoder: backbone, then projector
-    z = f(x)  projections (N, d)                   h   predictor
-    p = h(z)  predictions (N, d)                   D   negative cosine similarity (Eq. 1)
+    x1, x2     two views of the same images (N, 3, H, W)
+    z = f(x)   projections (N, d); f is the encoder: backbone, then projection MLP
+    p = h(z)   predictions (N, d); h is the prediction MLP, on one branch only
+    D(p, z)    how far predictions are from their targets, at best -1
 
-    L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                              (Eq. 4)
+    D(p, z) = -(p / ‖p‖) · (z / ‖z‖)                                                     (Eq. 1)
+    L = D(p1, z2) / 2 + D(p2, z1) / 2                                                    (Eq. 2)
+    L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                (Eq. 4)
 
-With the cosine L lies in [-1, 1]. Its minimum -1 is reached when every prediction points where
-its target points, and also when all outputs are the same: the collapse that the stop-gradient
-prevents. The measures at the end of this file tell the one from the other. train.py runs it all.
+Eq. 2 invites the network to give every image the same output: L = -1, the least there is, and
+nothing is learned. Eq. 4 has that same minimum, but its gradient does not lead there. The whole
+paper is about this one difference; `stopgrad` switches it off. A loss near -1 is therefore good
+news or bad news, and the two measures at the end of this file tell which.
+
+Nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,165 +28,177 @@ from torch import nn
 
 
 def negative_cosine(p, z):
-    """-(p / ||p||) . (z / ||z||), Eq. 1.   p, z: (N, d)   returns: (N,) in [-1, 1]"""
-    return -(F.normalize(p, dim=1) * F.normalize(z, dim=1)).sum(dim=1)
+    """The negative cosine of each row of p and the same row of z: -(p / ‖p‖) · (z / ‖z‖), Eq. 1.
+
+    p, z: (N, d)   returns: (N,) in [-1, 1], -1 where p and z point the same way
+    A row of zeros has no direction and counts as cosine 0, not NaN. With p and z of length 1 this
+    is ‖p - z‖² / 2 - 1: the squared error of BYOL, up to a factor and a constant.
+    """
+    # F.normalize divides by max(‖p‖, 1e-12); a plain p / ‖p‖ would make a row of zeros NaN.
+    p, z = F.normalize(p, dim=1), F.normalize(z, dim=1)  # dim=1: each row, not each channel
+    return -(p * z).sum(dim=1)  # (N,)
 
 
 def cross_entropy(p, z):
-    """-softmax(z) . log softmax(p), Sec. 4.5.   p, z: (N, d)   returns: (N,), above 0
+    """The cross-entropy of each row: -softmax(z) · log softmax(p), Sec. 4.5.
 
-    The softmax runs over the d channels, and so does the sum: a mean over them divides loss and
-    gradient by d, and the run looks stuck.
+    p, z: (N, d)   returns: (N,), above 0; it reaches the entropy of softmax(z) where p = z
+    Both softmaxes run over the d channels, as if these were pseudo-categories.
     """
-    return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)
+    # The dot product is a sum over channels. A mean would divide the gradient by d: the run stalls.
+    return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
 SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 
 
 def D(p, z, stopgrad=True, similarity=negative_cosine):
-    """How far the predictions p are from their targets z (Eq. 1), z being a constant (Eq. 3).
+    """The mean over the batch of how far p is from its target z; with stopgrad z is a constant.
 
-    p: (N, d) predictions   z: (N, d) projections of the other view   returns: () batch mean
+    p: (N, d) predictions   z: (N, d) projections of the other view   returns: ()
+    similarity: the function of one row each, Eq. 1 by default   stopgrad=True: Eq. 3, False: Eq. 2
     """
+    # The stop-gradient: p moves towards z, and z does not move towards p. Without it both sides
+    # give way until all outputs are the same (Fig. 2).
     if stopgrad:
         z = z.detach()
-    return similarity(p, z).mean()
+    return similarity(p, z).mean()  # (N,) -> ()
 
 
 # ------------------------------------------------------------------------------------------------
-# The heads. Sec. 3 says which fully connected layers have a BN, and Table 3 moves them.
+# The heads, Sec. 3. Table 3 asks where they need batch normalisation (BN).
 
-# Is there a BN after the projector's hidden fc, its output fc, the predictor's hidden fc, and its
-# output fc? The backbone keeps its own BN in every row.
+# Does a BN follow the projector's hidden layers, the projector's output layer, the predictor's
+# hidden layer, the predictor's output layer? The backbone keeps its own BN in every row.
 BN = {
-    "none": (False, False, False, False),  # Table 3 (a)
+    "none": (False, False, False, False),  # Table 3 (a): hard to optimise
     "hidden": (True, False, True, False),  # (b)
     "default": (True, True, True, False),  # (c), Sec. 3
-    "no-affine": (True, True, True, False),  # (c), the output BN of f without scale and offset
-    "all": (True, True, True, True),  # (d)
+    "no-affine": (True, True, True, False),  # (c), but f's last BN has no γ and β: 68.2 for 68.1
+    "all": (True, True, True, True),  # (d): unstable
 }
 
 
-def fc(c_in, c_out, bn, relu, affine=True):
-    """One layer of an MLP head, (N, c_in) -> (N, c_out), as a list of modules.
+def linear_bn_relu(c_in, c_out, bn, relu, affine=True):
+    """One layer of an MLP head as a list of modules: linear, BN if `bn`, ReLU if `relu`.
 
-    A bias in front of a BN would be subtracted again with the batch mean: such a layer has none.
+    (N, c_in) -> (N, c_out)   affine: whether the BN has a scale γ and an offset β
     """
+    # BN subtracts the batch mean, and with it any bias added just before: no bias in front of BN.
     layers = [nn.Linear(c_in, c_out, bias=not bn)]
-    layers += [nn.BatchNorm1d(c_out, affine=affine)] if bn else []
-    return layers + ([nn.ReLU(inplace=True)] if relu else [])
+    # here: not synchronised; on several GPUs BN would see each GPU's share of the batch.
+    if bn:
+        layers.append(nn.BatchNorm1d(c_out, affine=affine))
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return layers
 
 
 def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
-    """The projection MLP, Sec. 3: (N, c_in) -> (N, dim); `depth` fc layers, no ReLU on the output.
+    """The projection MLP, the second half of the encoder f: (N, c_in) -> (N, dim), Sec. 3.
 
-    Hidden layers are as wide as the output, as in Sec. 3 where both are 2048; the official code
-    takes the backbone's width, which is the same for ResNet-50 only. App. D uses depth 2.
+    depth: number of linear layers, 3 in Sec. 3 and 2 in App. D
+    bn: a key of BN   Hidden layers: linear, BN, ReLU. Output layer: linear and BN, no ReLU.
     """
     hidden_bn, output_bn, _, _ = BN[bn]
+    # here: hidden layers are as wide as the output; both are 2048 in Sec. 3. The official code
+    # takes the width of the features, the same only for ResNet-50.
+    widths = [c_in] + [dim] * (depth - 1)
     layers = []
-    for i in range(depth - 1):
-        layers += fc(c_in if i == 0 else dim, dim, hidden_bn, relu=True)
-    return nn.Sequential(*layers, *fc(dim, dim, output_bn, relu=False, affine=bn != "no-affine"))
+    for width in widths[:-1]:
+        layers += linear_bn_relu(width, dim, hidden_bn, relu=True)
+    # No ReLU: it would confine z to one orthant, where no two rows can be opposite.
+    # here: this BN has γ and β, as the paper says; the official code leaves them out (no-affine).
+    layers += linear_bn_relu(dim, dim, output_bn, relu=False, affine=bn != "no-affine")
+    return nn.Sequential(*layers)
 
 
 def prediction_mlp(dim=2048, hidden=512, bn="default"):
-    """The prediction MLP h, Sec. 3: (N, dim) -> (N, hidden) -> (N, dim), a bottleneck of d / 4."""
+    """The prediction MLP h: (N, dim) -> (N, hidden) -> (N, dim), Sec. 3.
+
+    hidden: width of the bottleneck, d / 4 in the paper   bn: a key of BN
+    Hidden layer: linear, BN, ReLU. Output layer: linear only.
+    """
     _, _, hidden_bn, output_bn = BN[bn]
-    layers = fc(dim, hidden, hidden_bn, relu=True) + fc(hidden, dim, output_bn, relu=False)
+    # BN on this output makes the loss oscillate (Table 3 (d)), and a hidden layer of width d trains
+    # less stably than the bottleneck (App. B).
+    layers = linear_bn_relu(dim, hidden, hidden_bn, relu=True)
+    layers += linear_bn_relu(hidden, dim, output_bn, relu=False)
     return nn.Sequential(*layers)
 
 
 # ------------------------------------------------------------------------------------------------
+# The method.
 
 
 class SimSiam(nn.Module):
-    """Algorithm 1: views in, loss out.
+    """Algorithm 1 without its optimiser: two views in, loss and projections out.
 
-    backbone: a network with (N, backbone.features) outputs   dim, pred_dim, proj_layers: the heads
-    stopgrad: Sec. 4.1   predictor: "mlp", "none", "fixed", Sec. 4.2   bn: Sec. 4.4
-    similarity: Sec. 4.5   symmetry: "symmetric", "asymmetric", "asymmetric2x", Sec. 4.6
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    proj_layers: depth of the projector   pred_dim: width of h's hidden layer, d / 4 if None
+    stopgrad: Sec. 4.1   predictor: "mlp", "none" or "fixed", Sec. 4.2   bn: a key of BN, Sec. 4.4
+    similarity: a key of SIMILARITIES, Sec. 4.5   symmetry: "symmetric" or "asymmetric", Sec. 4.6
     """
+
+    # What train.py may set, with defaults; None: the recipe for the data decides (options.py).
+    OPTIONS = dict(dim=None, proj_layers=None, pred_dim=None, predictor="mlp", bn="default",
+                   stopgrad=True, similarity="cosine", symmetry="symmetric")
 
     def __init__(self, backbone, dim, proj_layers, pred_dim=None, predictor="mlp", bn="default",
                  stopgrad=True, similarity="cosine", symmetry="symmetric"):
         super().__init__()
         self.backbone = backbone
         self.projector = projection_mlp(backbone.features, dim, proj_layers, bn)
-        self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)  # App. B: the bottleneck is d / 4
-        if predictor == "none":  # Table 1 (a)
-            self.h = nn.Identity()
-        if predictor == "fixed":  # Table 1 (b): stays as it was drawn
-            self.h.requires_grad_(False)
-        self.stopgrad, self.similarity = stopgrad, SIMILARITIES[similarity]
-        self.symmetric, self.views = symmetry == "symmetric", 4 if symmetry == "asymmetric2x" else 2
+        self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
+        if predictor == "none":
+            self.h = nn.Identity()  # Table 1 (a): p = z, and the stop-gradient only halves ∇L
+        if predictor == "fixed":
+            self.h.requires_grad_(False)  # Table 1 (b): stays random; the loss stays high
+        self.D = partial(D, stopgrad=stopgrad, similarity=SIMILARITIES[similarity])
+        self.symmetry = symmetry
 
     def f(self, x):
         """The encoder, backbone and projector: (N, 3, H, W) -> (N, d)."""
         return self.projector(self.backbone(x))
 
-    def D(self, p, z):
-        return D(p, z, self.stopgrad, self.similarity)
-
-    def loss(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        z1, z2 = self.f(x1), self.f(x2)  # two passes: each view has its own BN statistics
-        p1 = self.h(z1)
-        if not self.symmetric:
-            return self.D(p1, z2), z1  # Eq. 3
-        p2 = self.h(z2)
+    def forward(self, x1, x2):
+        """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured."""
+        # Two passes, so that BN normalises each view by its own statistics. One pass of 2N images
+        # would share them between the views: another network than the paper's.
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
+        p1, p2 = self.h(z1), self.h(z2)  # (N, d)
+        if self.symmetry == "asymmetric":
+            return self.D(p1, z2), z1  # Eq. 3 alone: half the signal per image, Sec. 4.6
+        # Each view is a target in one term and predicts in the other; f learns only through p.
         return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
-
-    def forward(self, *views):
-        """Two views, or four (asymmetric 2x: two pairs an image) -> loss (), z1 (N, d)."""
-        pairs = [self.loss(x1, x2) for x1, x2 in zip(views[::2], views[1::2])]
-        return sum(L for L, _ in pairs) / len(pairs), pairs[0][1]
 
 
 # ------------------------------------------------------------------------------------------------
-# Has it collapsed?
+# Has it collapsed? Completely, to one output for all images, or dimensionally, to outputs that
+# differ along a few directions only. The loss shows neither; these two together show both.
 
 
 def output_std(z):
-    """Std of each channel of z / ||z||, averaged over channels, times sqrt(d) (Fig. 2, middle).
+    """The std of each channel of z / ‖z‖ over the batch, averaged over channels, times √d (Fig. 2).
 
-    z: (N, d)   returns: () in [0, 1]: 0 if all rows point the same way, about 1 if z is Gaussian
-    It is blind to dimensional collapse: rows of only two directions, u and -u, can also give 1.
+    z: (N, d)   returns: () in [0, 1]; 0 if all rows point the same way, about 1 if z is Gaussian
     """
-    return F.normalize(z, dim=1).std(dim=0, correction=0).mean() * z.shape[1] ** 0.5
+    # Why √d: the d variances of rows of length 1 sum to 1 - ‖mean‖² ≤ 1, so that their stds are at
+    # most 1/√d on average.
+    # Blind spot: rows that are all u or -u use one direction, yet can have a std of 1.
+    z = F.normalize(z, dim=1)
+    return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
 
 
 def effective_rank(z):
-    """exp of the entropy of the singular values' shares (RankMe, arXiv 2210.02885, Eq. 1).
+    """How many directions z uses: exp of the entropy of its singular values' shares s / Σ s.
 
-    z: (N, d)   returns: () between 1, all rows on one line, and min(N, d), a flat spectrum
+    z: (N, d)   returns: () from 1, all rows on one line, to min(N, d), all values equal
+    The paper has no such measure; this is RankMe (arXiv 2210.02885, Eq. 1), whose shares are
+    s / Σ s + 1e-7.
     """
-    s = torch.linalg.svdvals(z)
-    share = s / s.sum() + 1e-7
+    # Not centred: a constant output is then one large singular value, rank 1. Centred, only its
+    # rounding noise would be left, which may have any rank.
+    s = torch.linalg.svdvals(z)  # (min(N, d),)
+    share = s / s.sum() + 1e-7  # 1e-7 keeps log(0) out
     return torch.exp(-(share * share.log()).sum())
-
-
-def centre(z):
-    """Length m_o of the mean of the rows z / ||z|| (Zhang et al., arXiv 2203.16262).
-
-    z: (N, d)   returns: () in [0, 1]: 1 if all rows point the same way, 0 if they cancel
-    What is left, the residuals, has the mean square 1 - m_o^2: complete collapse takes it to 0.
-    """
-    return F.normalize(z, dim=1).mean(dim=0).norm()
-
-
-def alignment(z1, z2):
-    """Mean squared distance of the two views of an image on the sphere (arXiv 2005.10242, Sec. 4).
-
-    z1, z2: (N, d)   returns: () in [0, 4]: 2 + 2 D(z1, z2)
-    """
-    return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(dim=1).mean()
-
-
-def uniformity(z):
-    """log of the mean over pairs of rows of exp(-2 distance^2) on the sphere (arXiv 2005.10242).
-
-    z: (N, d)   returns: () at most 0, which a constant output has; lower is more even
-    """
-    return torch.pdist(F.normalize(z, dim=1)).square().mul(-2).exp().mean().log()

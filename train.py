@@ -1,90 +1,178 @@
-"""Pre-training: Algorithm 1 in a loop, with every ablation of Section 4 as a flag.
+"""Pre-training (Sec. 3): Algorithm 1 in a loop. The ablations of Section 4 are flags.
 
-    python train.py                                  ten generated shapes, two minutes on a laptop
-    python train.py --no-stopgrad                    the same, and it collapses (Sec. 4.1)
-    python train.py --method byol                    another method of baselines/ (Sec. 6)
-    python train.py --data cifar10                   Appendix D's recipe, for a GPU
-    python train.py --data PATH --arch resnet8 --epochs 5     a folder of photographs, on a CPU
+    python train.py                            ten generated shapes, a minute or two on a laptop
+    python train.py --no-stopgrad              the same, and it collapses (Sec. 4.1)
+    python train.py --method byol              another method, from baselines/ (Sec. 6)
+    python train.py --data cifar10             Appendix D's recipe, for a GPU
+    python train.py --data PATH --arch resnet8 --epochs 5      a folder of photographs, on a CPU
 
-Ctrl-C finishes the step and saves; `--resume --out FOLDER` goes on. options.py has the flags,
-runs.py says what a run leaves on the disk.
+Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is
+pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
+
+What it printed last (AMD EPYC, two cores, 42 s):
+
+    epoch   0  loss  0.002  std 0.995  rank 128.1  kNN  17.5 %  lr 0.0000      2 s
+    epoch   1  loss -0.139  std 0.991  rank  80.7  kNN  48.4 %  lr 0.9840      6 s
+    epoch  12  loss -0.923  std 0.983  rank  17.4  kNN  98.5 %  lr 0.0000     42 s
 """
 
 import argparse
-import contextlib
-import ctypes
-import dataclasses
 import math
 import pathlib
 import sys
 import time
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-import data
-import runs
-from augment import Augment, save_views, to_device
+from augment import Augment, to_device
 from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
 from simsiam import effective_rank, output_std
+from utils import checkpoint, data, plot, runs
+from utils.console import duration, progress_bar
+from utils.cpu import tune_cpu
 
 # ------------------------------------------------------------------------------------------------
 # What a run consists of.
 
 
-@dataclasses.dataclass
+@dataclass
+class State:
+    """What changes from step to step; with weights, momentum and random state a checkpoint."""
+
+    step: int = 0  # number of steps done
+    order: torch.Tensor | None = None  # of the images in this epoch (n,)
+    losses: list = field(default_factory=list)  # of this epoch's steps, each ()
+    outputs: list = field(default_factory=list)  # the last z1 of this epoch, 2048 rows or so
+    lr: float = 0.0  # of the last step
+    records: list = field(default_factory=list)  # the lines of metrics.jsonl
+    start_time: float = field(default_factory=time.time)
+    extra: dict = field(default_factory=dict)  # what a study of experiments/ keeps, e.g. η
+
+
+@dataclass
 class Run:
-    """The parts of a run; an experiment's make_step() may exchange some before the first step."""
+    """The parts of a run. A study of experiments/ may replace some before the first step."""
 
     args: argparse.Namespace  # the options in effect
-    out: pathlib.Path  # its folder
+    out: pathlib.Path  # the run folder
     images: data.Data
     augment: Augment
     model: nn.Module  # of simsiam.py or baselines/
-    optimizer: SGD  # of two groups of parameters: everything else, and the predictor h
-    state: dict  # what else a checkpoint holds: step, order, losses, outputs, records ...
+    optimizer: SGD  # of two groups of parameters: the predictor's, last, and all others
+    state: State = field(default_factory=State)
+    indices: torch.Tensor | None = None  # of the current step's images (N,)
+    clock: tuple = (0.0, 0)  # time and step at which this epoch, or its rest, started
+    saved_at: float = field(default_factory=time.time)
 
     @property
-    def per_epoch(self):
-        """Steps an epoch: full batches only, as BN wants them; the rest of an order is left out."""
+    def steps_per_epoch(self):
+        """Full batches only: a small last batch would have noisier BN statistics than the rest."""
         return len(self.images.train) // self.args.batch_size
 
     @property
-    def last(self):
-        """The step with which it ends."""
-        steps = self.args.epochs * self.per_epoch
-        return min(steps, self.args.max_steps or steps)
+    def total_steps(self):
+        """The length of the cosine decay."""
+        return self.args.epochs * self.steps_per_epoch
 
-    def views(self, indices):
-        """Fresh views of images by their numbers: (N,) -> two or four of (N, 3, S, S).
+    @property
+    def last_step(self):
+        """The step with which the run ends: total_steps, or --max-steps if that is less."""
+        return min(self.total_steps, self.args.max_steps or self.total_steps)
 
-        All are drawn together, which is faster; each row still has draws of its own.
-        """
-        x, n = self.images.train, self.model.views
-        x = x.index_select(0, to_device(indices, x.device).repeat(n))
-        return self.augment(x).chunk(n)
-
-
-def two_views(run):
-    """A step of Algorithm 1, as a function: indices of images (N,) -> loss (), z1 (N, d).
-
-    This is the default of train(); experiments/ have steps of their own, for the same loop.
-    """
-    return lambda indices: run.model(*run.views(indices))
+    def two_views(self, indices):
+        """Fresh views x1, x2 of the images with these numbers: (N,) -> twice (N, 3, S, S)."""
+        # Both are drawn in one call, which is faster; every row has random numbers of its own, so
+        # the two views of an image are independent.
+        x = self.images.train
+        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, S, S)
+        return self.augment(x).chunk(2)
 
 
-def groups(model):
-    """Lists of the parameters of the predictor h, last, and of all else that is trained."""
-    named = model.named_parameters()
-    f = [w for name, w in named if w.requires_grad and not name.startswith("h.")]
+def param_groups(model):
+    """The trained parameters in two lists, f's and h's, whose learning rates differ (Sec. 4.2)."""
+    f = [w for name, w in model.named_parameters()
+         if w.requires_grad and not name.startswith("h.")]
     return [f, list(model.h.parameters())]
 
 
 # ------------------------------------------------------------------------------------------------
-# An epoch's measures, and the checkpoint.
+# The training.
+
+
+def pretrain(run, loss_fn, signals):
+    """Algorithm 1, epoch by epoch, until the last step or a signal.
+
+    loss_fn: x1, x2 (N, 3, S, S) -> loss (), z1 (N, d)   signals: empty until one arrives
+    """
+    args, state, N, S = run.args, run.state, run.args.batch_size, run.steps_per_epoch
+    peak_lr = scaled_lr(args.lr, N)
+    with progress_bar(run.last_step, state.step, partial(status, run)) as advance:
+        for epoch in range(state.step // S, math.ceil(run.last_step / S)):
+            if state.step == epoch * S:  # else resumed in mid-epoch: the order is that of before
+                state.order = torch.randperm(len(run.images.train))
+                state.losses, state.outputs = [], []
+            run.clock = time.time(), state.step
+            for step in range(state.step, min((epoch + 1) * S, run.last_step)):
+                # 1. The learning rate: one half of a cosine over the whole run. The predictor's
+                #    stays at its peak, so that h keeps up with the changing z (Table 1 (c)).
+                lr = cosine_lr(peak_lr, step, run.total_steps, args.warmup_epochs * S)
+                lr_h = peak_lr if args.predictor_lr == "constant" else lr
+
+                # 2. Two random views of each image of the batch, and the loss: z1, z2 = f(x1),
+                #    f(x2), p1, p2 = h(z1), h(z2), Eq. 4, all in SimSiam.forward().
+                i = step - epoch * S
+                run.indices = state.order[i * N : (i + 1) * N]
+                x1, x2 = run.two_views(run.indices)
+                L, z1 = loss_fn(x1, x2)
+
+                # 3. Backward: f learns through p1 and p2, never through a target.
+                run.optimizer.zero_grad()
+                L.backward()
+
+                # 4. Update f and h together. No momentum encoder follows: the next step's targets
+                #    come from the weights that this step leaves behind.
+                run.optimizer.step(lr, lr_h)
+
+                remember(state, L, z1, lr)
+                advance()
+                if state.step % S == 0 or state.step == run.last_step:
+                    evaluate(run)
+                if signals or checkpoint.is_due(run):
+                    check_finite(run)
+                    checkpoint.save(run)
+                if signals:
+                    return
+
+
+def remember(state, L, z1, lr):
+    """Count the step, and keep its loss and its outputs for evaluate()."""
+    # detach() keeps the numbers without the graph; no .item(), which would wait for the device
+    state.step, state.lr = state.step + 1, lr
+    state.losses.append(L.detach())
+    state.outputs.append(z1.detach())
+    forget_outputs(state)
+
+
+def forget_outputs(state):
+    """Keep the last 2048 or so outputs: enough for std and rank, and cheap to hold and to save."""
+    if sum(map(len, state.outputs[1:])) >= 2048:
+        del state.outputs[0]
+
+
+def status(run):
+    """What the progress bar shows: the loss of the last step, which must be finite."""
+    check_finite(run)
+    return f"loss {run.state.losses[-1]:.3f}"
+
+
+# ------------------------------------------------------------------------------------------------
+# The measures of an epoch.
 
 
 class Diverged(SystemExit):
@@ -92,203 +180,118 @@ class Diverged(SystemExit):
 
 
 def check_finite(run):
-    """Stop the run if a loss of the epoch or a weight is not finite, before that is saved."""
-    step, losses = run.state["step"], torch.stack(run.state["losses"]).tolist()
+    """Stop the run if a loss of this epoch or a weight is not finite: Diverged, nothing saved."""
+    state, losses = run.state, torch.stack(run.state.losses).tolist()
     bad = [i for i, L in enumerate(losses) if not math.isfinite(L)]
     if bad or not all(w.isfinite().all() for w in run.model.parameters()):
         what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
-        step -= len(losses) - 1 - bad[0] if bad else 0
-        raise Diverged(f"the {what} at epoch {(step - 1) // run.per_epoch + 1}, step {step},"
-                       f" lr {run.state['lr']:.3g}: lower --lr, or try --warmup-epochs; what was"
-                       " saved before is kept")
+        step = max(1, state.step - (len(losses) - 1 - bad[0] if bad else 0))
+        raise Diverged(f"the {what} at epoch {(step - 1) // run.steps_per_epoch + 1}, step {step},"
+                       f" lr {state.lr:.3g}: lower --lr, or try --warmup-epochs; the last"
+                       " checkpoint is kept")
 
 
-def remember(state, L, z1):
-    """Keep what the measures of an epoch need: its losses, and the last 2048 or so outputs z1."""
-    state["losses"].append(L.detach())
-    state["outputs"].append(z1.detach())
-    if sum(map(len, state["outputs"][1:])) >= 2048:
-        del state["outputs"][0]
-
-
-def judge(run):
-    """kNN accuracy of the backbone's features on all test images, in percent."""
+def knn_eval(run):
+    """kNN accuracy on all test images, in percent, of the backbone's features (Fig. 2, right)."""
     args, images = run.args, run.images
     bank, query = (features(run.model.backbone, x, args.mean, args.std)
                    for x in (images.train, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
 
-def end_epoch(run, images_per_s):
-    """Measure the epoch's mean loss, whether z has collapsed, and, where that is due, the kNN."""
-    args, state = run.args, run.state
-    z, epoch = torch.cat(state["outputs"]), state["step"] / run.per_epoch
-    due = epoch % args.knn_every == 0 or state["step"] == run.last
+def evaluate(run):
+    """Append to metrics.jsonl, and print: the mean loss, std and rank of z, kNN if it is due."""
+    check_finite(run)  # this also waits for the device, so that the clock is right
+    state, (started, first) = run.state, run.clock
+    seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
+    epoch, z = state.step / run.steps_per_epoch, torch.cat(state.outputs)
+    due = epoch % run.args.knn_every == 0 or state.step == run.last_step
     record = {
         "epoch": int(epoch) if epoch.is_integer() else epoch,
-        "loss": torch.stack(state["losses"]).mean().item(),
+        "loss": torch.stack(state.losses).mean().item(),
         "std": output_std(z).item(), "rank": effective_rank(z).item(),
-        "knn": judge(run) if due else None,
-        "lr": state["lr"], "images_per_s": images_per_s, "seconds": time.time() - state["began"]}
-    state["records"].append(record)
-    runs.write_metrics(run.out, state["records"])
+        "knn": knn_eval(run) if due else None,
+        "lr": state.lr, "images_per_s": images / seconds,
+        "seconds": time.time() - state.start_time}
+    state.records.append(record)
+    runs.write_metrics(run.out, state.records)
     knn = f"{record['knn']:5.1f} %" if due else "    -  "
-    tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN"
-               " {0}  lr {lr:6.4f}  {images_per_s:4.0f} images/s  {seconds:5.0f} s"
-               .format(knn, **record))
+    tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN {0}"
+               "  lr {lr:6.4f}  {seconds:5.0f} s".format(knn, **record))
 
 
-def save(run):
-    """Write everything on which the rest of the run depends."""
-    runs.write_checkpoint(run.out / "checkpoint.pt", dict(
-        run.state, config=vars(run.args), model=run.model.state_dict(),
-        optimizer=run.optimizer.state_dict(), rng=torch.get_rng_state(),
-        began=time.time() - run.state["began"]))
+def start(run):
+    """Epoch 0: measure the untrained network, with which every later number is to be compared."""
+    args, state, x = run.args, run.state, run.images.train
+    runs.write_json(run.out / "config.json", vars(args))
+    sample = x[:: len(x) // 16 + 1][:16]
+    views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
+             for _ in range(2)]
+    plot.save_views(sample.float() / 255, views, run.out / "views.png")
+    # BN's running statistics start at 0 and 1, which fits no network: let them see some batches.
+    order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)
+    for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
+        clock = time.time()
+        with torch.no_grad():
+            L, z1 = run.model(*run.two_views(indices))
+        state.losses.append(L)
+        state.outputs.append(z1)
+        forget_outputs(state)
+        if i == min(1, run.steps_per_epoch - 1):  # the first may have had to wait for a compiler
+            L.item()  # waits for the device
+            print_eta(run, time.time() - clock)
+    run.clock = time.time(), 0
+    evaluate(run)
+    checkpoint.save(run)
 
 
-def load(run):
-    """Put everything back as it was when the checkpoint was written."""
-    saved = runs.load_checkpoint(run.out, run.args.device)
-    begun = saved.pop("config")
-    if begun["step"] != run.args.step:
-        raise SystemExit(f"--resume: this run's step is {begun['step']}, of experiments/; python -m"
-                         " experiments.all goes on with it")
-    for key in ("train_images", "classes", "mean", "std"):
-        if begun[key] != getattr(run.args, key):
-            raise SystemExit(f"--resume: the data have changed: {key.replace('_', ' ')}"
-                             f" {begun[key]} -> {getattr(run.args, key)}; start anew in another"
-                             " --out")
-    run.model.load_state_dict(saved.pop("model"))
-    run.optimizer.load_state_dict(saved.pop("optimizer"))
-    torch.set_rng_state(saved.pop("rng").cpu())
-    run.state.update(saved, order=saved["order"].cpu(), began=time.time() - saved["began"])
-    records = run.state["records"]
-    if run.state["step"] < run.last:  # --max-steps, in mid-epoch, left a record that is not whole
-        run.state["records"] = [r for r in records if isinstance(r["epoch"], int)]
-    runs.write_metrics(run.out, run.state["records"])  # later epochs will be run again
+def print_eta(run, seconds):
+    """Print how long the run will take; seconds: of one batch without its backward pass."""
+    images, batch = run.images, 2 * run.args.batch_size  # two views
+    evaluations = run.last_step / run.steps_per_epoch / run.args.knn_every + 1
+    knn = evaluations * (len(images.train) + len(images.test)) / batch
+    total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
+    print(f"this will take about {duration(total)}, estimated from one batch")
 
 
 # ------------------------------------------------------------------------------------------------
-# The training.
+# A whole run.
 
 
-def begin(run):
-    """Epoch 0, the untrained network: no learning; BN's running statistics meet the data."""
-    args, state, n = run.args, run.state, len(run.images.train)
-    runs.write_json(run.out / "config.json", vars(args))
-    save_views(run.augment, run.images.train[:: n // 16 + 1][:16], run.out / "views.png")
-    state["order"] = torch.randperm(n)
-    loss_of = two_views(run)  # whichever steps the training takes
-    few = min(math.ceil(2048 / args.batch_size), run.per_epoch)
-    for i, indices in enumerate(state["order"].split(args.batch_size)[:few], start=1):
-        clock = time.time()
-        with torch.no_grad():
-            remember(state, *loss_of(indices))
-        if i == min(2, few):  # the first may have had to wait for a compiler
-            state["losses"][-1].item()  # waits for the device
-            announce(run, time.time() - clock)
-    end_epoch(run, 0.0)
-    save(run)
+def train(args, study=None):
+    """Pre-train as `args` say; returns the last record of metrics.jsonl, and the folder as "out".
 
-
-def announce(run, seconds):
-    """Print how long the run will take, by the time of a batch without gradients."""
-    views = run.args.batch_size * run.model.views
-    judged = len(run.images.train) + len(run.images.test)  # whenever kNN is due
-    evaluations = run.last / run.per_epoch / run.args.knn_every + 1
-    whole = seconds * (3 * run.last + evaluations * judged / views)  # backward costs two forward
-    print(f"this will take about {tqdm.format_interval(whole)}, judging by one batch")
-
-
-def progress(run):
-    """The numbers of the steps to do; shows a bar, and looks at the loss now and then."""
-    first, shown = run.state["step"], time.time()
-    with tqdm(total=run.last, initial=first, unit=" steps", disable=None) as bar:
-        for step in range(first, run.last):
-            yield step
-            bar.update()
-            if time.time() - shown > 1:  # not at every step: reading the loss waits for the device
-                check_finite(run)
-                bar.set_postfix_str(f"loss {run.state['losses'][-1]:.3f}", refresh=False)
-                shown = time.time()
-
-
-def pretrain(run, loss_of, signals):
-    """The loop; loss_of: see two_views(); signals: grows when the run is asked to stop."""
-    args, state, per_epoch, size = run.args, run.state, run.per_epoch, run.args.batch_size
-    steps, warmup = args.epochs * per_epoch, args.warmup_epochs * per_epoch
-    peak = scaled_lr(args.lr, size)
-    saved_at = clock = time.time()
-    first = state["step"]
-    with contextlib.closing(progress(run)) as todo:
-        for step in todo:
-            if step % per_epoch == 0:
-                state.update(order=torch.randperm(len(run.images.train)), losses=[], outputs=[])
-                clock, first = time.time(), step
-            state["lr"] = lr = cosine_lr(peak, step, steps, warmup)
-            L, z1 = loss_of(state["order"][step % per_epoch * size :][:size])
-            remember(state, L, z1)
-            run.optimizer.zero_grad()
-            L.backward()
-            run.optimizer.step(lr, peak if args.predictor_lr == "constant" else lr)
-            state["step"] = step + 1
-            epoch, rest = divmod(step + 1, per_epoch)
-            if rest == 0 or step + 1 == run.last:
-                check_finite(run)  # waits for the device
-                end_epoch(run, (step + 1 - first) * size / (time.time() - clock))
-            due = runs.is_due(args.checkpoint_every, None if rest else epoch, saved_at)
-            if due or signals or step + 1 == run.last:
-                check_finite(run)
-                save(run)
-                saved_at = time.time()
-            if signals:
-                break
-
-
-def tune_cpu():
-    """Make the rest of this process faster on a CPU, at the price of some memory.
-
-    A collapsed network is full of denormals, numbers below 1e-38, which are slow: they become 0.
-    And glibc hands large blocks back to the system as soon as they are free, so that every step
-    pays for its pages anew (an eighth of a step of resnet8): it is told to keep them.
+    study: a function of the run that may replace its parts and returns another loss_fn
     """
-    torch.set_flush_denormal(True)
-    with contextlib.suppress(AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no block is outside the heap
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
-
-
-def train(args, make_step=two_views):
-    """Pre-train as `args` say: the last record of metrics.jsonl, and the folder as "out"."""
     if args.device == "cpu":
         tune_cpu()
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
-    complete(args, images)
-    args.step = make_step.__name__
-    with runs.claimed(args) as out, runs.interruptions() as signals:
+    args = complete(args, images)
+    args.study = study.__name__ if study else ""
+    with runs.lock_run_dir(args) as out, runs.interruptions() as signals:
         torch.manual_seed(args.seed)
         model = build(args)
         augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
-        state = {"step": 0, "order": None, "losses": [], "outputs": [], "records": [], "lr": 0.0,
-                 "began": time.time()}
-        run = Run(args, out, images.to(args.device), augment, model,
-                  SGD(groups(model), weight_decay=args.weight_decay), state)
-        loss_of = make_step(run)
+        # Weight decay on all parameters, BN's γ and β included, as App. A has it: excluding them
+        # is LARS's habit, and lets the heads' scales grow.
+        sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
+        run = Run(args, out, images.to(args.device), augment, model, sgd)
+        loss_fn = study(run) if study else run.model
         describe(run)
         if args.resume:
-            load(run)
+            checkpoint.restore(run)
         else:
-            begin(run)
-        pretrain(run, loss_of, signals)
-    if state["step"] < run.last:
-        print(f"stopped after step {state['step']} of {run.last} and saved; to go on:\n"
+            start(run)
+        pretrain(run, loss_fn, signals)
+    state = run.state
+    if state.step < run.last_step:
+        print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"python train.py --resume --out {out}", file=sys.stderr)
         sys.exit(128 + signals[0])
-    runs.plot_curves(out / "curves.png", {out.name: state["records"]}, args.dim)
+    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim)
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {out}")
-    return dict(state["records"][-1], out=str(out))
+    return dict(state.records[-1], out=str(out))
 
 
 def main(argv=None):
@@ -297,8 +300,8 @@ def main(argv=None):
     sys.stdout.reconfigure(line_buffering=True)  # `python train.py | tee log` shows each epoch
     try:
         return train(args)
-    except KeyboardInterrupt:  # while the images are read, or a second time
-        print("\ninterrupted; --resume goes on from the last checkpoint, if one was written",
+    except KeyboardInterrupt:  # while the images are read, or a second Ctrl-C
+        print("\ninterrupted; --resume continues from the last checkpoint, if one was written",
               file=sys.stderr)
         sys.exit(130)
 

@@ -1,49 +1,66 @@
-"""Barlow Twins (Zbontar et al., arXiv 2103.03230): make the channels of two views the same, and
-different from each other.
+"""Barlow Twins (Zbontar et al., arXiv 2103.03230): channels that agree between views, and differ.
 
     python train.py --method barlow
 
-    C_ij = mean over the batch of z1_i z2_j, channels of mean 0, variance 1    (d, d), in [-1, 1]
-    L = (sum over i of (1 - C_ii)^2 + lambda sum over i != j of C_ij^2) / d
+    C_ij = Σ_n z1_ni z2_nj / N                               channels with mean 0, variance 1; Eq. 2
+    L = (Σ_i (1 - C_ii)² + λ Σ_i Σ_{j ≠ i} C_ij²) / d        Eq. 1
 
-It came after SimSiam. No negatives, no predictor, no stop-gradient, no momentum encoder: constant
-outputs are no minimum, for they have no variance to divide by, and equal channels cost the second
-term, which keeps the outputs from the dimensional collapse to which the std of Fig. 2 is blind.
-here: divided by d, so that SimSiam's SGD and recipe fit (LARS, batch 2048); the recipe's d and
-layers (8192, three).
+What differs: it compares channels over the batch, where SimSiam compares images: each channel must
+be the same in both views, and different from the others. There are no negatives, no predictor, no
+stop-gradient and no momentum encoder. A constant output is no minimum, because a channel without
+variance is not correlated with anything. Copies of one channel cost the second term, which prevents
+the dimensional collapse that Fig. 2's std does not show. It is younger than SimSiam.
+
+here: L is divided by d, which the authors do not do, so that SimSiam's SGD and recipe fit (Barlow
+Twins: LARS, batch 2048).
+here: the recipe's d and number of layers (Barlow Twins: 8192, three).
 """
 
 import torch.nn.functional as F
 from torch import nn
 
-from simsiam import fc
+from simsiam import linear_bn_relu
 
-LAMBDA = 0.005
+LAMBDA = 0.005  # λ, Sec. 2.2 of Barlow Twins
 
 
 def redundancy(z1, z2):
-    """The loss of two views' projections, (N, d) each: (), at least 0, Eq. 1 there over d."""
+    """How far the correlations C between the channels of two views are from the identity matrix.
+
+    (Σ_i (1 - C_ii)² + λ Σ_i Σ_{j ≠ i} C_ij²) / d, Eq. 1 of Barlow Twins divided by d
+    C_ij: the correlation over the batch of channel i of z1 and channel j of z2, Eq. 2
+    z1, z2: (N, d)   returns: () ≥ 0
+    """
     N, d = z1.shape
+    # BN without γ and β gives every channel mean 0 and variance 1: a product is a correlation.
     z1, z2 = (F.batch_norm(z, None, None, training=True) for z in (z1, z2))
-    C = z1.T @ z2 / N  # (d, d), Eq. 2 there
+    C = z1.T @ z2 / N  # (d, d)
     on, off = (1 - C.diagonal()).square().sum(), C.square().sum() - C.diagonal().square().sum()
     return (on + LAMBDA * off) / d
 
 
-class BarlowTwins(nn.Module):
-    """Two views in, loss out.
+def expander(c_in, dim, depth):
+    """The projector: (N, c_in) -> (N, dim); `depth` layers, BN and ReLU between them."""
+    layers = []
+    for width in [c_in] + [dim] * (depth - 2):
+        layers += linear_bn_relu(width, dim, bn=True, relu=True)
+    # A bare output: the loss itself deals with mean and variance of the channels.
+    return nn.Sequential(*layers, nn.Linear(dim, dim, bias=False))
 
-    backbone: a network with (N, backbone.features) outputs   dim, proj_layers: the head
+
+class BarlowTwins(nn.Module):
+    """Barlow Twins without its optimiser: two views in, loss and projections out.
+
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    proj_layers: depth of the projector   h is the identity
     """
 
-    views = 2
+    OPTIONS = dict(dim=None, proj_layers=None)
 
     def __init__(self, backbone, dim, proj_layers):
         super().__init__()
         self.backbone = backbone
-        widths = [backbone.features] + [dim] * (proj_layers - 1)
-        hidden = (fc(a, b, True, relu=True) for a, b in zip(widths, widths[1:]))
-        self.projector = nn.Sequential(*sum(hidden, []), nn.Linear(dim, dim, bias=False))
+        self.projector = expander(backbone.features, dim, proj_layers)
         self.h = nn.Identity()
 
     def f(self, x):
@@ -51,6 +68,6 @@ class BarlowTwins(nn.Module):
         return self.projector(self.backbone(x))
 
     def forward(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        z1, z2 = self.f(x1), self.f(x2)
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
         return redundancy(z1, z2), z1

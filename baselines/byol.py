@@ -1,15 +1,20 @@
-"""BYOL (Grill et al., arXiv 2006.07733): SimSiam whose targets come from a momentum encoder.
+"""BYOL (Grill et al., arXiv 2006.07733): the targets come from a slow copy of the encoder.
 
-    python train.py --method byol                    two minutes on a laptop, as train.py
-    diff simsiam.py baselines/byol.py                the lesson: what SimSiam leaves away
+    python train.py --method byol
 
-    f_t   target encoder: its weights follow those of f, w_t <- m w_t + (1 - m) w
-    L = D(p1, f_t(x2)) / 2 + D(p2, f_t(x1)) / 2,   p = h(f(x)), no gradient into f_t
+    w_t ← m w_t + (1 - m) w                       weights of the target encoder f_t, of f; Eq. 1
+    L = D(p1, f_t(x2)) / 2 + D(p2, f_t(x1)) / 2   p = h(f(x)); no gradient flows into f_t
 
-No negative pairs. SimSiam's Sec. 6.2: with m = 0 (`--encoder-momentum 0`) this is SimSiam but for
-its heads, and does not collapse either.
-here: m = 0.95 on shapes, whose run has 384 steps, else 0.99 (BYOL's of 100 epochs), and it does not
-rise to 1; heads of width 512 (4096); SimSiam's SGD and recipe (LARS, base lr 0.45, decay 1e-6).
+What differs: a target comes from f_t, a moving average of the encoder f, and not from f itself.
+Apart from the heads nothing else does: SimSiam is "BYOL without the momentum encoder" (Sec. 6.2).
+With m = 0 (`--encoder-momentum 0`) this is SimSiam with BYOL's heads; our runs did not collapse.
+
+here: BYOL's loss is the squared distance of p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over both
+views: 4 + 4 L. To SGD a factor of the loss is much like one of the learning rate.
+here: m = 0.95 on shapes, whose run has only 384 steps, else 0.99 (BYOL's value for 100 epochs);
+it is constant, where BYOL raises it to 1 in the course of a run.
+here: hidden layers of width 512 (BYOL: 4096); SimSiam's SGD and recipe (BYOL: LARS, base lr 0.45,
+weight decay 1e-6).
 """
 
 import copy
@@ -17,28 +22,43 @@ import copy
 import torch
 from torch import nn
 
-from simsiam import D, fc
+from simsiam import D, linear_bn_relu
 
 
 def mlp(c_in, hidden, dim):
-    """Either head: (N, c_in) -> (N, dim), BN on the hidden layer only (Sec. 3.3 there)."""
-    return nn.Sequential(*fc(c_in, hidden, True, relu=True), *fc(hidden, dim, False, relu=False))
+    """Either head: (N, c_in) -> (N, dim), with BN on the hidden layer only; Sec. 3.3 of BYOL."""
+    layers = linear_bn_relu(c_in, hidden, bn=True, relu=True)
+    layers += linear_bn_relu(hidden, dim, bn=False, relu=False)
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def momentum_update(target, online, m):
+    """Move the weights of `target` towards those of `online`: w_t ← m w_t + (1 - m) w.
+
+    target, online: modules with the same parameters in the same order; target changes in place
+    m: in [0, 1]; 0 copies `online`, 1 leaves `target` as it is
+    """
+    # Parameters only. BN's running statistics are not averaged: the target keeps its own.
+    for w_t, w in zip(target.parameters(), online.parameters(), strict=True):
+        w_t.lerp_(w, 1 - m)  # w_t + (1 - m)(w - w_t)
 
 
 class BYOL(nn.Module):
-    """Two views in, loss out.
+    """BYOL without its optimiser: two views in, loss and projections out.
 
-    backbone: a network with (N, backbone.features) outputs   encoder_momentum: m in [0, 1)
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   encoder_momentum: m in [0, 1)
     dim, pred_dim: width of both heads' outputs, and of their hidden layers
     """
 
-    views = 2
+    OPTIONS = dict(encoder_momentum=None, dim=256, pred_dim=512)
 
     def __init__(self, backbone, encoder_momentum, dim=256, pred_dim=512):
         super().__init__()
         self.backbone = backbone
         self.projector = mlp(backbone.features, pred_dim, dim)
         self.h = mlp(dim, pred_dim, dim)
+        # The target starts as a copy. It has no gradient, so no optimiser ever moves it.
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
         self.target.requires_grad_(False)
         self.m = encoder_momentum
@@ -49,19 +69,13 @@ class BYOL(nn.Module):
 
     @torch.no_grad()
     def f_t(self, x):
-        """The target encoder; BN by the batch, as in f."""
-        return self.target(x)
-
-    @torch.no_grad()
-    def follow(self):
-        """w_t <- m w_t + (1 - m) w, for the weights w that the last step has left."""
-        online = nn.Sequential(self.backbone, self.projector).parameters()
-        for w_t, w in zip(self.target.parameters(), online, strict=True):
-            w_t.lerp_(w, 1 - self.m)
+        """The target encoder: (N, 3, H, W) -> (N, d)."""
+        return self.target(x)  # in train mode, as f: its BN normalises by the batch's statistics
 
     def forward(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        self.follow()
-        z1, z2 = self.f(x1), self.f(x2)
-        p1, p2 = self.h(z1), self.h(z2)
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        # The update after a step is done here, before the next one: train.py need not know of it.
+        momentum_update(self.target, nn.Sequential(self.backbone, self.projector), self.m)
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
+        p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         return D(p1, self.f_t(x2)) / 2 + D(p2, self.f_t(x1)) / 2, z1

@@ -3,13 +3,18 @@
     python train.py --method moco                        symmetric, as in SimSiam's Table 4
     python train.py --method moco --symmetry asymmetric  as in its own papers
 
-    q = f(x1) query, k = f_t(x2) key, both of length 1; f_t the momentum encoder
-    L = -log(exp(q.k / T) / (exp(q.k / T) + sum over the queue of exp(q.k- / T)))
+    q = f(x1) / ‖f(x1)‖, k = f_t(x2) / ‖f_t(x2)‖         a query and its key; f_t as in BYOL
+    L = -log(exp(q·k / T) / (exp(q·k / T) + Σ_j exp(q·k_j / T)))   over the keys k_j of the queue
 
-The queue holds the last K keys, first in, first out, two an image if symmetric; they are constants.
-here: K = 1024 on shapes, which has 4096 images, 8192 on small photographs (65536 on ImageNet);
-m = 0.99 (0.999); SimSiam's SGD and recipe at a quarter of its lr (base lr 0.03); BN is not shuffled
-between GPUs, for there is one, so that a query might know its key by the batch's statistics.
+What differs: a query is not only drawn to its own key but also pushed away from the keys of other
+images. This push prevents the collapse; there is no predictor. The queue holds the last K keys,
+first in, first out. f_t must change slowly, so that old keys still compare with new ones.
+
+here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
+here: K = 1024 on shapes, which has 4096 images, and 8192 on other small images (MoCo: 65536).
+here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
+here: BN is not shuffled between GPUs, as there is one. A query might recognise its key by the
+statistics of their batch.
 """
 
 import copy
@@ -18,32 +23,35 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simsiam import fc
+from baselines.byol import momentum_update
+from simsiam import linear_bn_relu
 
-T = 0.2  # temperature of MoCo v2
+T = 0.2  # temperature of MoCo v2; the first MoCo had 0.07
 
 
 class MoCo(nn.Module):
-    """Two views in, loss out; there is no predictor.
+    """MoCo without its optimiser: two views in, loss and projections out; h is the identity.
 
-    backbone: a network with (N, backbone.features) outputs   queue: K   dim: d of queries and keys
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   queue: K   dim: d
     symmetry: "symmetric" or "asymmetric"   encoder_momentum: m in [0, 1)
     """
 
-    views = 2
+    OPTIONS = dict(queue=None, dim=128, symmetry="symmetric", encoder_momentum=0.99)
     lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed: the head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()
         c = backbone.features
         self.backbone = backbone
-        self.projector = nn.Sequential(*fc(c, c, False, relu=True), *fc(c, dim, False, relu=False))
+        self.projector = nn.Sequential(*linear_bn_relu(c, c, bn=False, relu=True),
+                                       *linear_bn_relu(c, dim, bn=False, relu=False))
         self.h = nn.Identity()
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
         self.target.requires_grad_(False)
         self.symmetric, self.m = symmetry == "symmetric", encoder_momentum
-        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
-        self.register_buffer("next", torch.zeros((), dtype=torch.long))  # place in the queue
+        # Buffers, not parameters: a checkpoint holds them, the optimiser does not.
+        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))  # (K, d)
+        self.register_buffer("next", torch.zeros((), dtype=torch.long))  # keys queued so far
 
     def f(self, x):
         """The encoder, backbone and projector: (N, 3, H, W) -> (N, d)."""
@@ -51,38 +59,39 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def f_t(self, x):
-        """Keys, of length 1: (N, 3, H, W) -> (N, d)."""
+        """Keys, of length 1, from the target encoder: (N, 3, H, W) -> (N, d)."""
         return F.normalize(self.target(x), dim=1)
 
-    @torch.no_grad()
-    def follow(self):
-        """w_t <- m w_t + (1 - m) w, for the weights w that the last step has left."""
-        online = nn.Sequential(self.backbone, self.projector).parameters()
-        for w_t, w in zip(self.target.parameters(), online, strict=True):
-            w_t.lerp_(w, 1 - self.m)
-
     def info_nce(self, z, k):
-        """-log of the share of the own key among it and the queue.   z, k: (N, d)   returns: ()"""
+        """InfoNCE, averaged over the batch: -log(exp(q·k / T) / Σ exp(q·k' / T)), q = z / ‖z‖.
+
+        k' runs over the query's own key k and the K keys of the queue
+        z: (N, d) projections   k: (N, d) keys of length 1   returns: () > 0
+        """
         q = F.normalize(z, dim=1)
-        own, others = (q * k).sum(dim=1, keepdim=True), q @ self.queue.clone().T  # (N, 1), (N, K)
-        logits = torch.cat([own, others], dim=1) / T
+        own = (q * k).sum(dim=1, keepdim=True)  # (N, 1)
+        # A copy, because enqueue() overwrites the queue before backward() needs its values.
+        others = q @ self.queue.clone().T  # (N, K)
+        logits = torch.cat([own, others], dim=1) / T  # (N, 1 + K)
+        # A classification into 1 + K classes, of which number 0 is right for every row.
         return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
     @torch.no_grad()
     def enqueue(self, k):
-        """The keys k, (N, d), take the places of the oldest."""
-        k = k[-len(self.queue) :]
+        """Put the keys k (N, d) into the queue, in the places of the oldest."""
+        k = k[-len(self.queue) :]  # if there are more than K, only the last K
         self.queue[(self.next + torch.arange(len(k), device=k.device)) % len(self.queue)] = k
         self.next += len(k)
 
     def forward(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        self.follow()
-        z1, k2 = self.f(x1), self.f_t(x2)
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        momentum_update(self.target, nn.Sequential(self.backbone, self.projector), self.m)
+        z1, k2 = self.f(x1), self.f_t(x2)  # (N, d)
         L = self.info_nce(z1, k2)
         if self.symmetric:
             z2, k1 = self.f(x2), self.f_t(x1)
             L = L / 2 + self.info_nce(z2, k1) / 2
             self.enqueue(k1)
+        # Only now: a key that was already in the queue would be its own query's negative.
         self.enqueue(k2)
         return L, z1

@@ -3,51 +3,59 @@
     python train.py --method simclr
     python train.py --method simclr --predictor mlp --stopgrad     SimSiam's Sec. 6.2
 
-    L = -log(exp(p_i.z_j / T) / sum over k != i of exp(p_i.z_k / T)), averaged over all 2N views i,
-    j the other view of the same image; p = h(z), and h the identity unless --predictor mlp
+    L = -log(exp(p_i·z_j / T) / Σ_{k ≠ i} exp(p_i·z_k / T))     the mean over all 2N views i
 
-SimSiam's Sec. 6.2 adds its predictor to one branch and its stop-gradient to the other (ImageNet:
-66.5 plain, 66.4, 66.0 with both), and concludes that they serve another problem than this one, the
-alternation of its Sec. 5.
-here: T = 0.5 as in SimCLR's CIFAR-10 runs (App. B.9 there); two passes where it has one, so that
-each view has BN statistics of its own; two layers in the projector (three in SimSiam's
-reproduction); SimSiam's SGD and recipe (LARS, batch 4096).
+    j is the other view of i's image; rows have length 1; p = h(z), or p = z without predictor
+
+What differs: views of different images are pushed apart, which prevents the collapse. SimSiam is
+"SimCLR without negative pairs" (Sec. 6.2). That section also gives SimCLR a predictor on one branch
+and a stop-gradient on the other. Neither helps (ImageNet: 66.5 plain, 66.4 with the predictor, 66.0
+with both): the paper concludes that they are the solution of another problem.
+
+here: T = 0.5, from SimCLR's CIFAR-10 runs (App. B.9 of SimCLR).
+here: two passes through f, where SimCLR has one: each view has BN statistics of its own.
+here: a projector of two layers (three in SimSiam's reproduction, App. C).
+here: SimSiam's SGD and recipe (SimCLR: LARS, batch 4096).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simsiam import fc, prediction_mlp
+from simsiam import linear_bn_relu, prediction_mlp
 
 T = 0.5  # temperature
 
 
 def nt_xent(p, z):
-    """The normalised temperature-scaled cross-entropy, Eq. 1 there.
+    """The normalised temperature-scaled cross-entropy, Eq. 1 of SimCLR, averaged over all rows i.
 
-    p, z: (2N, d), whose rows i and i + N belong to one image   returns: (), above 0
+    -log(exp(cos(p_i, z_j) / T) / Σ_{k ≠ i} exp(cos(p_i, z_k) / T)), j the other view of i's image
+    p, z: (2N, d); rows i and i + N are the two views of an image   returns: (), above 0
     """
     logits = F.normalize(p, dim=1) @ F.normalize(z, dim=1).T / T  # (2N, 2N)
-    own = torch.eye(len(p), dtype=torch.bool, device=p.device)
-    other = torch.arange(len(p), device=p.device).roll(len(p) // 2)
-    return F.cross_entropy(logits.masked_fill(own, -torch.inf), other)
+    # A view must not be its own candidate: without predictor its cosine with itself is 1, at most.
+    itself = torch.eye(len(p), dtype=torch.bool, device=p.device)
+    other = torch.arange(len(p), device=p.device).roll(len(p) // 2)  # N, ..., 2N - 1, 0, ..., N - 1
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), other)
 
 
 class SimCLR(nn.Module):
-    """Two views in, loss out.
+    """SimCLR without its optimiser: two views in, loss and projections out.
 
-    backbone: a network with (N, backbone.features) outputs   dim, pred_dim: the heads
-    predictor: "none" or "mlp"   stopgrad: whether z is a constant to the gradient
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    pred_dim: width of h's hidden layer, d / 4 if None   predictor: "none" or "mlp"
+    stopgrad: whether z is a constant to the gradient
     """
 
-    views = 2
+    OPTIONS = dict(dim=128, pred_dim=None, predictor="none", stopgrad=False)
 
     def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=False):
         super().__init__()
         c = backbone.features
         self.backbone = backbone
-        self.projector = nn.Sequential(*fc(c, c, True, relu=True), *fc(c, dim, True, relu=False))
+        self.projector = nn.Sequential(*linear_bn_relu(c, c, bn=True, relu=True),
+                                       *linear_bn_relu(c, dim, bn=True, relu=False))
         mlp = predictor == "mlp"
         self.h = prediction_mlp(dim, pred_dim or dim // 4) if mlp else nn.Identity()
         self.stopgrad = stopgrad
@@ -57,7 +65,9 @@ class SimCLR(nn.Module):
         return self.projector(self.backbone(x))
 
     def forward(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        z1, z2 = self.f(x1), self.f(x2)
-        p, z = torch.cat([self.h(z1), self.h(z2)]), torch.cat([z1, z2])
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
+        p, z = torch.cat([self.h(z1), self.h(z2)]), torch.cat([z1, z2])  # (2N, d)
+        # SimCLR does not need the stop-gradient: if all outputs were the same, all 2N - 1
+        # candidates would be equally likely, and the loss high.
         return nt_xent(p, z.detach() if self.stopgrad else z), z1

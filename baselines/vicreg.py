@@ -2,50 +2,61 @@
 
     python train.py --method vicreg
 
-    s = mean squared distance of z1 and z2, over images and channels
-    v = mean over channels of max(0, 1 - std)          c = sum over i != j of cov_ij^2 / d
-    L = s + v(z1) + v(z2) + (c(z1) + c(z2)) / 25
+    s = Σ_n Σ_i (z1_ni - z2_ni)² / (N d)                    invariance: both views agree; Eq. 5
+    v(z) = Σ_i max(0, 1 - std_i) / d                        variance: no channel is constant; Eq. 1
+    c(z) = Σ_i Σ_{j ≠ i} cov_ij² / d                        covariance: channels differ; Eq. 4
+    L = s + v(z1) + v(z2) + (c(z1) + c(z2)) / 25            Eq. 6, divided by 25
 
-It came after SimSiam. What Barlow Twins does with one matrix is done openly: v forbids complete
-collapse, c dimensional collapse, and the branches need nothing in common.
-here: s is a mean over the channels too, as in Algorithm 1 there (its Eq. 5 is a sum); 25 s + 25 v +
-1 c is divided by 25, so that SimSiam's SGD and recipe fit (LARS, batch 2048); the recipe's d and
-layers (8192, three).
+What differs: the loss itself rules out what SimSiam's stop-gradient only happens to avoid: v
+complete collapse, c dimensional collapse, in each view by itself. Barlow Twins does both with one
+matrix. It is younger than SimSiam.
+
+here: s is a mean over the channels too, as in the authors' Algorithm 1 (Eq. 5 has the sum).
+here: v(z1) + v(z2) as in Eq. 6; the authors' code has half of that, the mean of the two.
+here: 25 s + 25 v + 1 c is divided by 25, so that SimSiam's SGD and recipe fit (VICReg: LARS,
+batch 2048).
+here: the recipe's d and number of layers (VICReg: 8192, three).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simsiam import fc
+from baselines.barlow import expander
 
 
 def variance(z):
-    """v: how far the channels' stds fall short of 1.   z: (N, d)   returns: () in [0, 1]"""
+    """v: how far the channels' stds fall short of 1: the mean of max(0, 1 - √(var_i + 1e-4)).
+
+    z: (N, d)   returns: () in [0, 0.99]; variances over the batch have the denominator N - 1
+    """
+    # A std above 1 is not rewarded, or the outputs would grow without limit. The 1e-4 keeps the
+    # gradient of √ finite at variance 0, in a collapse, where it is needed most.
     return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
 
 
 def covariance(z):
-    """c: the squared covariances of different channels, over d.   z: (N, d)   returns: ()"""
+    """c: Σ_i Σ_{j ≠ i} cov_ij² / d, the squared covariances of different channels.
+
+    z: (N, d)   returns: () ≥ 0; covariances over the batch have the denominator N - 1
+    """
     z = z - z.mean(dim=0)
     cov = z.T @ z / (len(z) - 1)  # (d, d)
     return (cov.square().sum() - cov.diagonal().square().sum()) / z.shape[1]
 
 
 class VICReg(nn.Module):
-    """Two views in, loss out.
+    """VICReg without its optimiser: two views in, loss and projections out.
 
-    backbone: a network with (N, backbone.features) outputs   dim, proj_layers: the head
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    proj_layers: depth of the projector   h is the identity
     """
 
-    views = 2
+    OPTIONS = dict(dim=None, proj_layers=None)
 
     def __init__(self, backbone, dim, proj_layers):
         super().__init__()
         self.backbone = backbone
-        widths = [backbone.features] + [dim] * (proj_layers - 1)
-        hidden = (fc(a, b, True, relu=True) for a, b in zip(widths, widths[1:]))
-        self.projector = nn.Sequential(*sum(hidden, []), nn.Linear(dim, dim, bias=False))
+        self.projector = expander(backbone.features, dim, proj_layers)
         self.h = nn.Identity()
 
     def f(self, x):
@@ -53,8 +64,8 @@ class VICReg(nn.Module):
         return self.projector(self.backbone(x))
 
     def forward(self, x1, x2):
-        """One pair of views, (N, 3, H, W) each -> loss (), projections z1 (N, d)."""
-        z1, z2 = self.f(x1), self.f(x2)
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
         s = F.mse_loss(z1, z2)
         v, c = variance(z1) + variance(z2), covariance(z1) + covariance(z2)
         return s + v + c / 25, z1

@@ -1,21 +1,22 @@
-"""Everything: each run of every module that has not been done, then results.md and the figures.
+"""All experiments: train the runs that have no log yet, then write the results.
 
-    python -m experiments.all                            the whole paper at the scale of shapes
-    python -m experiments.all --scale smoke              that it runs, in some minutes
-    python -m experiments.all --only tab1_predictor      some modules
-    python -m experiments.all --seeds 3 --dry-run        the tables so far, and what is left
+    python -m experiments.all                        all, at the scale of shapes
+    python -m experiments.all --scale smoke          only that everything runs
+    python -m experiments.all --only tab1_predictor  some of them
+    python -m experiments.all --seeds 3 --dry-run    the tables so far, and what
+                                                     is left to do
 
-A finished run is known by its log and never repeated; one that was interrupted is gone on with.
+A finished run has a log and is not repeated, unless you delete the log; an
+interrupted run is resumed. Results: experiments/results/results.md, figures/.
 """
 
 import argparse
 import importlib
 import statistics
 
-from tqdm import tqdm
-
-import runs
-from experiments import table
+from experiments import logs, table
+from utils import runs
+from utils.console import duration
 
 MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
@@ -23,54 +24,68 @@ MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_nor
            "opt_losses", "opt_aggregation", "opt_optimizers", "opt_regularizers",
            "theory_directpred", "theory_spectrum", "shapes_robustness")
 
+INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 
-def duration(modules, scale, n):
-    """About how long n runs take, by the median of those that are done, if there are any."""
-    logs = [table.read_log(row, scale, 0) for m in modules for row in table.rows(m, scale)]
-    seconds = [records[-1]["seconds"] for _, records in filter(None, logs)]
-    if not (n and seconds):
-        return ""
-    return f", about {tqdm.format_interval(n * statistics.median(seconds))}"
+Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
+ top-1 (%); ours are those of the last epoch, mean ± std over n seeds. The claims are the paper's\
+ where it makes one, otherwise ours. An order of rows is decided by kNN, in tab4 and sec62 by\
+ linear accuracy, and holds if each difference of means is at least two standard errors of that\
+ difference. The figures show seed 0.
+"""
 
 
-def results(modules, chosen, scale):
-    """Write results.md, of all runs that have a log, and the figures of the chosen modules."""
-    parts = [f"# The paper and ours, at the scale of {scale}\n\nWritten by `python -m"
-             f" experiments.all --scale {scale}`. The paper's numbers are ImageNet linear top-1"
-             " (%); ours are of the last epoch, mean ± std of n seeds. The sentences are the"
-             " paper's as far as it treats the matter, else ours. An order of rows is judged by"
-             " kNN, in tab4 and sec62 by linear accuracy, and holds if the means differ by two of"
-             " their standard errors or more. The figures show seed 0.\n"]
+def all_rows(modules, scale):
+    """The rows of several modules, one after another."""
+    return [row for module in modules for row in table.rows(module, scale)]
+
+
+def time_left(rows, scale, n):
+    """About how long n runs take, from the median of the finished ones; "" if there are none."""
+    finished = filter(None, (logs.read_log(row, scale, 0) for row in rows))
+    seconds = [records[-1]["seconds"] for _, records in finished]
+    return f", about {duration(n * statistics.median(seconds))}" if n and seconds else ""
+
+
+def write_results(modules, chosen, scale):
+    """Write results.md, on all runs with a log, and the chosen figures; return its path."""
+    parts = [INTRODUCTION.format(scale=scale)]
     for module in (module for module in modules if table.rows(module, scale)):
-        name = module.__name__.rpartition(".")[2]
-        first = module.__doc__.splitlines()[0]
-        parts.append(f"## {name}\n\n{first}\n\n{table.table(module, scale)}\n\n"
-                     f"![{name}]({name}.png)\n")
+        name, first_line = table.name(module), module.__doc__.splitlines()[0]
+        parts.append(f"## {name}\n\n{first_line}\n\n{table.table(module, scale)}\n\n"
+                     f"![{name}](figures/{name}.png)\n")
         if module in chosen:
-            table.figure(module, scale, table.home(scale) / f"{name}.png")
-    path = table.home(scale) / "results.md"
-    runs.write_whole(path, "\n".join(parts))
+            table.figure(module, scale)
+    path = logs.results_dir(scale) / "results.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.atomic_write(path, "\n".join(parts))
     return path
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(prog="python -m experiments.all", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--scale", choices=table.SCALES, default="shapes", help="(default: shapes)")
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.all", usage="%(prog)s [option ...]", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--scale", choices=logs.SCALES, default="shapes",
+                   help="data, epochs and linear probe of all runs (default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
-    p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="NAME")
-    p.add_argument("--dry-run", action="store_true", help="train nothing, only write the tables")
+    p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="NAME",
+                   help=f"some of {', '.join(MODULES)} (default: all)")
+    p.add_argument("--dry-run", action="store_true",
+                   help="train nothing, only write the results so far")
     args = p.parse_args(argv)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
-    while todo := table.missing(chosen, args.scale, args.seeds):
-        print(f"{len(todo)} runs to do" + duration(chosen, args.scale, len(todo)))
-        if args.dry_run:
+    while True:
+        # Each time, because opt_optimizers gives its best lr further seeds once it is known.
+        rows = all_rows(chosen, args.scale)
+        todo = logs.missing(rows, args.scale, args.seeds)
+        print(f"{len(todo)} runs to do{time_left(rows, args.scale, len(todo))}")
+        if not todo or args.dry_run:
             break
         row, seed = todo[0]
-        print(f"\n{row.label}: {table.flags(row, args.scale)} --seed {seed}")
-        table.do(row, args.scale, seed)
-    print(results(modules.values(), chosen, args.scale))
+        print(f"\n{row.label}: {logs.flags(row, args.scale)} --seed {seed}")
+        logs.train_row(row, args.scale, seed)
+    print(write_results(modules.values(), chosen, args.scale))
 
 
 if __name__ == "__main__":

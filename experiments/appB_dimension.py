@@ -1,8 +1,8 @@
-"""Appendix B: the output dimension d, the predictor's hidden layer being d / 4.
+"""Appendix B: the output dimension d, with d / 4 channels in the predictor's hidden layer.
 
     python -m experiments.appB_dimension
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                   linear %         kNN %     s  n
     d = 64      99.3 ± 1.1    98.0 ± 1.5    82  3
@@ -14,7 +14,8 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 
 import sys
 
-from experiments.table import Claim, Row, below, main
+from experiments.claims import below
+from experiments.table import Claim, Row, main
 
 PAPER = {256: 65.3, 512: 67.2, 1024: 67.5, 2048: 68.1}
 

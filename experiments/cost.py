@@ -1,17 +1,18 @@
-"""What a run of train.py costs: time and memory, by batch size and by number of images.
+"""What a run of train.py costs in time and memory, by batch size and data set.
 
-    python -m experiments.cost      on a GPU where there is one; on two cores of a CPU two minutes
+    python -m experiments.cost    on a GPU if there is one; else on the CPU, in
+                                  two minutes on two cores
 
-Each row is a process of its own that trains for two epochs on a folder of JPEGs of 32 px. The
-images/s are those of the second epoch, kNN left out; the memory is the most that was in use: on a
-GPU what PyTorch had allocated, on a CPU all that the process had in RAM, as Linux counts it. The
-rows are added to speed.md.
+Each row is a process of its own that trains for two epochs on a folder of JPEGs
+of 32 px. The images/s are those of the second epoch, kNN not counted. The
+memory is the peak: on a GPU of what PyTorch has allocated, on a CPU of all that
+the process has in RAM, as Linux counts it. The rows are appended to
+results/speed.md.
 """
 
 import argparse
 import datetime
 import importlib.metadata
-import json
 import pathlib
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import tempfile
 
 import torch
 
-from experiments.speed import write, write_folder
-from experiments.table import HERE, machine
+from experiments.benchmark import report, write_folder
+from experiments.logs import HERE, machine
+from utils.runs import read_metrics
 
-# Of a CPU and of a GPU: options, batch sizes, numbers of images; one varies, the others are these.
+# For a CPU and for a GPU: options; batch sizes, and the one with which the number of images varies;
+# numbers of images, and the one with which the batch size varies.
 CPU = "--arch resnet8", (16, 32, 64, 128, 256, 512), 64, (512, 1024, 2048, 4096), 2048
 GPU = ("--arch resnet18 --bf16", (128, 256, 512, 1024, 2048, 4096), 512, (12500, 25000, 50000),
        50000)
@@ -31,7 +34,7 @@ RUN = """
 import sys, torch, train
 if len(sys.argv) > 1:
     train.main(sys.argv[1:])
-# getrusage's maximum would be at least that of the process that started this one
+# not getrusage: its maximum starts from that of the process that started this one
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 cuda = torch.cuda.is_available()
 print(torch.cuda.max_memory_allocated() / 1e6 if cuda else int(peak.split()[1]) * 1.024e-3)
@@ -39,19 +42,19 @@ print(torch.cuda.max_memory_allocated() / 1e6 if cuda else int(peak.split()[1]) 
 
 
 def megabytes(*argv):
-    """The peak of the memory of a process that trains with these options, or only imports."""
+    """The peak memory of a process that trains with these options, or only imports train.py."""
     done = subprocess.run([sys.executable, "-c", RUN, *argv], cwd=HERE.parent, check=True,
                           stdout=subprocess.PIPE, text=True)
     return float(done.stdout.splitlines()[-1])
 
 
 def cost(options, batch_size, folder):
-    """Images/s and megabytes of a run on a folder."""
+    """images/s and megabytes of a run on this folder of images."""
     with tempfile.TemporaryDirectory() as out:
         memory = megabytes("--data", str(folder), *options.split(), "--batch-size", str(batch_size),
                            "--epochs", "2", "--out", out)
-        records = pathlib.Path(out, "metrics.jsonl").read_text().splitlines()
-        return json.loads(records[-1])["images_per_s"], memory
+        # the second epoch's: the first one pays for memory, and on a GPU for the choice of kernels
+        return read_metrics(pathlib.Path(out))[-1]["images_per_s"], memory
 
 
 def main():
@@ -60,17 +63,17 @@ def main():
     torch.manual_seed(0)
     options, batches, batch, amounts, amount = GPU if torch.cuda.is_available() else CPU
     points = [(b, amount) for b in batches] + [(batch, n) for n in amounts if n != amount]
-    write(f"\n## {datetime.date.today()}, {machine()}, torch {importlib.metadata.version('torch')}:"
-          f" `train.py {options}`\n",
-          "| batch | images | images/s | an epoch, s | memory, MB |", "|---|---|---|---|---|",
-          f"| | imports only | | | {megabytes():.0f} |")
+    version = importlib.metadata.version("torch")
+    report(f"\n## {datetime.date.today()}, {machine()}, torch {version}: `train.py {options}`\n",
+           "| batch | images | images/s | an epoch, s | memory, MB |", "|---|---|---|---|---|",
+           f"| | imports only | | | {megabytes():.0f} |")
     with tempfile.TemporaryDirectory() as home:
         for b, n in points:
             folder = pathlib.Path(home, str(n))
             if not folder.exists():
                 write_folder(folder, n)
             speed, memory = cost(options, b, folder)
-            write(f"| {b} | {n} | {speed:.0f} | {n // b * b / speed:.2f} | {memory:.0f} |")
+            report(f"| {b} | {n} | {speed:.0f} | {n // b * b / speed:.2f} | {memory:.0f} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Figure 3: one family. Which parts each method has, read off its code.
+"""Figure 3: one family of methods, and the parts that each of them has, read off its code.
 
     python -m experiments.fig3_family
 
 The paper draws SimCLR, BYOL, SwAV and SimSiam as one pair of encoders with different parts. Here a
-part counts if the method's module or class defines what implements it (PARTS), if its predictor has
-weights, or if its loss has a stop-gradient; a momentum encoder is behind one too, for no gradient
-reaches it. Barlow Twins and VICReg came later. The runs are those of tab4_comparisons.
+method has a part if its module or class defines what implements it (PARTS), if its predictor has
+weights, or if its loss has a stop-gradient. A momentum encoder implies a stop-gradient, because no
+gradient reaches it. Barlow Twins and VICReg came later. The runs are those of tab4_comparisons.
 """
 
 import sys
@@ -13,7 +13,7 @@ import sys
 import options
 from experiments.tab4_comparisons import ROWS
 from experiments.table import Claim, main
-from runs import plot, write_figure
+from utils.plot import new_figure, save_figure
 
 PARTS = {  # part: the names of what implements it
     "negative pairs": ("nt_xent", "info_nce"),
@@ -26,12 +26,12 @@ PARTS = {  # part: the names of what implements it
 
 
 def parts(row):
-    """The set of PARTS that the method of a row has."""
-    args = options.parse(row.options.split())
-    options.choose(args, size=24)
+    """The parts that the method of a row has, a set of keys of PARTS."""
+    args = options.fill_in(options.parse(row.options.split()), image_size=24)
     model = options.build(args)
     defined = {*vars(sys.modules[type(model).__module__]), *vars(type(model))}
     found = {part for part, names in PARTS.items() if defined & set(names)}
+    # "none" is an nn.Identity, without weights.
     found |= {"predictor"} if any(True for _ in model.h.parameters()) else set()
     return found | ({"stop-gradient"} if args.stopgrad else set())
 
@@ -46,7 +46,7 @@ CLAIMS = [
 
 def figure(logs, path):
     """A grid of methods and parts, with the linear accuracy of seed 0."""
-    drawing, axis = plot(1, width=8)
+    drawing, axis = new_figure(1, width=8)
     for y, row in enumerate(ROWS):
         for x, part in enumerate(PARTS):
             axis.scatter(x, y, s=90, facecolor="black" if part in parts(row) else "none",
@@ -59,7 +59,7 @@ def figure(logs, path):
     axis.set(xlim=(-0.5, len(PARTS) + 0.4), ylim=(len(ROWS) - 0.5, -1.4))
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    write_figure(drawing, path)
+    save_figure(drawing, path)
 
 
 if __name__ == "__main__":

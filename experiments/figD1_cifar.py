@@ -2,9 +2,9 @@
 
     python -m experiments.figD1_cifar --scale cifar
 
-Paper: 91.8 % linear (SimCLR 91.1), and a kNN curve from about 60 to about 90 % in 800 epochs, of
-which its text gives no value. It says not whether the predictor's lr decays; here: it does. At the
-other scales there is nothing to run.
+Paper: 91.8 % linear (SimCLR 91.1), and a kNN curve from about 60 to about 90 % over 800 epochs; the
+text gives no values of it, nor does it say whether the predictor's lr decays.
+here: it does. At the other scales there is nothing to run.
 """
 
 import sys

@@ -3,23 +3,24 @@
     python -m experiments.opt_aggregation
 
 For one image let a and b be the two cosines, u = 1 - a and v = 1 - b their distances in [0, 2], and
-s = (1 + a) / 2 and t = (1 + b) / 2 similarities in [0, 1]. A mean of negative cosines that is not
-arithmetic need not exist; of distances or similarities it does. What each does to the gradient:
+s = (1 + a) / 2 and t = (1 + b) / 2 similarities in [0, 1]. Negative cosines have an arithmetic
+mean, but not every other mean; distances and similarities have all of these. On the right: the
+weight of u in the gradient.
 
-    arithmetic          (u + v) / 2               both weigh 1/2: Eq. 4 up to the constant 1
-    geometric of u, v   sqrt(u v)                 u weighs sqrt(v / u) / 2: the better term gets
-                                                  more, without bound as u goes to 0 but for EPS
-    geometric of s, t   2 (1 - sqrt(s t))         u weighs sqrt(t / s) / 2: the worse gets more
-    harmonic of s, t    2 (1 - 2 s t / (s + t))   u weighs 2 (t / (s + t))^2: the more so
-    max                 max(u, v)                 the worse term gets everything
-    squared mean        (u^2 + v^2) / 4           u weighs u / 2: what is nearly aligned fades, and
-                                                  the effective lr falls with the loss
+    arithmetic          (u + v) / 2               1 / 2; this is Eq. 4, plus 1
+    geometric of u, v   √(u v)                    √(v / u) / 2: the better term gets more,
+                                                  without bound as u → 0, except for EPS
+    geometric of s, t   2 (1 - √(s t))            √(t / s) / 2: the worse term gets more
+    harmonic of s, t    2 (1 - 2 s t / (s + t))   2 (t / (s + t))²: even more so
+    maximum             max(u, v)                 1 or 0: the worse term gets everything
+    squared mean        (u² + v²) / 4             u / 2: a nearly aligned pair counts little,
+                                                  and the effective lr falls with the loss
 
-Taken image by image, for the means over a batch are nearly equal; where u = v all but the squared
-mean have the gradient of the arithmetic one. The losses of the table are these minus 1, as Eq. 4's.
-The ancestor's geometric mean was never written.
+All are taken image by image, because over a batch the means of u and v are nearly equal. Where
+u = v, all but the squared mean have the gradient of the arithmetic one. The losses shown are these
+minus 1, like Eq. 4's. (The earlier course project announced a geometric mean but never wrote it.)
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                    linear %         kNN %     s  n
     arithmetic (Eq. 4)           99.7 ± 0.4    99.3 ± 0.5   117  3
@@ -34,10 +35,11 @@ import sys
 
 import torch
 
-from experiments.table import Claim, Row, main, none_above, none_collapsed
+from experiments.claims import none_above, none_collapsed
+from experiments.table import Claim, Row, main
 from simsiam import negative_cosine
 
-EPS = 1e-3
+EPS = 1e-3  # bounds the gradient where a root or a quotient would have none
 
 
 def geometric_of_distances(u, v):
@@ -62,32 +64,34 @@ def squared_mean(u, v):
 
 
 def aggregated_by(mean):
-    """SimSiam whose two distances of each image are aggregated by `mean`: a make_step."""
+    """A study: SimSiam with mean(u, v) of the two distances of each image as its loss."""
+    def study(run):
+        f, h = run.model.f, run.model.h
 
-    def make_step(run):
-        def loss_of(indices):
-            z1, z2 = map(run.model.f, run.views(indices))
-            p1, p2 = run.model.h(z1), run.model.h(z2)
+        def loss_fn(x1, x2):
+            z1, z2 = f(x1), f(x2)
+            p1, p2 = h(z1), h(z2)
+            # Not model.D: it takes the mean over the batch first, and hides the single images.
             u = 1 + negative_cosine(p1, z2.detach())  # (N,) in [0, 2]
             v = 1 + negative_cosine(p2, z1.detach())
             return mean(u, v).mean() - 1, z1
 
-        return loss_of
+        return loss_fn
 
-    make_step.__name__ = mean.__name__.replace("_", " ")
-    return make_step
+    study.__name__ = mean.__name__.replace("_", " ")
+    return study
 
 
 ARITHMETIC = "arithmetic (Eq. 4)"
 ROWS = [
     Row(ARITHMETIC, "", 68.1),
-    *[Row(mean.__name__.replace("_", " "), make_step=aggregated_by(mean))
+    *[Row(mean.__name__.replace("_", " "), study=aggregated_by(mean))
       for mean in (geometric_of_distances, geometric_of_similarities, harmonic_of_similarities,
                    maximum, squared_mean)],
 ]
 CLAIMS = [
     Claim("Nothing collapses", none_collapsed),
-    Claim("No other mean is better than the arithmetic one",
+    Claim("No other mean is seen to be better than the arithmetic one",
           none_above(ARITHMETIC, *(row.label for row in ROWS[1:]))),
 ]
 

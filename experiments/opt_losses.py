@@ -1,16 +1,16 @@
-"""The course project's study of similarity functions: what should p and z be compared by?
+"""The course project's study of similarity functions: how should p and z be compared?
 
     python -m experiments.opt_losses
 
--cosine, cross-entropy, and half the squared, the L1, L2 and L-infinity distance, each of raw and of
-normalised vectors. So that one lr suits them all, raw vectors are divided by sqrt(d), the length
-that BN gives to z, L1 is divided by sqrt(d), which makes it at most L2, and the softmaxes are of
-vectors times sqrt(d): raw, they are Sec. 4.5's.
-Equivalent: half the squared distance of normalised vectors is 1 - cosine (Sec. 3), so they share a
-row, and a test. The dot product of raw vectors has no minimum, hence no row.
-The ancestor's p2 and pinf were of raw vectors, its cross-entropy was divided by d.
+By -cosine, cross-entropy, or half the squared, the L1, L2 or L-infinity distance, each of raw and
+of normalised vectors. Scaled so that one lr suits them all: raw vectors are divided by √d, the
+length that BN gives to z; L1 is divided by √d, which makes it at most L2; and the softmaxes are of
+vectors times √d, so that those of raw vectors are Sec. 4.5's.
+Half the squared distance of normalised vectors is 1 - cosine (Sec. 3): they share a row, and a test
+proves it. The dot product of raw vectors has no minimum, hence no row.
+(The earlier course project's p2 and pinf compared raw vectors; its cross-entropy was divided by d.)
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                             linear %         kNN %     s  n
     -cosine (half squared, normalised)    99.7 ± 0.4    99.3 ± 0.5   117  3
@@ -25,13 +25,14 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
     cross-entropy, raw                    93.0 ± 0.3    80.7 ± 3.5    77  3
 """
 
+import functools
 import sys
 
 import torch.nn.functional as F
 
-from experiments.table import Claim, Row, below, main, none_above, none_collapsed
-from simsiam import cross_entropy
-from train import two_views
+from experiments.claims import below, none_above, none_collapsed
+from experiments.table import Claim, Row, main
+from simsiam import D, cross_entropy
 
 
 def raw(v):
@@ -51,33 +52,31 @@ DISTANCES = {  # of rows: (N, d), (N, d) -> (N,)
 }
 
 
-def compared_by(name, unit):
-    """SimSiam with that distance of raw or normalised vectors in place of the cosine: a make_step.
+def compared_by(name, prepare):
+    """A study: SimSiam with this distance of raw or normalised vectors instead of the cosine."""
+    def study(run):
+        similarity = lambda p, z: DISTANCES[name](prepare(p), prepare(z))
+        run.model.D = functools.partial(D, similarity=similarity)  # z keeps its stop-gradient
+        return run.model
 
-    z keeps its stop-gradient, and the loss its two terms.
-    """
-    def make_step(run):
-        run.model.similarity = lambda p, z: DISTANCES[name](unit(p), unit(z))
-        return two_views(run)
-
-    make_step.__name__ = f"{name} {unit.__name__}"
-    return make_step
+    study.__name__ = f"{name} {prepare.__name__}"
+    return study
 
 
 COSINE = "-cosine (half squared, normalised)"
 ROWS = [
     Row(COSINE, "", 68.1),
-    Row("half squared, raw", make_step=compared_by("half squared", raw)),
-    *[Row(f"{name}, {unit.__name__}", make_step=compared_by(name, unit))
-      for name in ("L1", "L2", "L-infinity") for unit in (normalised, raw)],
-    Row("cross-entropy, normalised", make_step=compared_by("cross-entropy", normalised)),
+    Row("half squared, raw", study=compared_by("half squared", raw)),
+    *[Row(f"{name}, {prepare.__name__}", study=compared_by(name, prepare))
+      for name in ("L1", "L2", "L-infinity") for prepare in (normalised, raw)],
+    Row("cross-entropy, normalised", study=compared_by("cross-entropy", normalised)),
     Row("cross-entropy, raw", "--similarity cross-entropy", 63.2),
 ]
 CLAIMS = [
     Claim("Nothing collapses", none_collapsed),
-    Claim("Nothing is better than the cosine",
+    Claim("Nothing is seen to be better than the cosine",
           none_above(COSINE, *(row.label for row in ROWS[1:]))),
-    Claim("The cosine is better than the distance of raw vectors",
+    Claim("The cosine is better than the squared distance of raw vectors",
           below("half squared, raw", COSINE)),
     Claim("The cosine is better than the cross-entropy of raw vectors",
           below("cross-entropy, raw", COSINE)),

@@ -2,16 +2,17 @@
 
     python -m experiments.opt_optimizers
 
-Every optimiser gets the same grid of five base learning rates, a run of seed 0 each; the best by
-kNN (of the test images, as shapes has no third split) is then run with the other seeds. A best one
-at the edge of the grid may not be the best there is. Schedule, batch and the number of the weight
-decay are the recipe's for all; AdamW multiplies it by its lr. SGD and LARS are optim.py's,
-the others torch.optim's. (The ancestor ran Adam at SGD's lr; its "averaged SGD" never averaged.)
-Averaged SGD (Polyak): from three quarters of the run on, the mean of the weights is kept; at the
-end it takes their place, and BN's running statistics are computed anew, from one view of each
-training image. Its accuracies are the mean's, its loss, std and rank the last weights'.
+Every optimiser gets the same grid of five base learning rates, one run of seed 0 each. The best by
+kNN (on the test images, because shapes has no third split) is then repeated with the other seeds.
+If it is at the edge of the grid, there may be a better one beyond. Schedule, batch and the number
+for weight decay are the recipe's; AdamW multiplies that number by its lr. SGD and LARS are those of
+optim.py, the others torch.optim's.
+Averaged SGD (Polyak): over the last quarter of the run the mean of the weights is kept; at the end
+it replaces them, and BN's running statistics are computed anew, from one view of each training
+image. Its accuracies are those of the mean; its loss, std and rank those of the last weights.
+(The earlier course project ran Adam at SGD's lr, and its "averaged SGD" never averaged.)
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                  linear %         kNN %     s  n
     SGD, lr 2                  99.7 ± 0.4    99.3 ± 0.5   117  3
@@ -28,51 +29,53 @@ import sys
 import torch
 from torch import nn
 
-from experiments import table
-from experiments.table import Claim, Row, main, spread, values
+from experiments import logs
+from experiments.claims import mean_std, values
+from experiments.table import Claim, Row, main
 from optim import LARS, SGD
-from runs import line, plot, write_figure
-from train import two_views
+from utils.plot import line_style, new_figure, save_figure
 
-GRID = (0.002, 0.02, 0.2, 2.0, 20.0)  # base lr; the one used is lr x batch size / 256
+GRID = (0.002, 0.02, 0.2, 2.0, 20.0)  # base lr; the actual one is base lr x batch size / 256
 
 
 class Torch:
-    """An optimiser of torch.optim with the methods of optim.SGD."""
+    """An optimiser of torch.optim behind the methods of optim.SGD."""
 
-    def __init__(self, kind, groups, weight_decay, **options):
-        self.groups = groups
-        self.optimizer = kind([{"params": group} for group in groups], lr=0.0,
+    def __init__(self, kind, param_groups, weight_decay, **options):
+        self.param_groups = param_groups
+        self.optimizer = kind([{"params": group} for group in param_groups], lr=0.0,
                               weight_decay=weight_decay, **options)
         self.zero_grad, self.state_dict = self.optimizer.zero_grad, self.optimizer.state_dict
         self.load_state_dict = self.optimizer.load_state_dict
 
     def step(self, *lrs):
+        # torch keeps the lr in its groups, where optim.SGD is told it at each step.
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         self.optimizer.step()
 
 
 class Averaged(SGD):
-    """SGD whose weights are, at the end of the run, their mean over its last quarter."""
+    """SGD whose weights become, at the end of the run, their mean over its last quarter."""
 
-    def __init__(self, groups, weight_decay, run):
-        super().__init__(groups, weight_decay=weight_decay)
-        self.run, self.n = run, 0  # n: how many weights the mean is of
-        self.mean = [[torch.zeros_like(w) for w in group] for group in self.groups]
+    def __init__(self, param_groups, weight_decay, run):
+        super().__init__(param_groups, weight_decay=weight_decay)
+        self.run, self.n = run, 0  # n: how many weights the mean is taken over
+        self.mean = [[torch.zeros_like(w) for w in group] for group in self.param_groups]
 
     @torch.no_grad()
     def step(self, *lrs):
         super().step(*lrs)
-        steps, done = self.run.args.epochs * self.run.per_epoch, self.run.state["step"] + 1
+        steps, done = self.run.total_steps, self.run.state.step + 1
         self.n += done > 3 * steps // 4
-        for group, means in zip(self.groups, self.mean):
+        for group, means in zip(self.param_groups, self.mean):
             for w, mean in zip(group, means):
                 if self.n:
-                    mean.lerp_(w, 1 / self.n)
+                    mean.lerp_(w, 1 / self.n)  # mean ← mean + (w - mean) / n
                 if done == steps:
                     w.copy_(mean)
         if done == steps:
+            # With these weights the network has never run, so its statistics are still unknown.
             recompute_statistics(self.run)
 
     def state_dict(self):
@@ -88,7 +91,8 @@ class Averaged(SGD):
 
 @torch.no_grad()
 def recompute_statistics(run):
-    """BN's running statistics of the backbone, as means over one view of each training image."""
+    """Make the backbone's running statistics means over one view of each training image."""
+    # Only the backbone's: kNN and the linear probe do not use the heads.
     layers = [m for m in run.model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     for layer in layers:
         layer.reset_running_stats()
@@ -110,30 +114,29 @@ OPTIMIZERS = {
 
 
 def optimized_by(name):
-    """SimSiam with another optimiser: a make_step."""
+    """A study: SimSiam with another optimiser; None for train.py's own."""
+    def study(run):
+        run.optimizer = OPTIMIZERS[name](run.optimizer.param_groups, run.args.weight_decay, run)
+        return run.model
 
-    def make_step(run):
-        run.optimizer = OPTIMIZERS[name](run.optimizer.groups, run.args.weight_decay, run)
-        return two_views(run)
-
-    make_step.__name__ = name
-    return two_views if name == "SGD" else make_step
+    study.__name__ = name
+    return None if name == "SGD" else study
 
 
 def grid(name, scale):
-    """The rows of one optimiser, of seed 0 only."""
+    """The rows of one optimiser, seed 0 only."""
     lrs = GRID[2:4] if scale == "smoke" else GRID
-    recipe = None if scale == "cifar" else ("SGD", 2.0)  # this run is every other table's too
+    recipe = None if scale == "cifar" else ("SGD", 2.0)  # this run is in every other table too
     return [Row(f"{name}, lr {lr:g}", f"--lr {lr:g}" if (name, lr) != recipe else "",
-                make_step=optimized_by(name), seeds=1) for lr in lrs]
+                study=optimized_by(name), seeds=1) for lr in lrs]
 
 
 def best(rows, scale):
-    """The row whose seed 0 has the best kNN, or None before all have run."""
-    logs = [table.read_log(row, scale, 0) for row in rows]
-    if all(logs):
-        knn = [records[-1]["knn"] for _, records in logs]
-        return rows[knn.index(max(k for k in knn if k == k))]  # NaN, of a diverged run, is not
+    """The row whose seed 0 has the best kNN; None before all have run."""
+    runs = [logs.read_log(row, scale, 0) for row in rows]
+    if all(runs):
+        knn = [records[-1]["knn"] for _, records in runs]
+        return rows[knn.index(max(k for k in knn if k == k))]  # a diverged run has NaN, k != k
 
 
 def ROWS(scale):
@@ -146,28 +149,28 @@ def ROWS(scale):
 
 
 def at_its_best(last, name, key="knn"):
-    """The mean over seeds at an optimiser's best learning rate, which has most of them."""
+    """The mean over seeds at the optimiser's best learning rate, the one with the most seeds."""
     rows = [records for label, records in last.items() if label.rpartition(",")[0] == name]
-    return spread(values(max(rows, key=lambda r: (len(r), r[0]["knn"])), key))[0]
+    return mean_std(values(max(rows, key=lambda r: (len(r), r[0]["knn"])), key))[0]
 
 
 CLAIMS = [
     Claim("At SGD's learning rate Adam is worse than at its own by ten points or more",
           lambda last: last["Adam, lr 2"][0]["knn"] < at_its_best(last, "Adam") - 10,
-          "By less: Adam takes the weight decay through its normalisation, and whatever the lr, but"
-          " for the smallest, the effective rank ends between 1 and 6; AdamW's does not"),
+          "By less: Adam normalises the weight decay along with the gradient, and at every lr"
+          " except the smallest the effective rank ends between 1 and 6; AdamW's does not"),
 ]
 
 
 def figure(logs, path):
-    """kNN against the learning rate."""
-    drawing, axis = plot(1, width=7)
+    """kNN over the learning rate."""
+    drawing, axis = new_figure(1, width=7)
     for i, name in enumerate(OPTIMIZERS):
         points = [(float(label.rpartition(" ")[2]), records[-1]["knn"])
                   for label, (_, records) in logs.items() if label.rpartition(",")[0] == name]
-        axis.semilogx(*zip(*points), label=name, **line(i, len(OPTIMIZERS)))
+        axis.semilogx(*zip(*points), label=name, **line_style(i, len(OPTIMIZERS)))
     axis.set(title="seed 0", xlabel="base learning rate", ylabel="kNN accuracy (%)", ylim=(0, 102))
-    write_figure(drawing, path)
+    save_figure(drawing, path)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Section 6.2: what becomes of SimCLR, SwAV and BYOL if parts of SimSiam are put in or taken out.
+"""Section 6.2: SimCLR, SwAV and BYOL with parts of SimSiam added, or with parts removed.
 
     python -m experiments.sec62_methodology
 
-SimCLR gains nothing by SimSiam's predictor and stop-gradient. SwAV gains nothing by the predictor;
-without its stop-gradient it diverges (NaN). BYOL without its momentum encoder is SimSiam, but for
-its heads; BYOL's own paper reports that it fails (0.3 %), and a later version of it 66.9 % after
-300 epochs with ten times the predictor's lr.
+In the paper SimCLR gains nothing from SimSiam's predictor and stop-gradient. SwAV gains nothing
+from the predictor, and diverges (NaN) without its stop-gradient. BYOL without its momentum encoder
+is SimSiam except for its heads; BYOL's own paper reports that this fails (0.3 %), and a later
+version of it 66.9 % after 300 epochs with ten times the predictor's lr.
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                           linear %         kNN %     s  n
     SimCLR                              99.9 ± 0.1    99.8 ± 0.1    83  3
@@ -24,7 +24,8 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 import math
 import sys
 
-from experiments.table import Claim, Row, collapsed, main, none_above
+from experiments.claims import none_above, not_collapsed
+from experiments.table import Claim, Row, main
 
 ROWS = [
     Row("SimCLR", "--method simclr", 66.5),
@@ -38,20 +39,18 @@ ROWS = [
         "0.3; 66.9 (10 x lr of h)"),
     Row("SimSiam", "", 68.1),
 ]
-
-
 CLAIMS = [
-    Claim("No gain of SimCLR by predictor and stop-gradient is seen",
+    Claim("No gain of SimCLR from predictor and stop-gradient is seen",
           none_above("SimCLR", "SimCLR, predictor", "SimCLR, predictor, stop-gradient",
                      key="top1"),
-          "The gain is a tenth of a point next to 100 %, where two standard errors mean little"),
-    Claim("No gain of SwAV by a predictor is seen",
+          "The gain is a tenth of a point close to 100 %, where two standard errors mean little"),
+    Claim("No gain of SwAV from a predictor is seen",
           none_above("SwAV", "SwAV, predictor", key="top1")),
     Claim("SwAV without stop-gradient diverges", lambda last: all(
         math.isnan(r["loss"]) for r in last["SwAV, no stop-gradient"]),
           "It collapses instead, to one or two dimensions"),
     Claim("BYOL without its momentum encoder does not collapse",
-          lambda last: not any(map(collapsed, last["BYOL, no momentum encoder"]))),
+          not_collapsed("BYOL, no momentum encoder")),
 ]
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""How fast train.py is on a CPU, what that is made of, and how fast the loops of others are.
+"""How fast train.py is on a CPU, where the time goes, and how fast others are.
 
-    python -m experiments.speed              on two cores; nothing else should run meanwhile
-    python -m experiments.speed --peers      with lightly (pip install lightly); seventeen minutes
+    python -m experiments.speed          on two cores with nothing else running
+    python -m experiments.speed --peers  with lightly (pip install lightly);
+                                         takes seventeen minutes
 
-The sides of a comparison take turns in one process, so that a noisy neighbour disturbs them alike;
-medians of the turns are printed, the ratio's too, and added to speed.md. Ratios carry over to other
-machines better than times.
+The two sides of a comparison take turns in one process, so that a noisy machine
+disturbs both alike. The medians over the turns, of the ratio too, are printed
+and appended to results/speed.md. Ratios carry over to other machines better
+than times.
 
-The peer's loop: torchvision's transforms on PIL images in a DataLoader of two workers, which are
-kept from epoch to epoch, the same network in PyTorch's default memory format, torch.optim's SGD.
-Its clock starts when the first batch is there, and by then the workers have loaded up to three
-more, which is generous to it. And it, too, gains by what train.tune_cpu() sets.
-lightly's loop is the same with lightly's transforms, heads and loss. The network alone: forward and
-backward, on views that are ready. The peak: what a product of two 2048 x 2048 matrices reaches.
+A peer's loop is described in peers.py. Its clock starts when the first batch
+has arrived, by which time the workers have loaded up to three more: this
+favours the peer, which also profits from the settings of utils/cpu.py.
+"The network alone": forward and backward pass on views that are ready. "The
+peak": the arithmetic rate of a product of two 2048 x 2048 matrices.
 """
 
 import argparse
@@ -22,94 +23,42 @@ import gc
 import importlib.metadata
 import io
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-import data
 import lineval
 import options
 import train
 from augment import Augment
-from experiments.table import HERE, machine
+from experiments.benchmark import (
+    MEAN, SIZE, STD, compared, in_turns, race, rate, report, smooth_images, write_folder)
+from experiments.logs import HERE, machine
+from experiments.peers import PIL_VIEW, lightly_peer, peer_loop, torchvision_peer
 from optim import SGD
-from resnet import resnet
-from simsiam import SimSiam
+from utils import data
+from utils.cpu import tune_cpu
 
-# Of the loops: network, batch, d, images, and turns.
+# Of the loops: backbone, batch, d, number of images, and turns.
 SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 4096, 3),
          ("resnet18", 64, 2048, 512, 2)]
-SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
-PIL_VIEW = transforms.Compose([
-    transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
-    transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-    transforms.RandomGrayscale(p=0.2),
-    transforms.RandomHorizontalFlip(),
-    transforms.ToTensor(),
-    transforms.Normalize(MEAN, STD),
-])
-
-
-def in_turns(functions, repetitions):
-    """Seconds of each function, run in turns: {name: function} -> {name: list of seconds}."""
-    seconds = {name: [] for name in functions}
-    for _ in range(repetitions + 1):  # the first time is for warming up
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: values[1:] for name, values in seconds.items()}
-
-
-def compared(what, unit, ours, name, theirs):
-    """A row: two medians, and the median over the turns of how many times as fast ours is."""
-    ratios = [t / o if unit == "s" else o / t for o, t in zip(ours, theirs, strict=True)]
-    return what, unit, statistics.median(ours), name, *map(statistics.median, (theirs, ratios))
-
-
-def race(what, ours, name, theirs, repetitions):
-    """The one row of two functions that take turns, in a list."""
-    seconds = in_turns({"ours": ours, name: theirs}, repetitions)
-    return [compared(what, "s", seconds["ours"], name, seconds[name])]
-
-
-def rate(function, amount, times):
-    """How much a second, if a call does that amount: a mean, like train.py's images/s."""
-    start = time.perf_counter()
-    for _ in range(times):
-        function()
-    return amount * times / (time.perf_counter() - start)
-
-
-def smooth_images(n):
-    """Random images without pixel noise, for photographs have little: (n, 3, SIZE, SIZE) uint8."""
-    x = torch.nn.functional.interpolate(torch.rand(n, 3, 8, 8), SIZE, mode="bicubic")
-    return (255 * x).clamp(0, 255).to(torch.uint8)
-
-
-def write_folder(path, n):
-    """A folder of n JPEGs for training, and as many as a kNN needs for testing, of two classes."""
-    for i, x in enumerate(smooth_images(n + 64)):
-        folder = path / ("train" if i < n else "test") / str(i % 2)
-        folder.mkdir(parents=True, exist_ok=True)
-        to_pil_image(x).save(folder / f"{i}.jpg")
-
 
 # ------------------------------------------------------------------------------------------------
-# A step of training.
+# A step of training. Each function that measures something returns rows of the table.
+
+
+def arguments(image_size, *argv):
+    """Options as train.py would complete them, for images of this size."""
+    return options.fill_in(options.parse([*argv, "--device", "cpu"]), image_size)
 
 
 def network(args):
-    """The network's forward and backward on ready-made views, and with the optimiser: functions."""
+    """Two functions on ready-made views: forward and backward pass, and that plus the update."""
     model = options.build(args)
     sgd = SGD([[w for w in model.parameters() if w.requires_grad]], weight_decay=5e-4)
     shape = args.batch_size, 3, args.image_size, args.image_size
@@ -126,91 +75,21 @@ def network(args):
     return alone, step
 
 
-def arguments(size, *argv):
-    """Options as train.py would complete them, for images of that size."""
-    args = options.parse([*argv, "--device", "cpu"])
-    options.choose(args, size)
-    return args
-
-
-class Pairs(Dataset):
-    """Two views of each of a list of PIL images."""
-
-    def __init__(self, images, two_views):
-        self.images, self.two_views = images, two_views
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.two_views(self.images[i])
-
-
-def pil_views(image):
-    """Two views of a PIL image, as two tensors (3, SIZE, SIZE)."""
-    return PIL_VIEW(image), PIL_VIEW(image)
-
-
-def torchvision_peer(args):
-    """What draws two views of a PIL image, and a network that turns a batch of them into a loss."""
-    model = SimSiam(resnet(args.arch, args.stem), args.dim, args.proj_layers)
-    return pil_views, model, lambda x1, x2: model(x1, x2)[0]
-
-
-def lightly_peer(args):
-    """The same with lightly's transforms, heads and loss, on our backbone."""
-    from lightly.loss import NegativeCosineSimilarity
-    from lightly.models.modules import SimSiamPredictionHead
-    from lightly.models.modules.heads import ProjectionHead
-    from lightly.transforms import SimSiamTransform
-
-    backbone, D = resnet(args.arch, args.stem), NegativeCosineSimilarity()
-    c, d, BN = backbone.features, args.dim, torch.nn.BatchNorm1d
-    f = ProjectionHead([(c, d, BN(d), torch.nn.ReLU()), (d, d, BN(d), None)])  # two layers, as ours
-    h = SimSiamPredictionHead(args.dim, args.pred_dim, args.dim)
-
-    def loss_of(x1, x2):
-        z1, z2 = f(backbone(x1)), f(backbone(x2))
-        return (D(h(z1), z2.detach()) + D(h(z2), z1.detach())) / 2
-
-    return SimSiamTransform(SIZE, gaussian_blur=0.0), torch.nn.ModuleList([backbone, f, h]), loss_of
-
-
-def peer_loop(args, images, parts):
-    """An epoch over PIL images as others write it: a function that returns images/s."""
-    two_views, model, loss_of = parts
-    loader = DataLoader(Pairs(images, two_views), args.batch_size, shuffle=True, drop_last=True,
-                        num_workers=2, persistent_workers=True)
-    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-
-    def epoch():
-        start = None
-        for x1, x2 in loader:
-            start = start or time.perf_counter()
-            loss = loss_of(x1, x2)
-            sgd.zero_grad()
-            loss.backward()
-            sgd.step()
-        return len(loader) * args.batch_size / (time.perf_counter() - start)
-
-    return epoch
-
-
-def our_loop(folder, how):
-    """A run of one epoch of train.py: a function that returns images/s, kNN left out."""
+def our_loop(folder, argv):
+    """A function that runs train.py for an epoch and returns images/s, kNN not counted."""
     def run():
         with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-            argv = [*how, "--data", folder, "--epochs", "1", "--device", "cpu", "--out", out]
-            return train.train(options.parse(argv))["images_per_s"]
+            rest = ["--data", folder, "--epochs", "1", "--device", "cpu", "--out", out]
+            return train.train(options.parse([*argv, *rest]))["images_per_s"]
 
     return run
 
 
 def loops(peers, arch, batch_size, dim, n, turns):
-    """Rows: images/s of train.py, against the peers' loops, the network alone, and the peak."""
-    gc.collect()  # ends the workers of an earlier loop, which a child process would complain of
-    how = f"--arch {arch} --batch-size {batch_size} --dim {dim}".split()
-    args = arguments(SIZE, "--data", "cifar10", *how)
+    """images/s of train.py against the network alone, the peers' loops, and the peak."""
+    gc.collect()  # ends the workers of an earlier loop; a child process would complain about them
+    argv = f"--arch {arch} --batch-size {batch_size} --dim {dim}".split()
+    args = arguments(SIZE, "--data", "cifar10", *argv)
     alone, _ = network(args)
     with FlopCounterMode(display=False) as counter:
         alone()
@@ -219,13 +98,14 @@ def loops(peers, arch, batch_size, dim, n, turns):
     with tempfile.TemporaryDirectory() as folder:
         write_folder(pathlib.Path(folder), n)
         rates = {
-            "train.py": our_loop(folder, how),
+            "train.py": our_loop(folder, argv),
             "the network alone": lambda: rate(alone, batch_size, n // batch_size),
-            **{name: peer_loop(args, images, parts(args)) for name, parts in peers.items()},
+            **{name: peer_loop(args, images, peer(args)) for name, peer in peers.items()},
+            # as if the arithmetic of an image were one product of matrices
             "the peak": lambda: rate(lambda: matrix @ matrix, 2 * 2048**3 / flops, 20),
         }
         found = {name: [] for name in rates}
-        for _ in range(turns + 1):  # the first is for warming up
+        for _ in range(turns + 1):  # the first turn is a warm-up
             for name, measure in rates.items():
                 found[name].append(measure())
     what = f"train.py, {arch}, batch {batch_size}, d = {dim}"
@@ -234,7 +114,7 @@ def loops(peers, arch, batch_size, dim, n, turns):
 
 
 def variants():
-    """Rows: seconds a step of other kinds of arithmetic, and of the other methods."""
+    """Seconds per step with other kinds of arithmetic, and of the other methods."""
     kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
     steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
              for kind, flags in kinds.items()}
@@ -254,8 +134,8 @@ def variants():
 
 
 def views():
-    """Rows: seconds for a view of 512 images, on one thread."""
-    threads = torch.get_num_threads()
+    """Seconds for one view each of 512 images, on one thread."""
+    threads = torch.get_num_threads()  # one here: PIL does not use more
     torch.set_num_threads(1)
     x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
     pil = [to_pil_image(image) for image in x]
@@ -266,7 +146,7 @@ def views():
 
 
 def knn():
-    """Rows: seconds for the kNN of 10,000 features in a bank of 50,000, both (., 512)."""
+    """Seconds for the kNN of 10,000 features in a bank of 50,000, each of length 512."""
     bank, labels, query = torch.randn(50000, 512), torch.arange(50000) % 10, torch.randn(10000, 512)
     normalised = [torch.nn.functional.normalize(v, dim=1) for v in (query, bank)]
     product = lambda: [q @ normalised[1].T for q in normalised[0].split(500)]
@@ -275,35 +155,27 @@ def knn():
                 product, 3)
 
 
-def start():
-    """Rows: seconds until a fresh process has done next to nothing."""
-    call = lambda *argv: lambda: subprocess.run(
-        [sys.executable, *argv], cwd=HERE.parent, stdout=subprocess.DEVNULL, check=True)
-    return race("python train.py --help", call("train.py", "--help"), "import torch",
-                call("-c", "import torch"), 5)
-
-
 def decoding(n=60000):
-    """Rows: seconds to read a folder of JPEGs for the first time, and again, from the cache."""
+    """Seconds to read a folder of JPEGs for the first time, and again, from the cache."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         write_folder(folder, n)
 
-        def anew():
+        def for_the_first_time():
             for cache in folder.glob(".simsiam-*"):
                 cache.unlink()
-            data.folder(folder)
+            data.load(str(folder))
 
-        return race(f"reading {n:,} JPEGs of {SIZE} px", anew, "from the cache",
-                    lambda: data.folder(folder), 2)
+        return race(f"reading {n:,} JPEGs of {SIZE} px", for_the_first_time, "from the cache",
+                    lambda: data.load(str(folder)), 2)
 
 
-def write(*lines):
-    """Print lines, and add them to speed.md."""
-    with open(HERE / "speed.md", "a") as file:
-        for line in lines:
-            print(line, flush=True)
-            print(line, file=file)
+def start():
+    """Seconds until a fresh process has done next to nothing."""
+    call = lambda *argv: lambda: subprocess.run(
+        [sys.executable, *argv], cwd=HERE.parent, stdout=subprocess.DEVNULL, check=True)
+    return race("python train.py --help", call("train.py", "--help"), "import torch",
+                call("-c", "import torch"), 5)
 
 
 def main():
@@ -311,18 +183,18 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", action="store_true", help="measure lightly, too")
     args = p.parse_args()
-    train.tune_cpu()
+    tune_cpu()
     peers = {"torchvision on PIL": torchvision_peer}
     if args.peers:
         peers["lightly"] = lightly_peer
     packages = ["torch", "torchvision", *["lightly"] * args.peers]
     versions = (f"{name} {importlib.metadata.version(name)}" for name in packages)
-    write(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
-          "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
+    report(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
+           "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
     sizes = [partial(loops, peers, *size) for size in SIZES]
     for rows in (*sizes, variants, views, knn, decoding, start):
-        write(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
-                for what, unit, ours, name, theirs, ratio in rows()))
+        report(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
+                 for what, unit, ours, name, theirs, ratio in rows()))
 
 
 if __name__ == "__main__":

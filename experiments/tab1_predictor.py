@@ -2,12 +2,12 @@
 
     python -m experiments.tab1_predictor
 
-The encoder's learning rate decays in every row. The fixed predictor does not collapse: its loss
-stays high.
+The encoder's learning rate decays in every row. With a fixed predictor nothing collapses, but the
+loss stays high.
 here: without predictor the outputs collapse to few dimensions within 12 epochs and to a point
 within 36; the backbone keeps part of what it had learned before (see fig2_stopgrad).
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                       linear %         kNN %     s  n
     h's lr decayed                  99.9 ± 0.1    98.7 ± 0.6    89  3
@@ -19,7 +19,8 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 
 import sys
 
-from experiments.table import Claim, Row, below, collapsed, main, values
+from experiments.claims import below, collapsed, values
+from experiments.table import Claim, Row, main
 
 DECAYED = "h's lr decayed"
 CONSTANT = "h's lr constant"
@@ -31,14 +32,15 @@ ROWS = [
     Row("no predictor, 3 x the epochs", "--predictor none", 0.1, times=3),
 ]
 CLAIMS = [
-    Claim("No predictor: collapse (std below 0.3 or rank below 4)",
+    Claim("Without predictor the outputs collapse (std below 0.3 or rank below 4)",
           lambda last: all(map(collapsed, last["no predictor"]))),
-    Claim("No predictor, three times the epochs: nothing is left of the outputs (std below 0.01,"
+    Claim("Without predictor, after three times the epochs, all outputs agree (std below 0.01,"
           " rank below 2)", lambda last: all(r["std"] < 0.01 and r["rank"] < 2
                                              for r in last["no predictor, 3 x the epochs"])),
     Claim("Its features are worse than with a predictor",
           below("no predictor, 3 x the epochs", CONSTANT)),
-    Claim("A fixed predictor: no collapse, but the loss stays higher than with a learned one",
+    Claim("With a fixed predictor nothing collapses, but the loss stays higher than with a learned"
+          " one",
           lambda last: not any(map(collapsed, last["h fixed"]))
           and min(values(last["h fixed"], "loss")) > max(values(last[CONSTANT], "loss"))),
     Claim("A constant lr of the predictor is better than a decayed one", below(DECAYED, CONSTANT),

@@ -1,12 +1,12 @@
-"""Table 4: SimSiam beside the methods it is compared with, and two that came later.
+"""Table 4: SimSiam beside the methods the paper compares it with, and two later ones.
 
     python -m experiments.tab4_comparisons
 
 All have the same data, views, backbone, optimiser, lr (MoCo: a quarter), batch and steps; heads
-and loss are each method's own (baselines/). The paper's numbers are of 100 epochs on ImageNet, the
-original recipes but for symmetric MoCo and 3-layer projectors in SimCLR and SwAV.
+and loss are each method's own (baselines/). The paper's numbers are for 100 epochs on ImageNet with
+the original recipes, except that MoCo is symmetric and SimCLR and SwAV have 3-layer projectors.
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                              linear %         kNN %     s  n
     SimCLR                 99.9 ± 0.1    99.8 ± 0.1    83  3
@@ -21,7 +21,8 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 
 import sys
 
-from experiments.table import Claim, Row, below, main
+from experiments.claims import below
+from experiments.table import Claim, Row, main
 
 ROWS = [
     Row("SimCLR", "--method simclr", 66.5),
@@ -34,9 +35,9 @@ ROWS = [
     Row("VICReg", "--method vicreg"),
 ]
 CLAIMS = [
-    Claim("Every method beats an untrained network, of about 17 % kNN, by 40 points or more",
+    Claim("Every method beats an untrained network, which has about 17 % kNN, by 40 points or more",
           lambda last: min(r["knn"] for records in last.values() for r in records) > 57),
-    Claim("SimSiam is the best of Table 4's after few epochs",
+    Claim("After few epochs SimSiam is the best of the methods in Table 4",
           lambda last: all(below(other, "SimSiam", key="top1")(last)
                            for other in ("SimCLR", "MoCo v2", "BYOL", "SwAV")),
           "Accuracies close to 100 % leave little room for an order"),

@@ -1,18 +1,18 @@
-"""Beyond the paper: DirectPred, a linear predictor in closed form, and the toy model of collapse.
+"""Beyond the paper: DirectPred, a linear predictor in closed form, and a toy model of collapse.
 
     python -m experiments.theory_directpred
 
 Tian, Chen and Ganguli (arXiv 2102.06810) find that a linear predictor's eigenvectors align with
-those of F = E[z z^T] (not centred), and set them directly, without any gradient (Eq. 18, 19):
-F = U diag(s) U^T,   p_j = sqrt(s_j) + eps max_j s_j,   h = U diag(p) U^T.
-Their code, followed here, divides s by its maximum first; F is a moving average (rho = 0.3).
+those of F = E[z zᵀ] (not centred), and set them directly, without any gradient (Eq. 18, 19):
+F = U diag(s) Uᵀ,   p_j = √s_j + ε max_j s_j,   h = U diag(p) Uᵀ.
+As in their code, s is divided by its maximum first, and F is a moving average (ρ = 0.3).
 
-The figure shows their dynamics of one eigenmode, p of the predictor and s of F, tau = 1 as without
-momentum encoder:   p' = alpha s (1 - (1 + v) p) - eta p,   s' = 2 p s (1 - (1 + v) p) - 2 eta s,
-v the variance of the augmentations, eta the weight decay. For eta > 1 / (4 (1 + v)) every start
-collapses to s = 0.
+The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
+without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
+where v is the variance of the augmentations and η the weight decay. If η > 1 / (4 (1 + v)), every
+start collapses to s = 0.
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                linear %         kNN %     s  n
     learned MLP predictor    99.7 ± 0.4    99.3 ± 0.5   117  3
@@ -25,38 +25,42 @@ import sys
 import torch
 from torch import nn
 
-from experiments.table import Claim, Row, below, collapsed, main
-from runs import line, plot, write_figure
+from experiments.claims import below, not_collapsed
+from experiments.table import Claim, Row, main
+from utils.plot import line_style, new_figure, save_figure
 
 ALPHA, V = 1.0, 0.25
-THRESHOLD = 1 / (4 * (1 + V))  # of eta
+THRESHOLD = 1 / (4 * (1 + V))  # of η
 STARTS = [(p, s) for p in (0.05, 0.4, 0.8) for s in (0.1, 0.5, 1.0)]
 
 
 def directpred(run, rho=0.3, eps=0.1):
-    """The predictor of Eq. 18 and 19, set anew at every step: a make_step of train.train()."""
+    """A study: the predictor of Eq. 18 and 19, set anew at every step."""
     model, state = run.model, run.state
     d = model.h[-1].out_features
     model.h = nn.Linear(d, d, bias=False, device=run.args.device).requires_grad_(False)
 
     @torch.no_grad()
     def set_predictor(z):
-        now = z.T @ z / len(z)
-        state["F"] = rho * state["F"] + (1 - rho) * now if "F" in state else now
-        s, U = torch.linalg.eigh(state["F"])
+        F = z.T @ z / len(z)  # (d, d), of both views; not centred
+        if "F" in state.extra:
+            F = rho * state.extra["F"] + (1 - rho) * F
+        state.extra["F"] = F
+        s, U = torch.linalg.eigh(F)
         s = (s / s[-1]).clamp(min=0)  # eigh sorts them: the last is the largest
+        # Without ε a direction that z hardly uses would get hardly any gradient.
         model.h.weight.copy_(U @ torch.diag(s.sqrt() + eps) @ U.T)
 
-    def loss_of(indices):
-        z1, z2 = map(model.f, run.views(indices))
-        set_predictor(torch.cat([z1, z2]))
+    def loss_fn(x1, x2):
+        z1, z2 = model.f(x1), model.f(x2)
+        set_predictor(torch.cat([z1, z2]))  # before h is used: h always fits the current z
         return model.D(model.h(z1), z2) / 2 + model.D(model.h(z2), z1) / 2, z1
 
-    return loss_of
+    return loss_fn
 
 
 def trajectory(p, s, eta, steps=4000, dt=0.01):
-    """The toy dynamics from (p, s) on, by the method of Heun: lists of p and of s."""
+    """The toy dynamics starting at (p, s), by Heun's method: all p, and all s."""
     slope = lambda p, s: (ALPHA * s * (1 - (1 + V) * p) - eta * p,
                           2 * p * s * (1 - (1 + V) * p) - 2 * eta * s)
     path = [(p, s)]
@@ -70,15 +74,14 @@ def trajectory(p, s, eta, steps=4000, dt=0.01):
 
 ROWS = [
     Row("learned MLP predictor"),
-    Row("DirectPred", "", "", directpred),
+    Row("DirectPred", study=directpred),
     Row("no predictor", "--predictor none"),
 ]
 CLAIMS = [
-    Claim("DirectPred learns without training a predictor: better than none",
+    Claim("DirectPred learns without training a predictor: it is better than no predictor",
           below("no predictor", "DirectPred")),
-    Claim("DirectPred does not collapse",
-          lambda last: not any(map(collapsed, last["DirectPred"]))),
-    Claim("Toy model: above the threshold every start of the figure collapses, below it not all",
+    Claim("DirectPred does not collapse", not_collapsed("DirectPred")),
+    Claim("Toy model: above the threshold every start in the figure collapses, below it not all do",
           lambda _: max(trajectory(*start, 1.2 * THRESHOLD)[1][-1] for start in STARTS) < 0.01
           and max(trajectory(*start, 0.5 * THRESHOLD)[1][-1] for start in STARTS) > 0.1),
 ]
@@ -86,15 +89,16 @@ CLAIMS = [
 
 def figure(logs, path):
     """The phase planes of the toy model below and above the threshold."""
-    drawing, axes = plot(2, width=10)
+    drawing, axes = new_figure(2, width=10)
     for axis, share in zip(axes, (0.5, 1.2)):
         for i, start in enumerate(STARTS):
-            style = {**line(i // 3, 3), "marker": "", "label": f"p = {start[0]}" * (i % 3 == 0)}
+            label = f"p = {start[0]}" * (i % 3 == 0)
+            style = {**line_style(i // 3, 3), "marker": "", "label": label}
             axis.plot(*trajectory(*start, share * THRESHOLD), **style)
             axis.plot(*start, "k.", markersize=4)
         axis.set(title=rf"$\eta$ = {share} of the threshold", xlabel="p, the predictor",
                  ylabel="s, the outputs", xlim=(0, 1), ylim=(0, 1.6))
-    write_figure(drawing, path)
+    save_figure(drawing, path)
 
 
 if __name__ == "__main__":

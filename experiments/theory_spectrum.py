@@ -2,12 +2,12 @@
 
     python -m experiments.theory_spectrum
 
-Left: the singular values of z, largest first, as shares of their sum. A cliff is dimensional
-collapse, of which the std of Fig. 2 knows nothing. Right, of each run: m_o, the length of the mean
-direction, and m_r, the root mean square of the residuals, m_r^2 = 1 - m_o^2 (arXiv 2203.16262);
-alignment of the two views (0 is perfect) and uniformity (0 is a constant; arXiv 2005.10242).
+Left: the singular values of z, largest first, as shares of their sum. A cliff is a dimensional
+collapse, to which the std of Fig. 2 is blind. Right, for each run: m_o, the length of the mean
+direction; m_r, the root mean square of the residuals, m_r² = 1 - m_o² (arXiv 2203.16262); alignment
+of the two views (0 is perfect); and uniformity (0 is a constant output; arXiv 2005.10242).
 
-What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
+What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 
                                      linear %         kNN %     s  n
     SimSiam                        99.7 ± 0.4    99.3 ± 0.5   117  3
@@ -19,7 +19,7 @@ What it printed (AMD EPYC, shapes; one thread a run, the machine shared):
 import sys
 
 from experiments.table import Claim, Row, main
-from runs import line, plot, write_figure
+from utils.plot import line_style, new_figure, save_figure
 
 ROWS = [
     Row("SimSiam"),
@@ -41,17 +41,17 @@ def residual(outputs):
 
 def figure(logs, path):
     """The spectra, and the four measures as groups of bars."""
-    drawing, (spectrum, bars) = plot(2, width=12)
+    drawing, (spectrum, bars) = new_figure(2, width=12)
     for i, (label, (config, _)) in enumerate(logs.items()):
         outputs = config["outputs"]
-        values, style = outputs["singular values"], line(i, len(logs))
+        values, style = outputs["singular values"], line_style(i, len(logs))
         spectrum.semilogy(range(1, len(values) + 1), values, label=label, markevery=16, **style)
         heights = outputs["centre"], residual(outputs), outputs["alignment"], outputs["uniformity"]
         bars.bar([x + 0.2 * i for x in range(4)], heights, 0.2, color=style["color"])
     spectrum.set(title="singular values of z, share of their sum", xlabel="number", ylim=(1e-5, 1))
     bars.set_xticks([x + 0.3 for x in range(4)], ["$m_o$", "$m_r$", "alignment", "uniformity"])
     bars.axhline(0, color="black", linewidth=0.5)
-    write_figure(drawing, path)
+    save_figure(drawing, path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hypothesis made quick and repeatable with torch: seeds, profiles, one thread.
+"""Hypothesis with torch, fast and repeatable: seeds, profiles, one thread; and shared fixtures.
 
 pytest                                    the profile "ci": 50 examples, the same ones every time
 pytest --hypothesis-profile=dev           25 random examples each
@@ -8,6 +8,8 @@ pytest --hypothesis-profile=thorough      1000 random examples each
 import hypothesis
 import pytest
 import torch
+
+from utils import data, plot
 
 
 class TorchRandom:
@@ -30,6 +32,22 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def denormals():
-    """train() flushes denormals to zero, for the whole process; Hypothesis wants to draw them."""
+    """train() flushes denormals to zero for the whole process; Hypothesis draws some."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def figures():
+    """Asks for real figures where small_shapes would leave them out."""
+
+
+@pytest.fixture
+def small_shapes(monkeypatch, request):
+    """192 + 64 shapes instead of 4096 + 1000, and no figures unless a test looks at them."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+    n = {0: 192, 1: 64}  # by seed: training and test images
+    draw = data.draw_shapes
+    monkeypatch.setattr(
+        data, "draw_shapes", lambda _, size, tint, seed: draw(n[seed], size, tint, seed))

@@ -1,4 +1,4 @@
-"""The laws of augment.py; oracles: torchvision, colorsys.    pytest tests/test_augment.py"""
+"""Laws of the augmentations; oracles: torchvision, colorsys.    pytest tests/test_augment.py"""
 
 import colorsys
 
@@ -7,11 +7,13 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from strategies import seeds
 from torchvision.transforms import RandomResizedCrop
 
 import augment as A
+from utils import plot
 
-seeds = st.integers(0, 2**31)
 N = 4
 
 
@@ -37,12 +39,12 @@ def each(operation, x, parameter):
 
 
 @given(seeds, st.integers(4, 40), st.booleans())
-def test_resized_crop_is_torchvisions_whether_it_enlarges_or_reduces(seed, size, mirror):
+def test_the_resized_crop_equals_torchvisions_whether_it_enlarges_or_reduces(seed, size, mirror):
     _, x = images(seed)
     torch.manual_seed(seed)
-    start, length = A.random_boxes(N, 20, (0.05, 1.0))
-    got = A.resized_crop(x, start, length, torch.full((N,), mirror), size)
-    boxes = torch.cat([start, length], dim=1).tolist()  # top, left, height, width
+    start, box_size = A.random_boxes(N, 20, (0.05, 1.0))
+    got = A.resized_crop(x, start, box_size, torch.full((N,), mirror), size)
+    boxes = torch.cat([start, box_size], dim=1).tolist()  # top, left, height, width
     crop = lambda image, box: TF.resized_crop(image, *box, [size, size], antialias=True)
     expected = torch.stack([crop(image, box) for image, box in zip(x, boxes)])
     assert close(got, expected.flip(3) if mirror else expected)
@@ -67,7 +69,7 @@ brightness, contrast, saturation = map(blend, (A.BRIGHTNESS, A.CONTRAST, A.SATUR
     ],
 )
 @given(seed=seeds)
-def test_every_colour_operation_is_torchvisions(ours, theirs, low, high, seed):
+def test_every_colour_operation_equals_torchvisions(ours, theirs, low, high, seed):
     _, x = images(seed)
     torch.manual_seed(seed)
     parameter = torch.empty(N).uniform_(low, high)
@@ -75,7 +77,7 @@ def test_every_colour_operation_is_torchvisions(ours, theirs, low, high, seed):
 
 
 @given(seeds, st.sampled_from([3, 5, 9]))
-def test_the_blur_is_torchvisions(seed, kernel_size):
+def test_the_blur_equals_torchvisions(seed, kernel_size):
     _, x = images(seed)
     torch.manual_seed(seed)
     sigma = torch.empty(N).uniform_(0.1, 2.0)
@@ -84,7 +86,7 @@ def test_the_blur_is_torchvisions(seed, kernel_size):
 
 
 @given(seeds)
-def test_grayscale_and_normalisation_are_torchvisions(seed):
+def test_grayscale_and_normalisation_equal_torchvisions(seed):
     _, x = images(seed)
     assert close(A.grayscale(x), TF.rgb_to_grayscale(x))
     assert close(saturation(x, torch.zeros(N)), TF.rgb_to_grayscale(x, num_output_channels=3))
@@ -93,7 +95,7 @@ def test_grayscale_and_normalisation_are_torchvisions(seed):
 
 
 @given(seeds, st.floats(-0.5, 0.5))
-def test_hue_turns_the_hue_of_colorsys(seed, shift):
+def test_hue_turns_the_hue_that_colorsys_computes(seed, shift):
     _, x = images(seed, size=2)
     got = A.hue(x, torch.full((N,), shift))
     for pixel, result in zip(
@@ -106,7 +108,7 @@ def test_hue_turns_the_hue_of_colorsys(seed, shift):
 
 
 @given(seeds)
-def test_colour_jitter_applies_the_four_in_each_images_own_order_or_none(seed):
+def test_colour_jitter_applies_its_four_operations_in_each_images_own_order_or_none_of_them(seed):
     _, x = images(seed)
     torch.manual_seed(seed)
     factors, order = torch.rand(N, 4) * 0.8, torch.rand(N, 4).argsort(dim=1)
@@ -141,7 +143,7 @@ def test_factor_one_and_shift_zero_change_nothing(seed):
 
 
 @given(seeds)
-def test_what_becomes_of_an_image_does_not_depend_on_its_neighbours(seed):
+def test_a_view_does_not_depend_on_the_other_images_of_the_batch(seed):
     x, _ = images(seed)
     torch.manual_seed(seed)
     augment = A.Augment(20, (0.5,) * 3, (0.2,) * 3)
@@ -151,16 +153,16 @@ def test_what_becomes_of_an_image_does_not_depend_on_its_neighbours(seed):
 
 
 @given(seeds, st.floats(-0.5, 0.5))
-def test_hue_keeps_grey_grey_and_the_largest_channel_as_it_is(seed, shift):
+def test_hue_keeps_gray_pixels_and_the_value_of_the_largest_channel(seed, shift):
     _, x = images(seed)
     turned = A.hue(x, torch.full((N,), shift))
     assert close(turned.amax(dim=1), x.amax(dim=1))
-    grey = x[:, :1].expand(-1, 3, -1, -1)
-    assert close(A.hue(grey, torch.full((N,), shift)), grey)
+    gray = x[:, :1].expand(-1, 3, -1, -1)
+    assert close(A.hue(gray, torch.full((N,), shift)), gray)
 
 
 @given(seeds, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
-def test_shifts_of_the_hue_add_up_and_a_whole_turn_is_none(seed, a, b):
+def test_shifts_of_the_hue_add_up_and_a_whole_turn_changes_nothing(seed, a, b):
     _, x = images(seed)
     full = lambda v: torch.full((N,), v)
     assert torch.allclose(A.hue(A.hue(x, full(a)), full(b)), A.hue(x, full(a + b)), atol=1e-4)
@@ -168,7 +170,7 @@ def test_shifts_of_the_hue_add_up_and_a_whole_turn_is_none(seed, a, b):
 
 
 @given(seeds)
-def test_mirroring_twice_and_graying_once_more_change_nothing(seed):
+def test_mirroring_twice_and_a_second_grayscale_change_nothing(seed):
     _, x = images(seed)
     whole = torch.zeros(N, 2), torch.full((N, 2), 20)
     mirror = lambda x: A.resized_crop(x, *whole, torch.ones(N).bool(), 20)
@@ -179,7 +181,7 @@ def test_mirroring_twice_and_graying_once_more_change_nothing(seed):
 
 
 @given(seeds, st.floats(0.1, 2))
-def test_the_blur_keeps_flat_images_commutes_with_mirrors_and_vanishes_with_sigma(seed, sigma):
+def test_the_blur_keeps_flat_images_commutes_with_mirroring_and_vanishes_with_sigma(seed, sigma):
     _, x = images(seed)
     blur = lambda x, sigma: A.gaussian_blur(x, torch.full((N,), sigma), 5)
     flat = x[:, :, :1, :1].expand(-1, -1, 20, 20)
@@ -198,7 +200,7 @@ def test_the_two_views_of_an_image_are_drawn_independently():
             assert abs(torch.corrcoef(torch.stack(pair))[0, 1]) < 4 / 2000**0.5
 
 
-def test_the_copies_of_one_image_in_a_batch_come_out_different():
+def test_copies_of_one_image_in_a_batch_get_different_views():
     torch.manual_seed(0)
     x = images(0)[0][:1].expand(64, -1, -1, -1)
     views = A.Augment(20, (0.5,) * 3, (0.2,) * 3)(x)
@@ -207,14 +209,14 @@ def test_the_copies_of_one_image_in_a_batch_come_out_different():
 
 
 @given(seeds)
-def test_a_view_is_in_the_range_of_the_image_and_has_the_size_asked_for(seed):
+def test_a_view_stays_between_0_and_1_and_has_the_size_asked_for(seed):
     torch.manual_seed(seed)
     view = A.Augment(17, (0.0,) * 3, (1.0,) * 3)(images(seed)[0])
     assert view.shape == (N, 3, 17, 17) and view.dtype == torch.float32
     assert view.min() >= -1e-5 and view.max() <= 1 + 1e-5
 
 
-def test_a_large_batch_in_pieces_is_the_same_as_at_once():
+def test_a_large_batch_gives_the_same_views_in_pieces_and_at_once():
     x = images(0)[0].repeat(75, 1, 1, 1)  # 300 images
     augment = A.Augment(20, (0.0,) * 3, (1.0,) * 3)
     torch.manual_seed(0)
@@ -223,14 +225,14 @@ def test_a_large_batch_in_pieces_is_the_same_as_at_once():
     assert close(in_pieces, augment.view(x, *augment.draw(300, 20)))
 
 
-def test_all_the_work_is_done_on_the_device_of_the_images():
-    """The meta device refuses operations with tensors of another device, as a GPU does."""
+def test_every_operation_runs_on_the_device_of_the_images():
+    """The meta device refuses to mix its tensors with another device's, as a GPU does."""
     always = dict(jitter_p=1.0, gray_p=1.0, blur_p=1.0)
     view = A.Augment(20, (0.5,) * 3, (0.2,) * 3, **always)(images(0)[0].to("meta"))
     assert view.device.type == "meta" and view.shape == (N, 3, 20, 20)
 
 
-def test_each_transformation_is_drawn_as_often_as_asked():
+def test_each_operation_is_applied_as_often_as_its_probability_says():
     """Counts in 2000 images within four standard deviations."""
     n, size = 2000, 8
     x = images(0, size)[0][:1].expand(n, -1, -1, -1)
@@ -240,7 +242,7 @@ def test_each_transformation_is_drawn_as_often_as_asked():
         augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **{**off, name: p})
         views = augment.view(x, *augment.draw(n, size))
         reference = x.float() / 255
-        # a box of the whole area may be 8 x 8 only up to rounding: leave out the crops that are not
+        # crop_min = 1 shows the whole image, except where rounding leaves a smaller box: `cropped`.
         changed = ((views - reference).abs().amax(dim=(1, 2, 3)) > 1e-4).sum().item()
         augment = A.Augment(size, (0.0,) * 3, (1.0,) * 3, **off)
         base = augment.view(x, *augment.draw(n, size))
@@ -254,8 +256,8 @@ def test_by_default_the_draws_are_those_of_appendix_A():
     torch.manual_seed(0)
     n, size = 4000, 200
     draws = A.Augment(size, (0.5,) * 3, (0.2,) * 3).draw(n, size)
-    _, length, flip, factors, order, gray, blur, sigma = draws
-    height, width = length.T
+    _, box_size, flip, factors, order, gray, blur, sigma = draws
+    height, width = box_size.T
     jitter = (order >= 0).all(dim=1)
     for chosen, p in ((flip, 0.5), (jitter, 0.8), (gray, 0.2), (blur, 0.5)):
         assert abs(chosen.sum() - n * p) < 4 * (n * p * (1 - p)) ** 0.5
@@ -263,7 +265,7 @@ def test_by_default_the_draws_are_those_of_appendix_A():
     uniforms = [share, *factors.T, sigma]
     for v, low, high in zip(uniforms, (0.2, 0.6, 0.6, 0.6, -0.1, 0.1), (1, 1.4, 1.4, 1.4, 0.1, 2)):
         assert low - 0.01 <= v.min() and v.max() <= high + 0.01
-        if v is not share:  # large boxes are tried again when they are too wide
+        if v is not share:  # large boxes are more often too wide, and are redrawn
             assert abs(v.mean() - (low + high) / 2) < 4 * (high - low) / (12 * n) ** 0.5
     ratio = (width / height).log()
     assert ratio.abs().max() < 0.3 and abs(ratio.mean()) < 4 * ratio.std() / n**0.5
@@ -271,24 +273,40 @@ def test_by_default_the_draws_are_those_of_appendix_A():
     assert len(orders) == 24 and all(sorted(row) == [0, 1, 2, 3] for row in orders)
 
 
-def test_boxes_are_distributed_as_torchvisions():
+def test_boxes_have_the_same_distribution_as_torchvisions():
     torch.manual_seed(0)
     n = 4000
-    start, length = (v.double() for v in A.random_boxes(n, 32, (0.2, 1.0)))
-    assert (start >= 0).all() and (start + length <= 32).all()
+    start, box_size = (v.double() for v in A.random_boxes(n, 32, (0.2, 1.0)))
+    assert (start >= 0).all() and (start + box_size <= 32).all()
     image = torch.empty(3, 32, 32)
     theirs = torch.tensor(
         [RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(n)]
     )
-    for ours, oracle in zip(torch.cat([start, length], dim=1).T, theirs.double().T):
+    for ours, oracle in zip(torch.cat([start, box_size], dim=1).T, theirs.double().T):
         spread = (ours.var() + oracle.var()).sqrt() / n**0.5
         assert abs(ours.mean() - oracle.mean()) < 4 * spread
         assert abs(ours.std() - oracle.std()) < 4 * spread
-    assert abs(length.prod(dim=1).mean() / 32**2 - 0.551) < 0.02
-    place = (start + 0.5) / (33 - length)  # in (0, 1): the top one does not tell the left one
+    assert abs(box_size.prod(dim=1).mean() / 32**2 - 0.551) < 0.02
+    place = (start + 0.5) / (33 - box_size)  # in (0, 1): the top does not tell the left
     assert abs(torch.corrcoef(place.T)[0, 1]) < 4 / n**0.5
 
 
-def test_where_no_box_fits_the_whole_image_is_taken():
-    start, length = A.random_boxes(N, 20, (1.5, 2.0))
-    assert (start == 0).all() and (length == 20).all()
+def test_when_no_box_fits_the_whole_image_is_taken():
+    start, box_size = A.random_boxes(N, 20, (1.5, 2.0))
+    assert (start == 0).all() and (box_size == 20).all()
+
+
+# ------------------------------------------------------------------------------------------------
+# The picture
+
+
+def test_the_picture_shows_each_original_above_its_views_enlarged_to_72_pixels(tmp_path):
+    _, x = images(0, size=24)
+    rows = x, 1 - x, x.flip(3)
+    plot.save_views(rows[0], rows[1:], tmp_path / "views.png")
+    sheet = TF.pil_to_tensor(Image.open(tmp_path / "views.png")) / 255
+    assert sheet.shape == (3, 2 + 3 * 74, 2 + N * 74)  # a margin of 2 around every image
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            cell = sheet[:, 2 + 74 * i :, 2 + 74 * j :][:, :72, :72]
+            assert close(cell.unfold(1, 3, 3).unfold(2, 3, 3), image[..., None, None])

@@ -1,6 +1,5 @@
 """The laws of baselines/.    pytest tests/test_baselines.py"""
 
-import inspect
 import math
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import TINY, gradients, message, normal, seeds, views
 from torch import nn
 
 import options
@@ -19,53 +19,57 @@ from baselines.simclr import SimCLR, nt_xent
 from baselines.swav import SwAV, sinkhorn
 from baselines.vicreg import VICReg, covariance, variance
 from optim import SGD
-from runs import load_checkpoint
 from simsiam import SimSiam
-from test_simsiam import gradients, normal, seeds, views
-from test_train import TINY, message, small_shapes  # noqa: F401
+from utils.runs import load_checkpoint
 
-K = 64  # of MoCo's queue
+pytestmark = pytest.mark.usefixtures("small_shapes")
+
+K = 64  # length of MoCo's queue
 BASELINES = sorted(set(options.METHODS) - {"simsiam"})
+RECIPE = {"dim": 8, "encoder_momentum": 0.9, "queue": K, "proj_layers": 2}
 
 
-def tiny(method, seed=0, **switches):
-    """A method in float64 whose backbone is one linear layer on 4 x 4 images."""
+def tiny(method, seed=0, **given):
+    """A baseline in float64 whose backbone is one linear layer on 4 x 4 images."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
     backbone.features = 10
-    required = {"encoder_momentum": 0.9, "queue": K, "proj_layers": 2}
-    signature = inspect.signature(method).parameters
-    switches = {**{name: v for name, v in required.items() if name in signature}, **switches}
-    return method(backbone, **{"dim": 8, **switches}).double()
+    recipe = {name: value for name, value in RECIPE.items() if name in method.OPTIONS}
+    return method(backbone, **{**recipe, **given}).double()
 
 
 # ------------------------------------------------------------------------------------------------
-# What all methods promise to train.py
+# What every method promises to train.py
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_parameter_that_is_not_a_target_s_is_trained(name, tmp_path):
-    parts, out = [], tmp_path / "run"
-    args = train.parse([*TINY, "--method", name, "--max-steps", "1", "--out", str(out)])
-    train.train(args, lambda run: (parts.append(run), train.two_views(run))[1])
-    model = parts[0].model
-    held = {id(w) for group in parts[0].optimizer.groups for w in group}
+def test_every_parameter_is_trained_except_those_of_a_target_encoder(name, tmp_path):
+    kept = []
+
+    def study(run):
+        kept.append(run)
+        return run.model
+
+    out = str(tmp_path / "run")
+    train.train(train.parse([*TINY, "--method", name, "--max-steps", "1", "--out", out]), study)
+    model = kept[0].model
+    held = {id(w) for group in kept[0].optimizer.param_groups for w in group}
     for parameter, w in model.named_parameters():
         target = parameter.startswith("target.")
         assert (id(w) in held) != target and (w.grad is None) == target, parameter
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_run_of_any_method_that_was_stopped_ends_as_the_one_that_was_not(name, tmp_path):
-    options = [*TINY, "--method", name, "--out"]
-    train.main([*options, str(tmp_path / "straight")])
-    train.main([*options, str(tmp_path / "stopped"), "--max-steps", "2"])
+def test_a_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(name, tmp_path):
+    flags = [*TINY, "--method", name, "--out"]
+    train.main([*flags, str(tmp_path / "straight")])
+    train.main([*flags, str(tmp_path / "stopped"), "--max-steps", "2"])
     train.main(["--resume", "--out", str(tmp_path / "stopped")])
     a, b = (load_checkpoint(tmp_path / run)["model"] for run in ("straight", "stopped"))
     assert all(torch.equal(w, b[parameter]) for parameter, w in a.items())
 
 
-def test_a_flag_that_a_method_lacks_is_refused(tmp_path):
+def test_a_flag_that_the_method_does_not_have_is_refused(tmp_path):
     out = "--out", tmp_path / "run"
     assert "--bn: --method byol has no such" in message("--method", "byol", "--bn", "all", *out)
     assert "--stopgrad: --method moco" in message("--method", "moco", "--no-stopgrad", *out)
@@ -73,18 +77,14 @@ def test_a_flag_that_a_method_lacks_is_refused(tmp_path):
     assert "[0, 1)" in message("--method", "byol", "--encoder-momentum", 1, *out)
 
 
-def test_a_method_may_scale_the_recipe_s_lr_but_not_one_that_was_given():
-    def lr(*argv):
-        args = train.parse(argv)
-        options.choose(args, 24)
-        return args.lr
-
+def test_a_method_may_scale_the_lr_of_the_recipe_but_not_one_on_the_command_line():
+    lr = lambda *argv: options.fill_in(options.parse(argv), image_size=24).lr
     assert lr() == 2.0 and lr("--method", "moco") == 0.5
     assert lr("--method", "moco", "--lr", "3") == 3.0
 
 
 @given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg]))
-def test_the_losses_do_not_depend_on_which_view_is_the_first(seed, method):
+def test_no_loss_depends_on_which_view_comes_first(seed, method):
     x1, x2 = views(seed)
     a, b = tiny(method, seed)(x1, x2)[0], tiny(method, seed)(x2, x1)[0]
     assert a.item() == pytest.approx(b.item(), abs=1e-9)
@@ -95,7 +95,7 @@ def test_the_losses_do_not_depend_on_which_view_is_the_first(seed, method):
 
 
 @given(seeds, st.floats(0, 0.999), st.sampled_from([BYOL, MoCo]))
-def test_the_target_s_weights_follow_by_the_momentum_exactly(seed, m, method):
+def test_target_weights_are_a_moving_average_of_those_of_the_encoder(seed, m, method):
     model = tiny(method, seed, encoder_momentum=m)
     before = [w.clone() for w in model.target.parameters()]
     gradients(model, model(*views(seed))[0])  # the target still equals the encoder
@@ -108,7 +108,7 @@ def test_the_target_s_weights_follow_by_the_momentum_exactly(seed, m, method):
 
 
 @given(seeds)
-def test_BYOL_without_momentum_is_SimSiam_with_BYOL_s_heads(seed):
+def test_BYOL_with_momentum_zero_is_SimSiam_with_the_heads_of_BYOL(seed):
     byol, (x1, x2) = tiny(BYOL, seed, encoder_momentum=0.0), views(seed)
     simsiam = SimSiam(byol.backbone, dim=8, proj_layers=2)
     simsiam.projector, simsiam.h = byol.projector, byol.h
@@ -127,7 +127,7 @@ def test_BYOL_without_momentum_is_SimSiam_with_BYOL_s_heads(seed):
 
 
 @given(seeds, st.lists(st.integers(1, 50), min_size=1, max_size=6))
-def test_the_queue_holds_the_last_K_keys_and_the_first_in_are_the_first_out(seed, counts):
+def test_the_queue_holds_the_last_K_keys_first_in_first_out(seed, counts):
     model = tiny(MoCo, seed)
     keys = [normal(seed + i, n, 8) for i, n in enumerate(counts)]
     first = model.queue.clone()
@@ -145,7 +145,7 @@ def test_a_batch_larger_than_the_queue_leaves_its_last_keys():
 
 
 @given(seeds)
-def test_keys_have_length_one_no_gradient_and_are_queued_after_the_loss(seed):
+def test_keys_have_length_one_and_no_gradient_and_are_queued_after_the_loss(seed):
     model, (x1, x2) = tiny(MoCo, seed), views(seed)
     before = model.queue.clone()
     L, z1 = model(x1, x2)
@@ -157,7 +157,7 @@ def test_keys_have_length_one_no_gradient_and_are_queued_after_the_loss(seed):
 
 
 def model_loss(model, z, k, queue):
-    """InfoNCE, written out a row at a time."""
+    """InfoNCE, written out row by row."""
     total = 0
     for q, own in zip(F.normalize(z, dim=1), k):
         shares = torch.exp(torch.stack([q @ own, *(q @ other for other in queue)]) / T)
@@ -165,14 +165,14 @@ def model_loss(model, z, k, queue):
     return total / len(z)
 
 
-def test_InfoNCE_of_a_query_that_is_its_key_and_orthogonal_to_the_queue():
+def test_InfoNCE_of_a_query_equal_to_its_key_and_orthogonal_to_the_queue():
     model = tiny(MoCo)
     model.queue.copy_(torch.eye(8).double()[1].expand(K, 8))
     z = torch.eye(8).double()[:1]
     assert model.info_nce(z, z).item() == pytest.approx(math.log(1 + K * math.exp(-1 / T)))
 
 
-def test_the_asymmetric_MoCo_queues_one_key_an_image():
+def test_asymmetric_MoCo_queues_one_key_per_image():
     model, (x1, x2) = tiny(MoCo, symmetry="asymmetric"), views(0)
     model(x1, x2)
     assert int(model.next) == len(x1)
@@ -183,7 +183,7 @@ def test_the_asymmetric_MoCo_queues_one_key_an_image():
 
 
 @given(seeds, st.integers(2, 5))
-def test_NT_Xent_picks_the_other_view_among_all_views_but_the_anchor_itself(seed, n):
+def test_NT_Xent_classifies_the_other_view_among_all_views_but_the_anchor(seed, n):
     p, z = normal(seed, 2 * n, 6), normal(seed + 1, 2 * n, 6)
     total = 0.0
     for i in range(2 * n):
@@ -193,7 +193,7 @@ def test_NT_Xent_picks_the_other_view_among_all_views_but_the_anchor_itself(seed
 
 
 @given(seeds)
-def test_with_predictor_and_stop_gradient_SimCLR_s_keys_are_constants(seed):
+def test_with_stop_gradient_the_targets_of_SimCLR_are_constants(seed):
     model, (x1, x2) = tiny(SimCLR, seed, predictor="mlp", pred_dim=4, stopgrad=True), views(seed)
     got = gradients(model, model(x1, x2)[0])
     z1, z2 = model.f(x1), model.f(x2)
@@ -210,7 +210,7 @@ def test_with_predictor_and_stop_gradient_SimCLR_s_keys_are_constants(seed):
 
 
 @given(seeds, st.integers(3, 40), st.integers(2, 12))
-def test_Sinkhorn_s_rows_sum_to_one_and_its_columns_to_equal_shares_in_the_limit(seed, n, k):
+def test_Sinkhorn_gives_rows_of_sum_one_and_in_the_limit_columns_of_equal_sums(seed, n, k):
     scores = torch.tanh(normal(seed, n, k))
     assert torch.allclose(sinkhorn(scores).sum(dim=1), torch.ones(n).double())
     limit = sinkhorn(scores, eps=0.5, iterations=300)
@@ -218,14 +218,14 @@ def test_Sinkhorn_s_rows_sum_to_one_and_its_columns_to_equal_shares_in_the_limit
 
 
 @given(seeds, st.integers(1, 5))
-def test_no_iteration_takes_the_columns_farther_from_equal_shares(seed, k):
+def test_no_Sinkhorn_iteration_moves_the_columns_away_from_equal_sums(seed, k):
     scores = F.normalize(normal(seed, 64, 30), dim=1)
     off = lambda k: (sinkhorn(scores, iterations=k).sum(dim=0) - 64 / 30).abs().sum()
     assert off(k + 1) < off(k) + 1e-9
 
 
 @given(seeds)
-def test_Sinkhorn_ignores_what_all_images_or_all_prototypes_have_in_common(seed):
+def test_Sinkhorn_ignores_what_all_images_or_all_prototypes_share(seed):
     scores = torch.tanh(normal(seed, 12, 5))
     shifted = scores + normal(seed + 1, 12, 1) / 9 + normal(seed + 2, 1, 5) / 9
     limits = [sinkhorn(s, eps=0.5, iterations=300) for s in (scores, shifted)]
@@ -233,8 +233,7 @@ def test_Sinkhorn_ignores_what_all_images_or_all_prototypes_have_in_common(seed)
 
 
 @given(seeds, st.sampled_from(["none", "mlp"]))
-def test_SwAV_s_codes_are_constants_with_stop_gradient_and_prototypes_have_no_length(
-        seed, predictor):
+def test_SwAV_codes_are_constants_and_the_length_of_prototypes_does_not_matter(seed, predictor):
     model, (x1, x2) = tiny(SwAV, seed, predictor=predictor), views(seed)
     L = model(x1, x2)[0]
     got = gradients(model, L)
@@ -256,7 +255,7 @@ def test_SwAV_s_codes_are_constants_with_stop_gradient_and_prototypes_have_no_le
 
 
 @given(seeds, st.integers(3, 9), st.integers(2, 5))
-def test_Barlow_s_loss_is_that_of_the_correlations_one_by_one(seed, n, d):
+def test_the_Barlow_Twins_loss_is_the_sum_over_all_correlations_one_by_one(seed, n, d):
     z1, z2 = normal(seed, n, d), normal(seed + 1, n, d)
     total = 0.0
     for i in range(d):
@@ -269,7 +268,7 @@ def test_Barlow_s_loss_is_that_of_the_correlations_one_by_one(seed, n, d):
 
 
 @given(seeds, st.integers(3, 9), st.integers(2, 5))
-def test_VICReg_s_terms_are_those_of_the_covariances_one_by_one(seed, n, d):
+def test_the_VICReg_terms_are_sums_over_all_covariances_one_by_one(seed, n, d):
     z = normal(seed, n, d)
     cov = torch.cov(z.T)
     v = sum(max(0.0, 1 - math.sqrt(cov[i, i] + 1e-4)) for i in range(d)) / d
@@ -278,14 +277,14 @@ def test_VICReg_s_terms_are_those_of_the_covariances_one_by_one(seed, n, d):
     assert covariance(z).item() == pytest.approx(c, abs=1e-9)
 
 
-def test_constant_outputs_cost_VICReg_its_variance_term_and_equal_channels_its_covariance_term():
+def test_VICReg_punishes_constant_outputs_by_variance_and_equal_channels_by_covariance():
     assert variance(torch.ones(5, 3)).item() == pytest.approx(0.99)
     z = normal(0, 50, 1).expand(50, 4)
     assert covariance(z).item() == pytest.approx(3 * z[:, 0].var().item() ** 2)
 
 
 @given(seeds)
-def test_VICReg_weighs_its_terms_25_25_and_1(seed):
+def test_VICReg_weights_its_terms_by_25_25_and_1(seed):
     model, (x1, x2) = tiny(VICReg, seed, proj_layers=2), views(seed)
     z1, z2 = model.f(x1), model.f(x2)
     s = (z1 - z2).square().mean()
@@ -295,6 +294,6 @@ def test_VICReg_weighs_its_terms_25_25_and_1(seed):
 
 @pytest.mark.parametrize("method", [BarlowTwins, VICReg])
 @pytest.mark.parametrize("layers", [2, 3])
-def test_these_projectors_have_BN_and_ReLU_between_their_layers_and_a_bare_output(method, layers):
+def test_the_expander_has_BN_and_ReLU_between_its_layers_and_a_bare_output(method, layers):
     kinds = [type(m) for m in tiny(method, proj_layers=layers).projector]
     assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU] * (layers - 1) + [nn.Linear]

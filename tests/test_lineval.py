@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
 from torch import nn
 
 import lineval
@@ -13,30 +14,30 @@ from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, top
 from optim import LARS, SGD
 from resnet import resnet
 
-seeds = st.integers(0, 2**31)
-
 
 def clouds(seed, n=60, classes=3, d=5):
-    """Labelled points around a centre for each class."""
+    """Labelled points, scattered around one centre per class."""
     torch.manual_seed(seed)
     labels = torch.arange(n) % classes
-    return torch.randn(classes, d, dtype=torch.float64)[labels] + torch.randn(
-        n, d, dtype=torch.float64
-    ), labels
+    centres = torch.randn(classes, d, dtype=torch.float64)
+    return centres[labels] + torch.randn(n, d, dtype=torch.float64), labels
+
+
+# ------------------------------------------------------------------------------------------------
+# kNN
 
 
 def knn_by_hand(bank, labels, q, classes, k, T):
-    """One query, sorted and voted in plain Python."""
+    """The class of one query row, by sorting and voting in plain Python."""
     cosine = lambda a, b: sum(x * y for x, y in zip(a, b)) / math.hypot(*a) / math.hypot(*b)
-    nearest = sorted(((cosine(q, row), label) for row, label in zip(bank, labels)), reverse=True)[
-        :k
-    ]
+    ranked = sorted(((cosine(q, row), label) for row, label in zip(bank, labels)), reverse=True)
+    nearest = ranked[:k]
     votes = [sum(math.exp(s / T) for s, label in nearest if label == c) for c in range(classes)]
     return votes.index(max(votes))
 
 
 @given(seeds, st.integers(1, 20), st.sampled_from([0.07, 0.1, 1.0]))
-def test_knn_is_the_weighted_vote_of_the_nearest(seed, k, T):
+def test_kNN_is_the_weighted_vote_of_the_nearest_neighbours(seed, k, T):
     bank, labels = clouds(seed)
     query, _ = clouds(seed + 1, n=4)
     expected = [knn_by_hand(bank.tolist(), labels.tolist(), q, 3, k, T) for q in query.tolist()]
@@ -44,7 +45,7 @@ def test_knn_is_the_weighted_vote_of_the_nearest(seed, k, T):
 
 
 @given(seeds)
-def test_knn_knows_its_own_bank_and_neither_order_nor_scale_matter(seed):
+def test_kNN_recognises_its_bank_and_depends_on_neither_order_nor_scale(seed):
     bank, labels = clouds(seed)
     assert torch.equal(knn_predict(bank, labels, bank, 3, k=1), labels)
     query, _ = clouds(seed + 1)
@@ -56,7 +57,7 @@ def test_knn_knows_its_own_bank_and_neither_order_nor_scale_matter(seed):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 37])
-def test_there_may_be_any_number_of_classes(classes):
+def test_any_number_of_classes_works(classes):
     bank, labels = clouds(0, n=5 * classes, classes=classes)
     assert torch.equal(knn_predict(bank, labels, bank, classes, k=1), labels)
     probe = fit_probe(bank.float(), labels, 1.0, classes, SGD, epochs=1, batch_size=10)
@@ -64,17 +65,17 @@ def test_there_may_be_any_number_of_classes(classes):
 
 
 @given(seeds)
-def test_a_cold_vote_is_that_of_the_nearest_alone(seed):
+def test_at_a_low_temperature_the_nearest_neighbour_decides_alone(seed):
     bank, labels = clouds(seed)
     query, _ = clouds(seed + 1)
     cosine = torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(bank).T
     first, second = cosine.topk(2).values.unbind(dim=1)
-    query = query[first - second > 0.02]  # 10 T, and 8 others have not e^10 times the weight
+    query = query[first - second > 0.02]  # 10 T: it outweighs each other one e^10 times
     nearest = knn_predict(bank, labels, query, 3, k=1)
     assert torch.equal(knn_predict(bank, labels, query, 3, k=9, T=2e-3), nearest)
 
 
-def test_a_long_query_is_answered_row_by_row():
+def test_a_query_of_several_chunks_is_answered_row_by_row():
     bank, labels = clouds(0)
     query, _ = clouds(1, n=1201)
     rows = [knn_predict(bank, labels, row, 3, k=7) for row in query.split(1)]
@@ -82,12 +83,16 @@ def test_a_long_query_is_answered_row_by_row():
 
 
 @given(st.integers(2, 60_000), st.integers(2, 100))
-def test_k_is_200_or_half_a_class_and_never_zero(n, classes):
+def test_k_is_200_or_half_a_class_but_never_zero(n, classes):
     assert neighbours(torch.zeros(n), classes) == max(1, min(200, n // classes // 2))
 
 
+# ------------------------------------------------------------------------------------------------
+# Features and the linear probe
+
+
 @pytest.mark.parametrize("optimizer", [SGD, LARS])
-def test_evaluation_leaves_the_backbone_and_its_BN_buffers_bit_for_bit(optimizer):
+def test_evaluation_changes_no_bit_of_the_backbone_and_its_BN_statistics(optimizer):
     torch.manual_seed(0)
     backbone = resnet("resnet8", "cifar").train()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
@@ -107,7 +112,7 @@ def test_a_feature_depends_on_its_own_image_only():
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_the_probe_is_linear_and_separates_what_a_plane_can():
+def test_the_probe_is_linear_and_separates_linearly_separable_classes():
     torch.manual_seed(0)
     x = torch.randn(300, 5)
     labels = (x @ torch.tensor([1.0, -2, 0.5, 0, 0]) > 0).long()
@@ -115,16 +120,16 @@ def test_the_probe_is_linear_and_separates_what_a_plane_can():
     assert isinstance(probe, nn.Linear)
     assert topk_accuracy(probe, x, labels, 1) > 97
     assert topk_accuracy(probe, x, labels, 5) == 100
-    assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features want a large lr
+    assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features need a high lr
 
 
-def test_the_learning_rate_is_chosen_on_images_that_the_fit_has_not_seen(monkeypatch):
-    fitted, judged = [], []
+def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):
+    fitted, tested = [], []
     monkeypatch.setattr(lineval, "fit_probe", lambda x, *_: fitted.append(x))
-    monkeypatch.setattr(lineval, "topk_accuracy", lambda _, x, *__: judged.append(x) or 0)
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda _, x, *__: tested.append(x) or 0)
     choose_lr(torch.arange(100.0), torch.arange(100), 2, SGD, 1, 10)
-    assert len(fitted) == len(judged) == len(lineval.LRS)
-    for x, held_out in zip(fitted, judged):
+    assert len(fitted) == len(tested) == len(lineval.LRS)
+    for x, held_out in zip(fitted, tested):
         assert len(x) == 90 and sorted([*x.tolist(), *held_out.tolist()]) == list(range(100))
 
 

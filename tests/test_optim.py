@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
 
 from optim import LARS, SGD, cosine_lr, scaled_lr
 
-seeds = st.integers(0, 2**31)
-
 
 def weights(seed, dtype=torch.float32):
+    """A matrix and a vector."""
     torch.manual_seed(seed)
     return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in ((4, 3), (5,))]
 
@@ -23,6 +23,10 @@ def set_gradients(ws, seed):
         w.grad = torch.randn_like(w)
 
 
+# ------------------------------------------------------------------------------------------------
+# SGD
+
+
 @given(
     seeds,
     st.sampled_from([0.0, 0.5, 0.9]),
@@ -30,7 +34,7 @@ def set_gradients(ws, seed):
     st.floats(0, 1),
     st.integers(1, 6),
 )
-def test_SGD_is_torchs_SGD_bit_for_bit(seed, momentum, weight_decay, lr, steps):
+def test_SGD_equals_torch_optim_SGD_bit_for_bit(seed, momentum, weight_decay, lr, steps):
     ours, theirs = weights(seed), weights(seed)
     a = SGD([ours], momentum, weight_decay)
     b = torch.optim.SGD(theirs, lr, momentum, weight_decay=weight_decay, foreach=False)
@@ -44,7 +48,7 @@ def test_SGD_is_torchs_SGD_bit_for_bit(seed, momentum, weight_decay, lr, steps):
 
 
 @given(seeds)
-def test_each_group_moves_at_its_own_learning_rate_and_not_at_all_at_zero(seed):
+def test_each_group_moves_at_its_own_learning_rate_and_stays_at_zero(seed):
     ws, before = weights(seed), weights(seed)
     set_gradients(ws, seed + 1)
     SGD([ws[:1], ws[1:]]).step(0.0, 0.5)
@@ -52,13 +56,13 @@ def test_each_group_moves_at_its_own_learning_rate_and_not_at_all_at_zero(seed):
     assert torch.equal(ws[1], before[1] - 0.5 * ws[1].grad)
 
 
-def test_parameters_without_a_gradient_stay_even_under_weight_decay():
+def test_parameters_without_a_gradient_stay_even_with_weight_decay():
     ws, before = weights(0), weights(0)
     SGD([ws], weight_decay=0.1).step(1.0)
     assert all(torch.equal(w, v) for w, v in zip(ws, before))
 
 
-def test_an_optimiser_restored_from_its_state_goes_on_alike():
+def test_an_optimizer_restored_from_its_state_takes_the_same_next_step():
     ws, copies = weights(0), weights(0)
     a, b = SGD([ws]), SGD([copies])
     for seed in range(2):  # only a gathers momentum
@@ -74,21 +78,23 @@ def test_an_optimiser_restored_from_its_state_goes_on_alike():
     assert all(torch.equal(w, v) for w, v in zip(ws, copies))
 
 
+# ------------------------------------------------------------------------------------------------
+# LARS
+
+
 @given(seeds, st.floats(0.01, 1), st.floats(1e-4, 0.1))
-def test_the_first_LARS_step_of_a_matrix_has_length_lr_trust_norm(seed, lr, trust):
+def test_the_first_LARS_step_of_a_matrix_has_length_lr_times_trust_times_norm(seed, lr, trust):
     ws, before = weights(seed, torch.float64), weights(seed, torch.float64)
     set_gradients(ws, seed + 1)
     LARS([ws], weight_decay=0.1, trust=trust).step(lr)
-    assert (ws[0] - before[0]).norm().item() == pytest.approx(
-        lr * trust * before[0].norm().item(), rel=1e-9
-    )
-    assert torch.allclose(
-        ws[1], before[1] - lr * ws[1].grad
-    )  # a vector: as in SGD, and without decay
+    expected = lr * trust * before[0].norm().item()
+    assert (ws[0] - before[0]).norm().item() == pytest.approx(expected, rel=1e-9)
+    # A vector moves as in SGD, and without decay.
+    assert torch.allclose(ws[1], before[1] - lr * ws[1].grad)
 
 
 @given(seeds, st.integers(-8, 8))
-def test_the_scale_of_the_gradient_does_not_matter_to_LARS(seed, exponent):
+def test_LARS_does_not_depend_on_the_scale_of_the_gradient(seed, exponent):
     ours, scaled = weights(seed)[:1], weights(seed)[:1]
     a, b = LARS([ours]), LARS([scaled])
     for step in range(3):
@@ -101,7 +107,7 @@ def test_the_scale_of_the_gradient_does_not_matter_to_LARS(seed, exponent):
 
 
 @given(seeds, st.floats(0.1, 10))
-def test_LARS_on_scaled_weights_runs_through_the_scaled_trajectory(seed, c):
+def test_LARS_from_scaled_weights_follows_the_scaled_trajectory(seed, c):
     ours, scaled = weights(seed, torch.float64)[:1], weights(seed, torch.float64)[:1]
     scaled[0].data.mul_(c)
     a, b = LARS([ours]), LARS([scaled])
@@ -114,21 +120,25 @@ def test_LARS_on_scaled_weights_runs_through_the_scaled_trajectory(seed, c):
     assert torch.allclose(c * ours[0], scaled[0], rtol=1e-9, atol=1e-12)
 
 
-def test_LARS_survives_zero_weights_and_zero_gradients():
+def test_LARS_tolerates_zero_weights_and_zero_gradients():
     for w, g in ((torch.zeros(2, 2), torch.ones(2, 2)), (torch.ones(2, 2), torch.zeros(2, 2))):
         w.requires_grad_().grad = g
         LARS([[w]]).step(0.1)
         assert w.isfinite().all()
 
 
+# ------------------------------------------------------------------------------------------------
+# The learning rate
+
+
 @given(st.integers(1, 4096), st.floats(1e-3, 10))
-def test_the_learning_rate_is_proportional_to_the_batch(batch_size, base_lr):
+def test_the_learning_rate_is_proportional_to_the_batch_size(batch_size, base_lr):
     assert scaled_lr(base_lr, 256) == base_lr
     assert scaled_lr(base_lr, batch_size) == pytest.approx(batch_size * scaled_lr(base_lr, 1))
 
 
 @given(st.integers(2, 500))
-def test_the_cosine_is_torchs_and_falls_from_lr_towards_zero(steps):
+def test_the_cosine_schedule_equals_torchs_and_falls_from_lr_to_zero(steps):
     schedule = [cosine_lr(0.3, step, steps) for step in range(steps + 1)]
     assert schedule[0] == 0.3 and schedule[steps] == pytest.approx(0, abs=1e-12)
     assert all(a >= b for a, b in zip(schedule, schedule[1:]))
@@ -144,7 +154,7 @@ def test_the_cosine_is_torchs_and_falls_from_lr_towards_zero(steps):
 
 
 @given(st.integers(1, 50), st.integers(1, 100))
-def test_the_warm_up_climbs_in_equal_steps_to_lr_where_the_cosine_begins(warmup, rest):
+def test_the_warm_up_rises_in_equal_steps_to_lr_and_the_cosine_follows(warmup, rest):
     schedule = [cosine_lr(1.0, step, warmup + rest, warmup) for step in range(warmup + rest)]
     assert schedule[:warmup] == pytest.approx([(t + 1) / warmup for t in range(warmup)])
     assert schedule[warmup:] == pytest.approx([cosine_lr(1.0, t, rest) for t in range(rest)])

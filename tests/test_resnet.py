@@ -1,4 +1,4 @@
-"""The laws of resnet.py; the oracle is torchvision.    pytest tests/test_resnet.py"""
+"""Laws of the backbones; the oracle is torchvision.    pytest -m "" tests/test_resnet.py"""
 
 import copy
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 import torchvision
 
-from options import METHODS, build, choose, parse
+from options import METHODS, build, fill_in, parse
 from resnet import resnet
 from simsiam import SimSiam
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
-def test_torchvisions_weights_load_strictly_both_ways_and_give_the_same_logits(arch):
+def test_weights_load_strictly_from_and_into_torchvision_and_give_the_same_logits(arch):
     torch.manual_seed(0)
     ours, theirs = resnet(arch, num_classes=10), getattr(torchvision.models, arch)(num_classes=10)
     x = torch.randn(2, 3, 64, 64)
@@ -24,7 +24,7 @@ def test_torchvisions_weights_load_strictly_both_ways_and_give_the_same_logits(a
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
-def test_the_gradients_are_torchvisions(arch):
+def test_the_gradients_equal_torchvisions(arch):
     torch.manual_seed(0)
     ours, theirs = resnet(arch, num_classes=4), getattr(torchvision.models, arch)(num_classes=4)
     ours.load_state_dict(theirs.state_dict())
@@ -46,11 +46,8 @@ def test_the_feature_is_the_average_pool_of_the_last_stage(arch, features):
         assert net(torch.randn(n, 3, 32, 32)).shape == (n, features)
 
 
-def test_the_CIFAR_stem_differs_in_the_first_convolution_and_the_pool_only():
-    cifar, imagenet = (
-        resnet("resnet18", "cifar").state_dict(),
-        resnet("resnet18", "imagenet").state_dict(),
-    )
+def test_the_CIFAR_stem_differs_only_in_the_first_convolution_and_the_max_pool():
+    cifar, imagenet = (resnet("resnet18", stem).state_dict() for stem in ("cifar", "imagenet"))
     assert cifar.keys() == imagenet.keys()
     assert [k for k in cifar if cifar[k].shape != imagenet[k].shape] == ["conv1.weight"]
     assert cifar["conv1.weight"].shape == (64, 3, 3, 3)
@@ -72,7 +69,7 @@ def test_every_residual_branch_starts_at_zero(arch):
         assert torch.equal(block(x), x)
 
 
-def test_bfloat16_gives_what_float64_gives_but_for_its_rounding_and_keeps_float32_outside():
+def test_bfloat16_differs_from_float64_only_by_rounding_and_returns_float32():
     torch.manual_seed(0)
     exact, half = resnet("resnet8", "cifar"), resnet("resnet8", "cifar", bf16=True)
     for name, w in exact.named_parameters():
@@ -86,8 +83,8 @@ def test_bfloat16_gives_what_float64_gives_but_for_its_rounding_and_keeps_float3
         (features * direction).sum().backward()
         gradient = torch.cat([w.grad.flatten() for w in net.parameters()])
         results.append((features, gradient, net.bn1.running_mean, net.bn1.running_var))
-    # measured: 0.005, 0.14 (BN's backward subtracts what nearly cancels), 0.003 to 0.008, 0.00002;
-    # float32 is a thousand times nearer
+    # Measured: 0.005, 0.14 (BN's backward pass subtracts numbers that nearly cancel), 0.003 to
+    # 0.008, 0.00002; float32 is a thousand times closer.
     for a, b, bound in zip(*results, (0.02, 0.25, 0.03, 0.0001)):
         assert b.dtype == torch.float32
         assert bound / 100 < (a - b).norm() / a.norm() < bound
@@ -95,14 +92,13 @@ def test_bfloat16_gives_what_float64_gives_but_for_its_rounding_and_keeps_float3
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_one_graph_to_the_compiler_with_the_same_results(method):
-    args = parse(["--method", method, "--dim", "16", "--device", "cpu"])
-    choose(args, 24)
+def test_every_method_compiles_to_one_graph_with_the_same_results(method):
+    args = fill_in(parse(["--method", method, "--dim", "16", "--device", "cpu"]), 24)
     torch.manual_seed(0)
     plain = build(args)
     compiled = copy.deepcopy(plain)
     compiled.compile(backend="eager", fullgraph=True)
-    views = torch.randn(plain.views, 128, 3, 8, 8)
+    views = torch.randn(2, 128, 3, 8, 8)
     for _ in range(3):
         with torch.no_grad():  # as in epoch 0
             compiled(*views), plain(*views)
@@ -117,7 +113,7 @@ def test_every_method_is_one_graph_to_the_compiler_with_the_same_results(method)
 
 
 @pytest.mark.slow
-def test_a_compiled_network_computes_what_float64_gives():
+def test_a_compiled_network_agrees_with_float64():
     torch.manual_seed(0)
     model = SimSiam(resnet("resnet8", "cifar"), dim=16, proj_layers=2)
     exact, views = copy.deepcopy(model).double(), torch.randn(2, 16, 3, 16, 16)

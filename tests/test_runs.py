@@ -1,6 +1,6 @@
 """Runs that survive: kills, signals, full disks, damaged files.    pytest tests/test_runs.py
 
-This kills a run twice, and `-m slow` twenty times.
+One test kills a run twice, and twenty times with `-m slow`.
 """
 
 import multiprocessing
@@ -11,22 +11,23 @@ import resource
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import lineval
-import runs
 import train
-from test_data import make_folder
+from strategies import make_folder
+from utils import checkpoint, runs
 
-FORKSERVER = multiprocessing.get_context("forkserver")  # its children have imported train already
+FORKSERVER = multiprocessing.get_context("forkserver")  # its children start with train imported
 FORKSERVER.set_forkserver_preload(["train"])
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The options of a run of 12 epochs of two steps, and what it ends in if nothing befalls it."""
+    """A run of 12 epochs of two steps that nothing disturbs: its options, and its folder."""
     path = tmp_path_factory.mktemp("reference")
     options = ["--data", make_folder(path / "images", n=48), "--batch-size", 48, "--epochs", 12,
                "--arch", "resnet8", "--dim", 8, "--device", "cpu"]
@@ -36,7 +37,7 @@ def reference(tmp_path_factory):
 
 
 def timeless(out):
-    """The records without the times, which no two runs share."""
+    """The records without the times, which differ from run to run."""
     return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")}
             for r in runs.read_metrics(out)]
 
@@ -52,7 +53,7 @@ def assert_same_end(a, b):
 
 
 def stops(*argv):
-    """The exit code, or the plain line, with which a command stops."""
+    """The exit code, or the one plain line, with which a command stops."""
     with pytest.raises(SystemExit) as stop:
         train.main([str(a) for a in argv])
     assert isinstance(stop.value.code, int) or "\n" not in stop.value.code
@@ -63,21 +64,21 @@ def stops(*argv):
 # Kills and signals
 
 
-def go_on(options, out):
-    """Begin or resume: what a user's script would do."""
-    begun = (out / "checkpoint.pt").exists()
-    train.main([*options, *["--resume"] * begun, "--out", str(out)])
+def start_or_resume(options, out):
+    """What a user's script would do."""
+    started = (out / "checkpoint.pt").exists()
+    train.main([*options, *["--resume"] * started, "--out", str(out)])
 
 
-def in_a_child(*args):
+def in_child(options, out):
     torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    go_on(*args)
+    start_or_resume(options, out)
 
 
-def die_at(call, *args):
-    """Die of SIGKILL at the `call`-th attempt to rename a file: between two states of the disk."""
+def die_at(call, options, out):
+    """Train, and die of SIGKILL just before renaming a file for the `call`-th time."""
     replace, calls = os.replace, []
 
     def dying(*paths):
@@ -87,41 +88,41 @@ def die_at(call, *args):
         replace(*paths)
 
     os.replace = dying
-    in_a_child(*args)
+    in_child(options, out)
 
 
 @pytest.mark.parametrize(
     "kills, epochs", [(2, 20), pytest.param(20, 150, marks=pytest.mark.slow)])
-def test_a_run_killed_again_and_again_ends_as_the_one_never_killed(
+def test_a_run_killed_again_and_again_ends_like_one_never_killed(
         kills, epochs, reference, tmp_path):
     options = [*reference[0], "--epochs", str(epochs)]
-    go_on(options, tmp_path / "undisturbed")
+    start_or_resume(options, tmp_path / "undisturbed")
     moments = random.Random(0)
     for _ in range(kills):
-        child = FORKSERVER.Process(target=in_a_child, args=(options, tmp_path / "run"))
+        child = FORKSERVER.Process(target=in_child, args=(options, tmp_path / "run"))
         child.start()
         time.sleep(moments.uniform(0.1, 1.0))
         assert child.is_alive(), "it ended before the last kill: give it more epochs"
         child.kill()
         child.join()
-    go_on(options, tmp_path / "run")
+    start_or_resume(options, tmp_path / "run")
     assert_same_end(tmp_path / "run", tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
-def test_a_run_killed_when_about_to_rename_a_file_loses_nothing(call, reference, tmp_path):
+def test_a_run_killed_just_before_renaming_a_file_loses_nothing(call, reference, tmp_path):
     options, undisturbed = reference
     child = FORKSERVER.Process(target=die_at, args=(call, options, tmp_path / "run"))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    go_on(options, tmp_path / "run")
+    start_or_resume(options, tmp_path / "run")
     assert_same_end(tmp_path / "run", undisturbed)
 
 
 @pytest.fixture
 def foreground():
-    """The handlers of a program in the foreground, whichever way the tests were started."""
+    """The signal handlers of a program in the foreground, however the tests were started."""
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield handlers
@@ -130,14 +131,14 @@ def foreground():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
+def test_after_a_signal_a_run_finishes_its_step_saves_and_says_how_to_continue(
         number, code, reference, tmp_path, monkeypatch, capsys, foreground):
     options, undisturbed = reference
     out, step, steps = tmp_path / "run", train.SGD.step, []
 
     def signalled(self, *lrs):
         steps.append(lrs)
-        if len(steps) == 7:  # in mid-epoch
+        if len(steps) == 7:  # in the middle of an epoch
             os.kill(os.getpid(), number)
         step(self, *lrs)
 
@@ -146,7 +147,7 @@ def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(
     assert runs.load_checkpoint(out)["step"] == len(steps) == 7
     assert f"train.py --resume --out {out}" in capsys.readouterr().err
     assert all(signal.getsignal(n) is handler for n, handler in foreground.items())
-    go_on(options, out)
+    start_or_resume(options, out)
     assert_same_end(out, undisturbed)
 
 
@@ -157,19 +158,19 @@ def test_a_signal_that_was_ignored_stays_ignored(foreground):
     assert not signals and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_a_second_signal_is_obeyed_at_once(foreground):
+def test_a_second_signal_stops_at_once(foreground):
     with pytest.raises(KeyboardInterrupt), runs.interruptions() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("went on after the second signal")
+        pytest.fail("continued after the second signal")
 
 
 # ------------------------------------------------------------------------------------------------
 # The disk
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_can_go_on(reference, tmp_path):
+def test_a_full_disk_leaves_the_last_checkpoint_intact_and_the_run_resumes(reference, tmp_path):
     options, undisturbed = reference
     out = tmp_path / "run"
     train.main([*options, "--out", str(out), "--max-steps", "3"])
@@ -183,14 +184,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_can_go_on(refe
     assert "checkpoint.pt: cannot be written" in line
     assert (out / "checkpoint.pt").read_bytes() == before
     assert not list(out.glob("*.part"))
-    go_on(options, out)
+    start_or_resume(options, out)
     assert_same_end(out, undisturbed)
 
 
-def test_a_second_run_in_a_folder_is_refused_while_the_first_lasts_and_after(reference, tmp_path):
+def test_a_second_run_in_a_folder_is_refused_during_the_first_and_after_it(reference, tmp_path):
     options, _ = reference
     options = [*options, "--out", str(tmp_path), "--max-steps", "1"]
-    with runs.claimed(train.parse(options)):
+    with runs.lock_run_dir(train.parse(options)):
         assert "another run is training there" in stops(*options)
     train.main(options)
     assert "holds a run" in stops(*options)
@@ -198,7 +199,7 @@ def test_a_second_run_in_a_folder_is_refused_while_the_first_lasts_and_after(ref
 
 @pytest.mark.parametrize(
     "every, expected", [("1", [0, 1, 2, 3, 4]), ("2", [0, 2, 4]), ("3", [0, 3, 4])])
-def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
+def test_checkpoints_are_written_every_n_epochs_and_at_the_end(
         every, expected, reference, tmp_path, monkeypatch):
     options, _ = reference
     steps = []
@@ -208,19 +209,27 @@ def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
     assert steps == [2 * epoch for epoch in expected]
 
 
-def test_checkpoints_are_written_every_so_many_minutes_in_mid_epoch_too():
-    now = time.time()
-    assert runs.is_due("10m", None, now - 601) and not runs.is_due("10m", 3, now - 590)
-    assert runs.is_due("3", 6, now) and not runs.is_due("3", 7, now)
-    assert not runs.is_due("1", None, now - 1e6)
+def is_due(every, step, seconds_ago=0):
+    """checkpoint.is_due() for a run of ten epochs of two steps that was saved so long ago."""
+    return checkpoint.is_due(SimpleNamespace(
+        args=SimpleNamespace(checkpoint_every=every), state=SimpleNamespace(step=step),
+        steps_per_epoch=2, last_step=20, saved_at=time.time() - seconds_ago))
 
 
-def test_a_checkpoint_that_is_due_in_mid_epoch_is_written_there(reference, tmp_path, monkeypatch):
+def test_checkpoints_are_due_every_n_minutes_even_within_an_epoch():
+    assert is_due("10m", 5, 601) and not is_due("10m", 6, 590)
+    assert is_due("3", 12) and not is_due("3", 14)
+    assert not is_due("1", 5, 1e6)
+    assert is_due("10m", 20, 0)  # the end of the run
+
+
+def test_a_checkpoint_due_within_an_epoch_is_written_there(reference, tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(runs, "write_checkpoint", lambda path, state: steps.append(state["step"]))
-    monkeypatch.setattr(runs, "is_due", lambda every, epoch, saved_at: epoch is None)
+    due = lambda run: run.state.step % 2 == 1 or run.state.step == run.last_step
+    monkeypatch.setattr(checkpoint, "is_due", due)
     train.main([*reference[0], "--out", str(tmp_path / "run"), "--max-steps", "4"])
-    assert steps == [0, 1, 3, 4]  # of two steps an epoch
+    assert steps == [0, 1, 3, 4]  # an epoch has two steps
 
 
 # ------------------------------------------------------------------------------------------------
@@ -228,7 +237,7 @@ def test_a_checkpoint_that_is_due_in_mid_epoch_is_written_there(reference, tmp_p
 
 
 def refused(path):
-    """The plain line with which a checkpoint is refused."""
+    """The one plain line with which a checkpoint is refused."""
     with pytest.raises(SystemExit) as stop:
         runs.load_checkpoint(path)
     assert "checkpoint" in stop.value.code and "\n" not in stop.value.code
@@ -236,10 +245,10 @@ def refused(path):
 
 
 def test_none_of_500_random_corruptions_is_accepted(tmp_path, reference):
-    whole = (reference[1] / "checkpoint.pt").read_bytes()
+    intact = (reference[1] / "checkpoint.pt").read_bytes()
     path, choose = tmp_path / "checkpoint.pt", random.Random(0)
     for _ in range(500):
-        content, i = bytearray(whole), choose.randrange(len(whole))
+        content, i = bytearray(intact), choose.randrange(len(intact))
         kind = choose.choice(["flip", "cut", "zero", "insert", "swap"])
         if kind == "flip":
             content[i] ^= 1 << choose.randrange(8)
@@ -251,7 +260,7 @@ def test_none_of_500_random_corruptions_is_accepted(tmp_path, reference):
             content[i:i] = choose.randbytes(choose.randint(1, 64))
         else:
             content[:i], content[i:] = content[-i:], content[:-i]
-        if content != whole:
+        if content != intact:
             path.write_bytes(content)
             refused(path)
 
@@ -267,8 +276,8 @@ class Bomb:
 
 
 @pytest.mark.parametrize("save", [torch.save, pickle.dump])
-def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(save, tmp_path):
-    """Its checksum is right: whoever writes a bomb can compute that too."""
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(save, tmp_path):
+    """Its checksum is right: whoever makes a bomb can compute one too."""
     bomb = {"config": {}, "model": Bomb(tmp_path / "boom")}
     path = tmp_path / "checkpoint.pt"
     if save is torch.save:
@@ -286,7 +295,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(save, tmp_
     assert (tmp_path / "boom").exists()  # the bomb was live
 
 
-def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_of_train_py_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     assert "no such checkpoint" in refused(path)
     for content in (b"", b"hello", bytes(1000)):

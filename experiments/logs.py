@@ -1,0 +1,140 @@
+"""One run per row and seed: how it is trained, and the log that keeps it from being repeated.
+
+A log, results/logs/NAME.jsonl, holds on its first line the run's config with commit, machine, the
+linear probe's accuracy and measures of the outputs, and on the others the run's metrics.jsonl.
+NAME lists what differs from the recipe. To repeat a run, delete its log.
+"""
+
+import json
+import math
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import time
+
+import torch
+
+import lineval
+import options
+import train
+from experiments.measures import measure_outputs
+from utils import runs
+
+HERE = pathlib.Path(__file__).parent
+
+SCALES = {  # the options of every run, its epochs, and the options of the linear probe
+    "smoke": ("--max-steps 2 --image-size 8", 2, "--epochs 1 --lr 1"),  # only shows that it runs
+    "shapes": ("", 12, ""),  # the recipe for shapes, on a CPU
+    "cifar": ("--data cifar10 --predictor-lr constant", 100, ""),  # App. D, shortened, on a GPU
+}
+
+
+def results_dir(scale):
+    """Where tables, figures and logs go. A smoke test has no results to keep."""
+    results = HERE / "results"
+    return {"smoke": pathlib.Path("runs/smoke"), "shapes": results,
+            "cifar": results / "cifar"}[scale]
+
+
+def flags(row, scale):
+    """The options that distinguish a row from the recipe."""
+    return row.options + f" --epochs {row.times * SCALES[scale][1]}" * (row.times != 1)
+
+
+def argv(row, scale, seed):
+    """The options of a run, a list for train.py."""
+    common, epochs, _ = SCALES[scale]
+    return f"{common} --epochs {epochs} {flags(row, scale)} --seed {seed}".split()
+
+
+def log_path(row, scale, seed):
+    """The log of a run, whether it exists yet or not."""
+    name = f"{row.study_name} {flags(row, scale)} seed {seed}"
+    return results_dir(scale) / "logs" / (re.sub(r"[^\w.]+", "-", name).strip("-") + ".jsonl")
+
+
+def matches(config, row, scale, seed):
+    """Whether a run with this config had the options that train.py would give it today.
+
+    A flag that is newer than the config is ignored, and a constant inside a script is not compared.
+    """
+    args = options.fill_in(options.parse(argv(row, scale, seed)), config["image_size"])
+    return all(config.get(name, value) == value for name, value in vars(args).items()
+               if name not in options.MAY_CHANGE)
+
+
+def read_log(row, scale, seed):
+    """Config and records of a finished run; None if there is none with today's options."""
+    path = log_path(row, scale, seed)
+    if not path.exists():
+        return None
+    config, *records = map(json.loads, path.read_text().splitlines())
+    return (config, records) if matches(config, row, scale, seed) else None
+
+
+def missing(rows, scale, seeds):
+    """[(row, seed)] of the runs without a log, each once, seed by seed.
+
+    In this order every row has a number soon, and its standard deviation later.
+    """
+    todo = {}  # by the log: a run can be a row of several tables
+    for seed in range(seeds):
+        for row in rows:
+            if seed < (row.seeds or seeds) and not read_log(row, scale, seed):
+                todo[log_path(row, scale, seed)] = row, seed
+    return list(todo.values())
+
+
+def train_row(row, scale, seed):
+    """Train one run of a row, or resume an interrupted one, evaluate it, and write its log.
+
+    A run that diverges is a result too: its last record and its accuracy are NaN.
+    """
+    path = log_path(row, scale, seed)
+    out = pathlib.Path("runs", "experiments", scale, path.stem)
+    resume = can_resume(out, row, scale, seed)
+    folder = ["--out", str(out), *["--resume"] * resume]
+    try:
+        train.train(options.parse([*argv(row, scale, seed), *folder]), row.study)
+        records = runs.read_metrics(out)
+        top1 = lineval.main([str(out), *SCALES[scale][2].split()])["top1"]
+        measured = {"top1": top1, "outputs": measure_outputs(out)}
+    except train.Diverged as error:
+        print(error)
+        # Nothing of the last epoch was saved; its record says only that the run diverged.
+        records = runs.read_metrics(out)
+        records.append(dict.fromkeys(records[-1], math.nan))
+        measured = {"top1": math.nan, "outputs": {"centre": math.nan}}
+    config = runs.load_checkpoint(out)["config"]
+    config.update(measured, commit=commit(), machine=machine())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.atomic_write(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
+    assert read_log(row, scale, seed), f"{path} does not match its row, which would never be done"
+
+
+def can_resume(out, row, scale, seed):
+    """Whether this folder holds a part of this run. A run with other options is moved aside."""
+    if not (out / "checkpoint.pt").exists():
+        return False
+    if matches(runs.load_checkpoint(out)["config"], row, scale, seed):
+        return True
+    old = out.rename(out.with_name(f"{out.name}-{int(time.time())}"))
+    print(f"{out} held a run with other options; it is now {old}")
+    return False
+
+
+def commit():
+    """The commit of the code, if it is in a git repository."""
+    git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+
+
+def machine():
+    """The GPU's name, or the processor's and the number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()
+                       if sys.platform == "linux" else "")
+    return f"{(model or [platform.processor()])[0]}, {torch.get_num_threads()} threads"

@@ -1,0 +1,67 @@
+"""What several test files share: Hypothesis strategies, tiny models and runs, and messages."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import train
+from simsiam import SimSiam
+
+seeds = st.integers(0, 2**31)
+
+# A run of two epochs, seconds long: the options that make it so.
+TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
+
+
+def normal(seed, *shape):
+    """Gaussian numbers in float64, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def tiny(seed=0, **options):
+    """A SimSiam in float64 whose backbone is one linear layer on 4 x 4 images."""
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
+    backbone.features = 10
+    return SimSiam(backbone, **{"dim": 8, "pred_dim": 4, "proj_layers": 2, **options}).double()
+
+
+def views(seed):
+    """Two views for a model of tiny()."""
+    return [normal(seed + i, 6, 3, 4, 4) for i in range(2)]
+
+
+def gradients(model, loss):
+    """The gradient of the loss by the name of each parameter that gets one."""
+    model.zero_grad()
+    loss.backward()
+    return {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
+
+
+def records(out):
+    """The records of a run folder, one per epoch."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def message(*argv):
+    """The one plain line with which train.py refuses a command line."""
+    with pytest.raises(SystemExit) as stop:
+        train.main([str(a) for a in argv])
+    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
+    return stop.value.code
+
+
+def make_folder(path, classes=("cat", "dog"), splits=("train", "test"), n=3, size=(10, 8)):
+    """A small folder of PNG images; each image is of one colour, different from the others'."""
+    for s, split in enumerate(splits):
+        for c, name in enumerate(classes):
+            (path / split / name).mkdir(parents=True)
+            for i in range(n):
+                Image.new("RGB", size, (100 * s, 50 * c, 10 * i)).save(
+                    path / split / name / f"{i}.png"
+                )
+    return path

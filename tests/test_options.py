@@ -1,0 +1,148 @@
+"""Laws of the command line: recipes, flags, and what is refused.    pytest tests/test_options.py"""
+
+import math
+import sys
+
+import pytest
+import torch
+from strategies import TINY, message
+
+import lineval
+import options
+import simsiam
+import train
+from utils import data, runs
+from utils.runs import load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("small_shapes")
+
+
+def model(*argv):
+    """The model that a command line describes."""
+    return options.build(options.complete(options.parse([*TINY, *argv]), data.load("shapes")))
+
+
+def test_folders_of_small_images_get_the_recipe_of_appendix_D_and_larger_ones_that_of_section_3():
+    def recipe(size, *argv):
+        images = data.Data(
+            *[torch.zeros(600, 3, size, size, dtype=torch.uint8), torch.zeros(600)] * 2, ["a", "b"])
+        return options.complete(options.parse(["--data", "somewhere", *argv]), images)
+
+    small, large = recipe(32), recipe(65)
+    assert (small.predictor_lr, small.crop_min) == ("cosine", 0.2)
+    assert (large.predictor_lr, large.crop_min, large.blur) == ("constant", 0.2, 0.5)
+    assert (small.arch, small.epochs, small.lr, small.weight_decay) == ("resnet18", 800, 0.03, 5e-4)
+    assert (small.stem, small.proj_layers, small.blur, small.batch_size) == ("cifar", 2, 0, 512)
+    assert (large.arch, large.epochs, large.lr, large.weight_decay) == ("resnet50", 100, 0.05, 1e-4)
+    assert (large.stem, large.proj_layers, large.dim, large.pred_dim) == ("imagenet", 3, 2048, 512)
+    tiny = recipe(32, "--arch", "resnet8")
+    assert (tiny.lr, tiny.batch_size, tiny.dim, tiny.stem) == (0.8, 64, 256, "cifar")
+    assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
+    assert train.scaled_lr(small.lr, small.batch_size) == 0.06
+
+
+def test_completing_the_options_leaves_the_given_ones_as_they_were():
+    args = options.parse(TINY)
+    before = dict(vars(args))
+    completed = options.complete(args, data.load("shapes"))
+    assert vars(args) == before and args.lr is None and completed.lr == 2.0
+
+
+@pytest.mark.parametrize("flags", [
+    "--no-stopgrad", "--predictor none", "--predictor fixed", "--predictor-lr cosine", "--bn none",
+    "--bn hidden", "--bn no-affine", "--bn all", "--similarity cross-entropy",
+    "--symmetry asymmetric", "--proj-layers 3", "--pred-dim 8", "--warmup-epochs 1", "--blur 0.5",
+    "--stem imagenet", "--data shapes-tinted"])
+def test_every_switch_of_section_4_trains(tmp_path, flags):
+    final = train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run"), *flags.split()])
+    assert math.isfinite(final["loss"])
+
+
+def test_every_switch_of_section_4_reaches_the_model():
+    default = model()
+    assert default.D.keywords == {"stopgrad": True, "similarity": simsiam.negative_cosine}
+    assert default.symmetry == "symmetric"
+    assert [type(m).__name__[:5] for m in default.h] == ["Linea", "Batch", "ReLU", "Linea"]
+    assert not model("--no-stopgrad").D.keywords["stopgrad"]
+    assert model("--similarity", "cross-entropy").D.keywords["similarity"] is simsiam.cross_entropy
+    assert model("--symmetry", "asymmetric").symmetry == "asymmetric"
+    assert isinstance(model("--predictor", "none").h, torch.nn.Identity)
+    assert not any(w.requires_grad for w in model("--predictor", "fixed").h.parameters())
+    assert len(model("--proj-layers", "3").projector) == len(default.projector) + 3
+    assert model("--pred-dim", "7").h[0].out_features == 7
+    assert "BatchNorm1d" in str(default.h) and "BatchNorm1d" not in str(model("--bn", "none").h)
+
+
+def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatch, capsys):
+    compiled, parts = [], []
+    monkeypatch.setenv("CXX", sys.executable)  # no compiler is asked to do anything
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    train.train(options.parse([*TINY, "--bf16", "--compile", "--max-steps", "1", "--out",
+                               str(tmp_path / "run")]),
+                lambda run: (parts.append(run), run.model)[1])
+    (run,) = parts
+    assert compiled == [run.model] and run.model.backbone.bf16
+    assert all(w.dtype == torch.float32 for w in run.model.parameters())
+    assert run.state.outputs[0].dtype == run.state.losses[0].dtype == torch.float32
+    assert "bfloat16, compiled" in capsys.readouterr().out
+    evaluated = lineval.main([str(tmp_path / "run"), "--epochs", "1", "--lr", "1"])
+    assert evaluated["knn"] == run.state.records[-1]["knn"]
+
+
+# ------------------------------------------------------------------------------------------------
+# What is refused, each in one plain line
+
+
+@pytest.mark.parametrize(
+    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"],
+             ["--device", "abacus"], ["--checkpoint-every", "0"], ["--checkpoint-every", "m"]])
+def test_a_wrong_option_or_value_is_refused_in_a_line_that_names_it(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(argv)
+    assert stop.value.code == 2
+    assert argv[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_contradictions_are_refused_in_one_line(tmp_path):
+    out = ["--out", tmp_path / "run"]
+    assert "and 192, the number" in message(*out, "--batch-size", 193)
+    assert "below the 2 epochs" in message(*TINY, *out, "--warmup-epochs", 2)
+    for flags in (["--crop-min", 0], ["--blur", 2], ["--lr", "nan"], ["--weight-decay", -1],
+                  ["--encoder-momentum", 1, "--method", "byol"]):
+        assert message(*out, *flags).startswith(str(flags[0]))
+    assert "neither" in message(*out, "--data", "nowhere")
+    (tmp_path / "file").touch()
+    assert "cannot be" in message("--out", tmp_path / "file" / "run")
+
+
+def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no-such-compiler" in message(*TINY, "--compile", "--out", tmp_path / "run")
+
+
+def test_resuming_requires_a_checkpoint_and_the_options_of_the_run(tmp_path):
+    assert "--out must name" in message("--resume")
+    assert "no such checkpoint" in message("--resume", "--out", tmp_path)
+    out = tmp_path / "run"
+    train.main([*TINY, "--out", str(out), "--max-steps", "1"])
+    assert "epochs 2 -> 5" in message("--resume", "--out", out, "--epochs", 5)
+    assert "stopgrad True -> False" in message("--resume", "--out", out, "--no-stopgrad")
+
+
+def test_a_flag_newer_than_the_run_had_its_default_there(tmp_path):
+    out = tmp_path / "run"
+    train.main([*TINY, "--max-steps", "1", "--out", str(out)])
+    saved = load_checkpoint(out)
+    del saved["config"]["bf16"]
+    runs.write_checkpoint(out / "checkpoint.pt", saved)
+    assert "bf16 False -> True" in message("--resume", "--bf16", "--out", out)
+    train.main(["--resume", "--max-steps", "2", "--out", str(out)])
+
+
+def test_resuming_keeps_the_options_that_may_change_unless_told_otherwise(tmp_path):
+    flags = "--root", "elsewhere", "--checkpoint-every", "2", "--knn-every", "3"
+    train.main([*TINY, *flags, "--out", str(tmp_path), "--max-steps", "1"])
+    resume = ["--resume", "--out", str(tmp_path)]
+    kept, changed = options.parse(resume), options.parse([*resume, "--checkpoint-every", "5m"])
+    assert (kept.root, kept.checkpoint_every, kept.max_steps) == ("elsewhere", "2", None)
+    assert kept.knn_every == 3 and changed.checkpoint_every == "5m"

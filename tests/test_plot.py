@@ -1,0 +1,59 @@
+"""The laws of utils/plot.py: what its pictures show.    pytest tests/test_plot.py"""
+
+import io
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from utils import plot
+
+
+def curves(monkeypatch, records, dim=8):
+    """The panels of plot_curves(), which are not saved but looked at: loss, std, kNN, rank."""
+    figures = []
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
+    plot.plot_curves("unused.png", {"run": records}, dim)
+    return figures[0].axes
+
+
+RECORDS = [dict(epoch=i, loss=-i / 4, std=0.9, rank=5.0, knn=None if i == 1 else 10.0 * i)
+           for i in range(3)]
+
+
+def test_each_panel_draws_one_key_of_the_records_and_leaves_out_what_was_not_measured(monkeypatch):
+    panels = curves(monkeypatch, RECORDS)
+    drawn = [panel.lines[0].get_xydata().tolist() for panel in panels]
+    for points, key in zip(drawn, ("loss", "std", "knn", "rank"), strict=True):
+        assert points == [[r["epoch"], r[key]] for r in RECORDS if r[key] is not None]
+
+
+@pytest.mark.parametrize("loss, shared", [(-0.9, True), (5.5, False)])
+def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_it(
+        loss, shared, monkeypatch):
+    low, high = curves(monkeypatch, [dict(r, loss=loss) for r in RECORDS])[0].get_ylim()
+    assert low < loss < high and ((low, high) == (-1.05, 0.05)) == shared
+
+
+def test_eight_lines_differ_in_marker_and_can_be_told_apart_without_colour():
+    assert len({plot.line_style(i, 8)["marker"] for i in range(8)}) == 8
+
+
+def test_a_figure_is_written_as_a_complete_png_with_a_legend_if_its_lines_are_named(tmp_path):
+    for label in ("named", None):
+        figure, axes = plot.new_figure(2, width=6)
+        axes[0].plot([0, 1], label=label)
+        plot.save_figure(figure, tmp_path / "figure.png")
+        Image.open(io.BytesIO((tmp_path / "figure.png").read_bytes())).load()
+        assert len(figure.legends) == bool(label)
+
+
+def test_each_original_stands_above_its_own_views(tmp_path):
+    originals = torch.rand(3, 3, 24, 24)
+    plot.save_views(originals, [1 - originals, originals / 2], tmp_path / "views.png")
+    sheet = torch.from_numpy(numpy.array(Image.open(tmp_path / "views.png").convert("RGB"))) / 255
+    for row, images in enumerate((originals, 1 - originals, originals / 2)):
+        for column, image in enumerate(images):  # each is 3 times as large, with 2 px between them
+            cell = sheet[2 + 74 * row :, 2 + 74 * column :][:72:3, :72:3].permute(2, 0, 1)
+            assert (cell - image).abs().max() < 1 / 255

@@ -1,0 +1,38 @@
+"""That experiments/speed.py and cost.py measure fairly.    pytest tests/test_speed.py"""
+
+from experiments import benchmark, cost, speed
+from experiments.peers import torchvision_peer
+from simsiam import SimSiam
+
+
+def test_rivals_take_turns_the_first_turn_does_not_count_and_medians_are_compared(monkeypatch):
+    calls, clock = [], [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+
+    def lasting(name, *seconds):
+        return lambda: (clock.append(clock.pop() + seconds[calls.count(name)]), calls.append(name))
+
+    ours, theirs = lasting("ours", 9, 2, 1, 4), lasting("theirs", 1, 4, 5, 6)
+    assert benchmark.race("what", ours, "name", theirs, 3) == [("what", "s", 2, "name", 5, 2)]
+    assert calls == ["ours", "theirs"] * 4
+    assert benchmark.compared("what", "images/s", [2, 6, 4], "name", [2, 2, 4])[5] == 1
+
+
+def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatch):
+    seen, forward = set(), SimSiam.forward
+
+    def noted(self, *views):
+        seen.update((sum(w.numel() for w in self.parameters()), v.shape) for v in views)
+        return forward(self, *views)
+
+    monkeypatch.setattr(SimSiam, "forward", noted)
+    rows = speed.loops({"peer": torchvision_peer}, "resnet8", 8, 16, 16, 1)
+    assert len(seen) == 1 and (8, 3, 32, 32) in seen.pop()
+    assert [row[3] for row in rows] == ["the network alone", "peer", "the peak"]
+    assert all(min(ours, theirs, ratio) > 0 for _, _, ours, _, theirs, ratio in rows)
+
+
+def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
+    benchmark.write_folder(tmp_path, 16)
+    images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)
+    assert images_per_s > 0 and memory > cost.megabytes() >= 0

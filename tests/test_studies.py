@@ -1,0 +1,296 @@
+"""The laws of the studies in experiments/.    pytest tests/test_studies.py"""
+
+import types
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import options
+import train
+from experiments import fig3_family, opt_aggregation, opt_optimizers
+from experiments import opt_regularizers as regularizers
+from experiments.opt_losses import DISTANCES, normalised, raw
+from experiments.sec46_symmetry import asymmetric_2x
+from experiments.sec52_alternation import alternation
+from experiments.sec52_expectation import expectation
+from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
+from simsiam import negative_cosine
+from strategies import TINY, normal, seeds, tiny, views
+from utils import runs
+
+pytestmark = pytest.mark.usefixtures("small_shapes")
+
+
+def weights(out, study=None, *argv):
+    """The weights at the end of a tiny run, of two epochs of three steps unless argv says else."""
+    train.train(options.parse([*TINY, *argv, "--out", str(out)]), study)
+    return runs.load_checkpoint(out)["model"]
+
+
+def run_of(out, study, *argv):
+    """The Run of a tiny run, after its last step."""
+    kept = []
+    train.train(options.parse([*TINY, *argv, "--out", str(out)]),
+                lambda run: (kept.append(run), study(run))[1])
+    return kept[0]
+
+
+# ------------------------------------------------------------------------------------------------
+# Section 4.6
+
+
+@given(seeds)
+def test_asymmetric_2x_is_the_mean_of_two_asymmetric_losses(seed):
+    model, (x1, x2), (x3, x4) = tiny(symmetry="asymmetric"), views(seed), views(seed + 2)
+    drawn = []
+    run = types.SimpleNamespace(model=model, indices=torch.arange(6),
+                                two_views=lambda indices: (drawn.append(indices), (x3, x4))[1])
+    L, z1 = asymmetric_2x(run)(x1, x2)
+    assert drawn == [run.indices]
+    assert L.item() == pytest.approx((model(x1, x2)[0] + model(x3, x4)[0]).item() / 2)
+    assert torch.equal(z1, model.f(x1))
+
+
+# ------------------------------------------------------------------------------------------------
+# Section 5.2
+
+
+def test_the_alternation_with_one_step_is_SimSiam_bit_for_bit_and_with_two_it_is_not(tmp_path):
+    simsiam = weights(tmp_path / "simsiam")
+    once, twice = (weights(tmp_path / str(k), alternation(k)) for k in (1, 2))
+    same = lambda other: all(torch.equal(simsiam[name], other[name])
+                             for name in simsiam if "num_batches" not in name)
+    assert same(once) and not same(twice)
+
+
+def test_the_targets_are_of_the_same_images_but_later_batches_train_on_views_of_their_own(tmp_path):
+    drawn = []
+
+    def watched(run):
+        draw = run.two_views
+        run.two_views = lambda indices: drawn.append((indices, draw(indices))) or drawn[-1][1]
+        return alternation(2)(run)
+
+    run_of(tmp_path / "run", watched, "--epochs", "1")
+    # Three batches at epoch 0. Then the first step, the targets of the second, and that step; the
+    # third step starts a block again, of which the epoch leaves one batch.
+    first, cached, second, third = drawn[3:]
+    assert torch.equal(cached[0], second[0]) and not torch.equal(cached[1][0], second[1][0])
+    assert torch.equal(torch.cat([first[0], second[0], third[0]]).sort()[0], torch.arange(192))
+
+
+def test_eta_is_computed_for_the_full_batches_of_an_epoch_only(tmp_path):
+    argv = "--batch-size", "50"  # 192 = 3 x 50 + 42
+    a = weights(tmp_path / "a", alternation(100), *argv)
+    b = weights(tmp_path / "b", alternation(3), *argv)
+    assert all(torch.equal(a[name], w) for name, w in b.items())
+
+
+def test_the_expectation_with_m_0_is_SimSiam_without_predictor(tmp_path):
+    argv = "--predictor", "none", "--max-steps", "2"
+    simsiam = weights(tmp_path / "simsiam", None, *argv)
+    ours = weights(tmp_path / "0", expectation(0.0), *argv)
+    for name, w in simsiam.items():
+        assert torch.allclose(w, ours[name], atol=1e-5), name
+
+
+def test_the_average_matters_from_the_second_visit_to_an_image_on(tmp_path):
+    for steps, same in (("3", True), ("6", False)):  # one epoch, and two
+        argv = "--predictor", "none", "--max-steps", steps
+        a, b = (weights(tmp_path / f"{m} {steps}", expectation(m), *argv)["projector.0.weight"]
+                for m in (0.0, 0.8))
+        assert torch.allclose(a, b, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("study", [alternation(3), expectation(0.8), directpred])
+def test_a_study_that_is_stopped_and_resumed_keeps_its_memory(study, tmp_path):
+    straight = weights(tmp_path / "straight", study)
+    weights(tmp_path / "stopped", study, "--max-steps", "2")
+    resumed = weights(tmp_path / "stopped", study, "--resume")
+    assert all(torch.equal(resumed[name], w) for name, w in straight.items())
+
+
+def test_the_run_of_a_study_cannot_be_resumed_as_plain_SimSiam(tmp_path):
+    weights(tmp_path / "run", alternation(2), "--max-steps", "2")
+    with pytest.raises(SystemExit, match="alternation-2"):
+        weights(tmp_path / "run", None, "--resume")
+
+
+# ------------------------------------------------------------------------------------------------
+# DirectPred
+
+
+def test_DirectPreds_predictor_has_the_eigenvectors_of_F_and_the_roots_of_its_eigenvalues(tmp_path):
+    model = weights(tmp_path / "run", directpred)
+    extra = runs.load_checkpoint(tmp_path / "run")["extra"]
+    h, F = model["h.weight"].double(), extra["F"].double()
+    assert torch.allclose(h @ F, F @ h, atol=1e-4)
+    s = torch.linalg.eigvalsh(F).clamp(min=0)
+    assert torch.allclose(torch.linalg.eigvalsh(h), (s / s[-1]).sqrt() + 0.1, atol=1e-2)
+
+
+def test_the_toy_model_rests_at_its_fixed_point_and_collapses_without_one():
+    eta = 0.5 * THRESHOLD
+    p = (1 + (1 - 4 * eta * (1 + V)) ** 0.5) / (2 * (1 + V))  # the paper's p*_+
+    assert trajectory(p, p * p / ALPHA, eta)[0][-1] == pytest.approx(p)
+    assert trajectory(0.5, 0.5, 1.5 * THRESHOLD)[1][-1] == pytest.approx(0, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------
+# Similarities and aggregation
+
+
+@given(seeds)
+def test_half_the_squared_distance_of_normalised_vectors_is_one_plus_D_gradient_included(seed):
+    p, z = normal(seed, 5, 7).requires_grad_(), normal(seed + 1, 5, 7)
+    distance = DISTANCES["half squared"](normalised(p), normalised(z))
+    assert torch.allclose(distance, 1 + negative_cosine(p, z), atol=1e-9)
+    ours, cosines = (torch.autograd.grad(L.sum(), p)[0] for L in (distance, negative_cosine(p, z)))
+    assert torch.allclose(ours, cosines, atol=1e-9)
+
+
+@given(seeds, st.sampled_from([raw, normalised]))
+def test_every_distance_is_smallest_at_equality_and_they_are_ordered(seed, prepare):
+    p, z = prepare(normal(seed, 5, 7)), prepare(normal(seed + 1, 5, 7))
+    for name, distance in DISTANCES.items():
+        assert (distance(z, z) <= distance(p, z) + 1e-9).all(), name
+    largest, L2, L1 = (DISTANCES[name](p, z) for name in ("L-infinity", "L2", "L1"))
+    assert (largest <= L2).all() and (L1 <= L2 + 1e-9).all() and (L2 <= 7**0.5 * largest).all()
+
+
+WEIGHTS = {  # of u in the gradient, as the docstring of opt_aggregation gives them, without EPS
+    opt_aggregation.geometric_of_distances: lambda u, v: (v / u) ** 0.5 / 2,
+    opt_aggregation.geometric_of_similarities:
+        lambda u, v: ((1 - v / 2) / (1 - u / 2)) ** 0.5 / 2,
+    opt_aggregation.harmonic_of_similarities:
+        lambda u, v: 2 * ((1 - v / 2) / (2 - u / 2 - v / 2)) ** 2,
+    opt_aggregation.maximum: lambda u, v: float(u > v),
+    opt_aggregation.squared_mean: lambda u, v: u / 2,
+}
+
+
+@given(st.floats(0.1, 1.9), st.floats(0.1, 1.9), st.sampled_from(list(WEIGHTS)))
+def test_each_aggregate_is_symmetric_and_weights_its_terms_as_derived(a, b, mean):
+    a += 0.01 * (a == b)  # where they are equal, the maximum has no gradient of its own
+    u, v = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (a, b))
+    assert mean(u, v).item() == pytest.approx(mean(v, u).item())
+    du, dv = torch.autograd.grad(mean(u, v), (u, v))
+    assert du.item() == pytest.approx(WEIGHTS[mean](a, b), rel=0.05)
+    assert dv.item() == pytest.approx(WEIGHTS[mean](b, a), rel=0.05)
+
+
+@given(st.floats(0.1, 1.9), st.sampled_from(list(WEIGHTS)))
+def test_of_two_equal_terms_every_aggregate_but_the_squared_mean_weights_both_one_half(a, mean):
+    u, v = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    du, dv = torch.autograd.grad(mean(u, v), (u, v))
+    half = a / 2 if mean is opt_aggregation.squared_mean else 0.5
+    assert [du.item(), dv.item()] == pytest.approx([half, half], rel=0.05)
+
+
+def test_aggregation_by_the_arithmetic_mean_is_SimSiam(tmp_path):
+    simsiam = weights(tmp_path / "simsiam", None, "--max-steps", "2")
+    ours = weights(tmp_path / "ours", opt_aggregation.aggregated_by(lambda u, v: (u + v) / 2),
+                   "--max-steps", "2")
+    assert all(torch.allclose(w, ours[name], atol=1e-5) for name, w in simsiam.items())
+
+
+# ------------------------------------------------------------------------------------------------
+# Optimisers and regularisers
+
+
+def test_torch_s_SGD_in_the_loop_is_ours_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setitem(opt_optimizers.OPTIMIZERS, "torch's SGD", lambda groups, wd, run:
+                        opt_optimizers.Torch(torch.optim.SGD, groups, wd, momentum=0.9))
+    ours = weights(tmp_path / "ours")
+    theirs = weights(tmp_path / "theirs", opt_optimizers.optimized_by("torch's SGD"))
+    assert all(torch.equal(w, theirs[name]) for name, w in ours.items())
+
+
+def test_averaged_SGD_ends_in_the_mean_of_its_last_quarter_s_weights(tmp_path):
+    seen = []
+
+    def watched(run):
+        def loss_fn(x1, x2):
+            seen.append(run.model.projector[0].weight.detach().clone())
+            return run.model(x1, x2)
+
+        return loss_fn
+
+    argv = "--epochs", "4"  # of three steps
+    last = weights(tmp_path / "sgd", watched, *argv)["projector.0.weight"]
+    averaged = weights(tmp_path / "averaged", opt_optimizers.optimized_by("averaged SGD"), *argv)
+    expected = (seen[-2] + seen[-1] + last) / 3  # after the 10th, 11th and 12th step
+    assert torch.allclose(averaged["projector.0.weight"], expected, atol=1e-6)
+
+
+def test_the_statistics_of_averaged_weights_are_plain_means_over_the_training_images(tmp_path):
+    run = run_of(tmp_path / "run", opt_optimizers.optimized_by("averaged SGD"))
+    bn, seen, augment = run.model.backbone.bn1, [], run.augment
+    assert bn.num_batches_tracked == run.steps_per_epoch  # counted anew after the last step
+    run.augment = lambda x: seen.append(augment(x)) or seen[-1]
+    opt_optimizers.recompute_statistics(run)
+    outputs = run.model.backbone.conv1(torch.cat(seen))
+    assert len(outputs) == 192
+    assert torch.allclose(bn.running_mean, outputs.mean(dim=(0, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", opt_optimizers.OPTIMIZERS)
+def test_every_optimiser_continues_after_a_stop_as_if_there_had_been_none(name, tmp_path):
+    study = opt_optimizers.optimized_by(name)
+    straight = weights(tmp_path / "straight", study)
+    weights(tmp_path / "stopped", study, "--max-steps", "5")
+    resumed = weights(tmp_path / "stopped", study, "--resume")
+    assert all(torch.equal(resumed[parameter], w) for parameter, w in straight.items())
+
+
+def test_weight_decay_on_matrices_only_spares_BN_and_biases(tmp_path):
+    argv = "--max-steps", "1", "--weight-decay", "0.1"
+    run = run_of(tmp_path / "run", regularizers.matrices_decayed, *argv)
+    for w in run.model.parameters():
+        decay = run.optimizer.direction(w) - w.grad
+        assert torch.allclose(decay, 0.1 * w * (w.ndim > 1), atol=1e-6)
+
+
+def test_the_spectral_norm_of_the_predictor_s_matrices_is_one_and_h_may_be_spared_from_decay(
+        tmp_path):
+    run = run_of(tmp_path / "run", regularizers.spectral_predictor_undecayed, "--max-steps", "1")
+    for layer in (run.model.h[0], run.model.h[3]):
+        for _ in range(50):
+            W = layer.weight  # in training mode each access is a power iteration
+        assert torch.linalg.matrix_norm(W, 2).item() == pytest.approx(1, abs=1e-3)
+    sgd = run.optimizer
+    spared = [w for group in sgd.param_groups for w in group if id(w) in sgd.spared]
+    assert {id(w) for w in spared} == {id(w) for w in run.model.h.parameters()} and spared
+
+
+def test_clipping_bounds_the_norm_of_the_whole_gradient_and_leaves_a_smaller_one_alone(tmp_path):
+    run = run_of(tmp_path / "run", regularizers.clipped, "--max-steps", "1")
+    parameters = list(run.model.parameters())
+    n = sum(w.numel() for w in parameters)
+    for factor in (0.1, 10):  # of a gradient of the norm CLIP
+        for w in parameters:
+            w.grad = torch.full_like(w, factor * regularizers.CLIP / n**0.5)
+        run.optimizer.step(0.0, 0.0)
+        left = sum(w.grad.square().sum() for w in parameters) ** 0.5
+        assert left.item() == pytest.approx(min(factor, 1) * regularizers.CLIP, rel=1e-3)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6))
+def test_the_deviation_is_that_of_the_squared_singular_values_from_one(seed, m, n):
+    W = normal(seed, m, n)
+    expected = (torch.linalg.svdvals(W) ** 2 - 1).square().sum()
+    assert regularizers.deviation(W).item() == pytest.approx(expected.item())
+
+
+# ------------------------------------------------------------------------------------------------
+# Figure 3
+
+
+def test_the_family_s_parts_are_those_of_the_paper_s_Figure_3():
+    parts = {row.label: fig3_family.parts(row) for row in fig3_family.ROWS}
+    assert parts["SimCLR"] == {"negative pairs"}
+    assert parts["BYOL"] == {"momentum encoder", "predictor", "stop-gradient"}
+    assert parts["SwAV"] == {"clustering", "stop-gradient"}
+    assert parts["SimSiam"] == {"predictor", "stop-gradient"}

@@ -1,0 +1,83 @@
+"""Pictures: the curves of one run or of several, and a sheet of views.
+
+matplotlib and torchvision are imported inside the functions: it takes time, and --help, for one,
+draws nothing.
+"""
+
+import io
+
+from utils.runs import atomic_write
+
+
+def line_style(i, n):
+    """How to draw the i-th of n lines: colour, marker and dashes, to tell them apart in grey too."""
+    from matplotlib import cm
+
+    return dict(color=cm.viridis(0.85 * i / max(1, n - 1)), marker="osv^DxP*"[i % 8], markersize=4,
+                linestyle=("-", "--", ":", "-.")[i % 4])
+
+
+def new_figure(columns, width):
+    """An empty figure of panels side by side: figure, axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # draws into a file: a server has no screen
+    from matplotlib import pyplot
+
+    return pyplot.subplots(1, columns, figsize=(width, 3), layout="constrained")
+
+
+def save_figure(figure, path):
+    """Write a figure to a PNG file, with a legend of its first panel's lines if they are named."""
+    from matplotlib import pyplot
+
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right center")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100)
+    pyplot.close(figure)  # or pyplot would keep it in memory
+    atomic_write(path, picture.getvalue())
+
+
+def plot_curves(path, runs, dim):
+    """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
+
+    runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
+    """
+    panels = {  # key of a record: title, limits of the y axis
+        "loss": ("training loss", (-1.05, 0.05)),
+        "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
+        "knn": ("kNN accuracy (%)", (0, 100)),
+        "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0, None)),
+    }
+    figure, axes = new_figure(4, width=14)
+    for i, (label, records) in enumerate(runs.items()):
+        for axis, key in zip(axes, panels):
+            points = [(r["epoch"], r[key]) for r in records if r[key] is not None]
+            axis.plot(*zip(*points), label=label, **line_style(i, len(runs)))
+    for axis, (key, (title, limits)) in zip(axes, panels.items()):
+        axis.set(title=title, xlabel="epoch")
+        # The limits are the same in all figures, so that they can be compared. But they are those
+        # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
+        if key != "loss" or axis.get_ylim()[1] < 1:
+            axis.set(ylim=limits)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    save_figure(figure, path)
+
+
+def save_views(originals, views, path):
+    """Write a sheet of images to a PNG file: in each column an original above its views.
+
+    originals: (N, 3, S, S) in [0, 1]   views: a list of tensors like it   path: a pathlib.Path
+    """
+    import torch
+    from torchvision.utils import save_image
+
+    sheet = torch.cat([originals, *views])
+    scale = max(1, 72 // sheet.shape[3])  # small images are enlarged to about 72 px
+    for axis in (2, 3):
+        sheet = sheet.repeat_interleave(scale, dim=axis)
+    picture = io.BytesIO()
+    save_image(sheet, picture, format="png", nrow=len(originals))
+    atomic_write(path, picture.getvalue())

@@ -1,0 +1,192 @@
+"""The run folder: the files that a run leaves, and how they survive kills and full disks.
+
+    config.json      the options in effect, for people; --resume reads those in checkpoint.pt
+    checkpoint.pt    weights, momentum, random state, step (see checkpoint.py): on a CPU, a run
+                     resumed from it ends bit for bit as if it had never stopped
+    metrics.jsonl    one JSON object per epoch; epoch 0 is the untrained network
+    views.png        some images above two views of each
+    curves.png       loss, std, kNN accuracy and rank by epoch
+    lineval.json     what lineval.py measured
+
+Every file is always complete: written atomically. So a kill or a full disk costs no more than the
+steps since the last checkpoint, and after a power cut each file is there as it is now or as it was
+before its last change. A damaged or hostile checkpoint is refused. Linux and macOS only (flock).
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import signal
+
+import torch
+
+# ------------------------------------------------------------------------------------------------
+# The folder.
+
+
+@contextlib.contextmanager
+def lock_run_dir(args):
+    """A context in which the run folder exists and no other run can use it; yields its path.
+
+    The folder is --out, or else the first of runs/DATA, runs/DATA-2, ... that does not exist yet.
+    SystemExit: it cannot be made, another process trains in it, or it holds a run already and
+    --resume is not given
+    """
+    out = make_run_dir(args)
+    lock = os.open(out, os.O_RDONLY)
+    try:
+        # flock, not a file with the process's number in it: the system releases the lock when the
+        # process ends, however it ends. A number left behind by a killed run would have to be
+        # removed by hand, and might by then belong to another process.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"--out {out}: another run is training there; choose another folder")
+    except OSError:  # a file system without locks: train unprotected rather than not at all
+        pass
+    try:
+        # Under the lock, so that of two runs started at once the second sees what the first did.
+        if not args.resume and os.path.exists(os.path.join(out, "checkpoint.pt")):
+            raise SystemExit(f"--out {out}: holds a run; continue it with --resume, or choose"
+                             " another folder")
+        yield pathlib.Path(out)
+    finally:
+        os.close(lock)
+
+
+def make_run_dir(args):
+    """Make the run folder; returns its name."""
+    if args.out:
+        names = [args.out]
+    else:
+        name = os.path.basename(os.path.abspath(args.data))
+        if args.method != "simsiam":
+            name += f"-{args.method}"
+        elif args.stopgrad is False:
+            name += "-no-stopgrad"
+        name = "runs/" + re.sub(r"[^\w.-]+", "-", name)
+        names = [name, *(f"{name}-{i}" for i in range(2, 1000))]
+    for out in names:
+        try:
+            # Without --out, whoever makes the folder owns it: of two runs only one succeeds.
+            os.makedirs(out, exist_ok=bool(args.out))
+            break
+        except OSError as error:
+            if args.out or not os.path.isdir(out):
+                raise SystemExit(f"--out {out}: cannot be made ({error.strerror}); choose another"
+                                 " folder")
+    return out
+
+
+# ------------------------------------------------------------------------------------------------
+# Its files.
+
+
+def atomic_write(path, content):
+    """Write bytes or text to a file so that at every moment it is complete: either old or new."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            # Renaming is atomic, but a disk may carry it out before it has stored the contents.
+            # Without fsync, a power cut in between would leave an empty or half-written file under
+            # the real name, and the old one would be gone.
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise SystemExit(f"{path}: cannot be written ({error.strerror}); what was there before is"
+                         " intact: make room, or make the folder writable, then use --resume")
+
+
+def write_json(path, content):
+    atomic_write(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_metrics(out, records):
+    atomic_write(out / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+
+def read_metrics(out):
+    """The records of a run folder, one per epoch."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+# ------------------------------------------------------------------------------------------------
+# The checkpoint: a file of torch.save with a checksum. Such a file is a zip archive, and a zip may
+# end with a comment, which readers skip: our comment is the SHA-256 of all bytes before it.
+
+DIGEST = hashlib.sha256().digest_size  # 32 bytes
+
+
+def write_checkpoint(path, content):
+    """torch.save with a checksum; content: a dict of tensors, numbers, strings, lists and dicts."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    # The last two bytes are the length of the comment: 0, which becomes 32.
+    body = buffer.getvalue()[:-2] + DIGEST.to_bytes(2, "little")
+    atomic_write(path, body + hashlib.sha256(body).digest())
+
+
+def load_checkpoint(path, device="cpu"):
+    """What write_checkpoint() wrote, with its tensors on a device.
+
+    path: a run folder or a file   SystemExit: it is missing, damaged, or something else
+    """
+    path = pathlib.Path(path)
+    path = path / "checkpoint.pt" if path.is_dir() else path
+    try:
+        content = path.read_bytes()
+        body, digest = content[:-DIGEST], content[-DIGEST:]
+        # torch.load does not check what it reads: with one bit flipped on the disk, a weight of 1
+        # would become 0.25, and the run would continue from there without a word.
+        if hashlib.sha256(body).digest() != digest:
+            raise ValueError("its checksum is wrong: it is damaged, or something else")
+        # weights_only: tensors, numbers and containers. An ordinary pickle can run any code while
+        # it is loaded, and a checkpoint may come from anywhere, with a checksum that fits.
+        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if not (isinstance(saved, dict) and {"config", "model"} <= saved.keys()):
+            raise ValueError("it lacks config and model")
+        return saved
+    except FileNotFoundError:
+        raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
+    except Exception as error:  # torch raises half a dozen kinds
+        raise SystemExit(f"{path}: not a checkpoint of train.py ({str(error).splitlines()[0]});"
+                         " choose another, or start a new run")
+
+
+# ------------------------------------------------------------------------------------------------
+# Signals.
+
+
+@contextlib.contextmanager
+def interruptions():
+    """A context in which the first Ctrl-C or SIGTERM only goes into a list; yields the list.
+
+    So the caller can finish the current step and save. The second signal raises KeyboardInterrupt.
+    """
+    received = []
+
+    def receive(number, _):
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        # Not print(): a signal may arrive in the middle of another print(), which would raise.
+        os.write(2, b"\nstopping after this step or evaluation; a second signal stops at once\n")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell starts background jobs with Ctrl-C ignored, so that it stops the foreground job only.
+    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
