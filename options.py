@@ -37,14 +37,14 @@ METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.value
 # The recipes: what each kind of data starts from. A flag of the same name overrides a value.
 
 RECIPES = {
-    # Sec. 3, ImageNet: images larger than 64 px. The predictor's lr is constant, as the paper has
-    # it from Sec. 4.3 on. here: blur with probability 0.5, which only the official code tells.
+    # Sec. 3, ImageNet: images larger than 64 px. The predictor's lr is constant, as in the paper
+    # from Sec. 4.3 on. Blur: see augment.py.
     "imagenet": dict(
         arch="resnet50", dim=2048, proj_layers=3, epochs=100, batch_size=512, lr=0.05,
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
         encoder_momentum=0.99, queue=65536),
-    # App. D, CIFAR-10: images up to 64 px. here: the predictor's lr decays with the other; App. D
-    # does not say.
+    # App. D, CIFAR-10: images up to 64 px.
+    # here: the predictor's lr decays with the encoder's; App. D does not say.
     "cifar": dict(
         arch="resnet18", dim=2048, proj_layers=2, epochs=800, batch_size=512, lr=0.03,
         weight_decay=5e-4, predictor_lr="cosine", crop_min=0.2, blur=0.0,

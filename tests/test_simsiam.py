@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optim import SGD
-from simsiam import (BN, D, cross_entropy, effective_rank, output_std, prediction_mlp,
-                     projection_mlp)
+from simsiam import (BN, D, cross_entropy, effective_rank, negative_cosine, output_std,
+                     prediction_mlp, projection_mlp)
 from strategies import gradients, normal, seeds, tiny, views
 
 # ------------------------------------------------------------------------------------------------
@@ -89,8 +89,39 @@ def test_the_cross_entropy_is_summed_over_channels(seed, d):
     assert torch.allclose(cross_entropy(p, z), expected, atol=1e-9)
 
 
+@given(seeds)
+def test_a_row_of_zeros_has_cosine_zero_and_a_finite_gradient(seed):
+    p, z = normal(seed, 3, 7), normal(seed + 1, 3, 7)
+    p[0] = z[1] = 0
+    p.requires_grad_()
+    cosines = negative_cosine(p, z)
+    assert cosines[:2].tolist() == [0, 0] and cosines[2] != 0
+    cosines.sum().backward()
+    assert p.grad.isfinite().all()
+
+
+@given(seeds)
+def test_D_compares_by_the_similarity_it_is_given(seed):
+    p, z = normal(seed, 5, 7), normal(seed + 1, 5, 7)
+    got = D(p, z, similarity=cross_entropy)
+    assert got.item() == pytest.approx(cross_entropy(p, z).mean().item(), abs=1e-9)
+
+
 # ------------------------------------------------------------------------------------------------
 # Algorithm 1
+
+
+@given(seeds)
+def test_the_loss_is_Eq_4_the_asymmetric_loss_is_Eq_3_and_z1_is_returned(seed):
+    x1, x2 = views(seed)
+    for symmetry in ("symmetric", "asymmetric"):
+        model = tiny(seed, symmetry=symmetry)
+        loss, returned = model(x1, x2)
+        z1, z2 = model.f(x1), model.f(x2)
+        one, two = D(model.h(z1), z2).item(), D(model.h(z2), z1).item()
+        expected = one / 2 + two / 2 if symmetry == "symmetric" else one
+        assert loss.item() == pytest.approx(expected, abs=1e-9)
+        assert torch.allclose(returned, z1, atol=1e-9)
 
 
 @given(seeds)

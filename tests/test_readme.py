@@ -1,0 +1,47 @@
+"""The README tells the truth about the code.    pytest tests/test_readme.py"""
+
+import pathlib
+import re
+
+import pytest
+
+HOME = pathlib.Path(__file__).parent.parent
+README = (HOME / "README.md").read_text()
+SCRIPTS = ["simsiam", "resnet", "augment", "optim", "options", "train", "lineval"]
+PATHS = [HOME / f"{name}.py" for name in SCRIPTS] + sorted((HOME / "utils").glob("*.py"))
+
+
+def deviations(path):
+    """What the README lists for a script, an item each: "* `script`: one; two; three."."""
+    name = re.escape(str(path.relative_to(HOME)))
+    found = re.findall(rf"^\* `{name}`: (.*?)\.\n(?=\*|\n)", README, re.M | re.S)
+    return [item for items in found for item in items.split(";")]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(HOME)))
+def test_the_README_lists_as_many_deviations_of_a_script_as_the_script_is_tagged_with(path):
+    tags = re.findall(r"\bhere:", path.read_text())
+    assert len(deviations(path)) == len(tags)
+
+
+def test_every_baseline_says_at_its_top_what_differs():
+    for path in (HOME / "baselines").glob("*.py"):
+        assert "here:" in path.read_text().split('"""')[1], path
+
+
+def test_every_link_of_the_README_leads_to_a_file():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links and all((HOME / link).exists() for link in links)
+
+
+def test_the_README_has_at_most_1300_words():
+    assert len(README.split()) <= 1300
+
+
+def test_no_script_of_the_paper_imports_more_than_it_may():
+    for name in ("simsiam", "resnet", "augment", "optim"):
+        imports = re.findall(r"^(?:from|import) (\w+)", (HOME / f"{name}.py").read_text(), re.M)
+        assert not {*SCRIPTS, "utils", "baselines", "experiments"} & set(imports), name
+    for path in (HOME / "utils").glob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.M)
+        assert not {*SCRIPTS, "baselines", "experiments"} & set(imports), path
