@@ -91,7 +91,7 @@ class ResNet(nn.Module):
     block: BasicBlock or Bottleneck   depths, widths: of the stages   stem: "imagenet" or "cifar"
     num_classes: if not 0, a linear layer follows, and the output is (N, num_classes)
     bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
-    Convolutions and fc keep PyTorch's default initialisation, as App. A asks.
+    Initialised as torchvision's: the same seed gives the same weights.
     """
 
     def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
@@ -115,6 +115,12 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i}", nn.Sequential(*blocks))
         self.features = c
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
+        # "PyTorch's default" in App. A is that of torchvision's ResNet, which the official code
+        # uses: std √(2 / fan_out), so that the gradient keeps its scale through the layers. It is
+        # not nn.Conv2d's own default, with which the first steps are several times as long.
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():

@@ -23,6 +23,17 @@ def test_weights_load_strictly_from_and_into_torchvision_and_give_the_same_logit
     assert torch.allclose(ours.train()(x), theirs.train()(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_the_same_seed_gives_torchvisions_initial_weights(arch):
+    """resnet8 and resnet20 are made of the same modules."""
+    torch.manual_seed(0)
+    ours = resnet(arch, num_classes=10)
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, arch)(num_classes=10, zero_init_residual=True)
+    for name, w in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], w), name
+
+
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
 def test_the_gradients_equal_torchvisions(arch):
     torch.manual_seed(0)
