@@ -2,6 +2,7 @@
 
     python lineval.py runs/shapes                     a run folder of train.py, or a checkpoint.pt
     python lineval.py runs/cifar10 --data cifar100    the same features on other images
+    python lineval.py --pixels --data shapes          no network: what the pixels alone can tell
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
 the projector has served its purpose and is left out. Labels appear here for the first time: two
@@ -53,6 +54,12 @@ def features(backbone, images, mean, std):
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
     return torch.cat(chunks)
+
+
+def pixels(images, mean, std):
+    """The images themselves as features, normalised: (N, 3, S, S) uint8 -> (N, 3 S S)."""
+    # A set on which these do well says little about a network that does well on it.
+    return normalize(images.float() / 255, mean, std).flatten(1)
 
 
 def knn_predict(bank, labels, query, classes, k=200, T=0.1):
@@ -186,7 +193,9 @@ def load_backbone(path, device="cpu"):
 def parse(argv=None):
     p = argparse.ArgumentParser(description="Evaluate the features of a run: kNN and linear probe.")
     g = p.add_argument
-    g("run", help="a run folder of train.py, or a checkpoint.pt")
+    g("run", nargs="?", help="a run folder of train.py, or a checkpoint.pt")
+    g("--pixels", action="store_true",
+      help="evaluate raw pixels instead of a run; needs --data, and prints only")
     g("--data", help="images to use instead of the run's own, named as in train.py")
     g("--root", help="the folder of cifar10 and cifar100 (default: the run's own)")
     g("--optimizer", choices=("sgd", "lars"), default="sgd",
@@ -200,19 +209,35 @@ def parse(argv=None):
     g("--seed", type=int, default=0, help="of the probe (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
-    return p.parse_args(argv)
+    args = p.parse_args(argv)
+    if bool(args.run) == args.pixels or args.pixels and not args.data:
+        p.error("name a run, or --pixels and --data")
+    return args
+
+
+def load_features(args):
+    """The set to evaluate on, and features of its images: images, (M, c) training, (N, c) test.
+
+    args.data and args.root, where not given, are set to the run's own.
+    """
+    if args.pixels:
+        images = data.load(args.data, args.root or "datasets")
+        mean_std = images.mean_std()
+        extract = lambda x: pixels(x, *mean_std)
+    else:
+        backbone, config = load_backbone(args.run, args.device)
+        args.data, args.root = args.data or config["data"], args.root or config["root"]
+        images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"])
+        extract = lambda x: features(backbone, x, config["mean"], config["std"])
+    images = images.to(args.device)
+    return images, extract(images.train), extract(images.test)
 
 
 def main(argv=None):
-    """Evaluate as a command line says: the content of lineval.json, which it writes."""
+    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
     args = parse(argv)
     torch.manual_seed(args.seed)
-    backbone, config = load_backbone(args.run, args.device)
-    args.data, args.root = args.data or config["data"], args.root or config["root"]
-    images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"])
-    images = images.to(args.device)
-    x, x_test = (features(backbone, split, config["mean"], config["std"])
-                 for split in (images.train, images.test))  # (M, c), (N, c)
+    images, x, x_test = load_features(args)
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
@@ -225,8 +250,9 @@ def main(argv=None):
     print(f"linear probe, base lr {lr:g}: top-1 {top1:.2f} %, top-5 {top5:.2f} %")
 
     result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
-    run = pathlib.Path(args.run)
-    write_json((run if run.is_dir() else run.parent) / "lineval.json", result)
+    if args.run:
+        run = pathlib.Path(args.run)
+        write_json((run if run.is_dir() else run.parent) / "lineval.json", result)
     return result
 
 

@@ -72,7 +72,12 @@ def main(argv=None):
                    help=f"some of {', '.join(MODULES)} (default: all)")
     p.add_argument("--dry-run", action="store_true",
                    help="train nothing, only write the results so far")
+    p.add_argument("--photographs", metavar="PATH",
+                   help="folder with the images of the scale photographs (default: CIFAR-10,"
+                   " through torchvision)")
     args = p.parse_args(argv)
+    if args.photographs:
+        logs.use_photographs(args.photographs)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
     while True:

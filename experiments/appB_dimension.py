@@ -15,6 +15,7 @@ What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 import sys
 
 from experiments.claims import below
+from experiments.logs import SCALES
 from experiments.table import Claim, Row, main
 
 PAPER = {256: 65.3, 512: 67.2, 1024: 67.5, 2048: 68.1}
@@ -22,8 +23,8 @@ PAPER = {256: 65.3, 512: 67.2, 1024: 67.5, 2048: 68.1}
 
 def ROWS(scale):
     sizes = PAPER if scale == "cifar" else (64, 128, 256, 512, 1024)
-    default = 2048 if scale == "cifar" else 256
-    return [Row(f"d = {d}", "" if d == default else f"--dim {d}",
+    own = SCALES[scale].recipe["dim"]
+    return [Row(f"d = {d}", "" if d == own else f"--dim {d}",
                 PAPER.get(d, "")) for d in sizes]
 
 

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import torch
 
@@ -24,29 +25,51 @@ from utils import runs
 
 HERE = pathlib.Path(__file__).parent
 
-SCALES = {  # the options of every run, its epochs, and the options of the linear probe
-    "smoke": ("--max-steps 2 --image-size 8", 2, "--epochs 1 --lr 1"),  # only shows that it runs
-    "shapes": ("", 12, ""),  # the recipe for shapes, on a CPU
-    "cifar": ("--data cifar10 --predictor-lr constant", 100, ""),  # App. D, shortened, on a GPU
+
+
+class Scale(NamedTuple):
+    """What all runs of a scale have in common."""
+
+    options: str  # of train.py
+    epochs: int
+    recipe: dict  # of options.py
+    probe: str = ""  # options of lineval.py
+
+
+SCALES = {
+    # Only shows that everything runs.
+    "smoke": Scale("--max-steps 2 --image-size 8", 2, options.RECIPES["shapes"],
+                   "--epochs 1 --lr 1"),
+    # Ten generated shapes: about two minutes per run on two cores.
+    "shapes": Scale("", options.RECIPES["shapes"]["epochs"], options.RECIPES["shapes"]),
+    # CIFAR-10 with a small network: about ten minutes per run on one core.
+    "photographs": Scale("--data cifar10 --arch resnet8 --knn-every 3",
+                         options.RECIPES["cifar-cpu"]["epochs"], options.RECIPES["cifar-cpu"]),
+    # Appendix D, shortened: for a GPU.
+    "cifar": Scale("--data cifar10 --predictor-lr constant", 100, options.RECIPES["cifar"]),
 }
+
+
+def use_photographs(path):
+    """Let the scale `photographs` read its images from a folder instead of from torchvision."""
+    scale = SCALES["photographs"]
+    SCALES["photographs"] = scale._replace(options=scale.options.replace("cifar10", path))
 
 
 def results_dir(scale):
     """Where tables, figures and logs go. A smoke test has no results to keep."""
-    results = HERE / "results"
-    return {"smoke": pathlib.Path("runs/smoke"), "shapes": results,
-            "cifar": results / "cifar"}[scale]
+    return pathlib.Path("runs/smoke") if scale == "smoke" else HERE / "results" / scale
 
 
 def flags(row, scale):
     """The options that distinguish a row from the recipe."""
-    return row.options + f" --epochs {row.times * SCALES[scale][1]}" * (row.times != 1)
+    return row.options + f" --epochs {row.times * SCALES[scale].epochs}" * (row.times != 1)
 
 
 def argv(row, scale, seed):
     """The options of a run, a list for train.py."""
-    common, epochs, _ = SCALES[scale]
-    return f"{common} --epochs {epochs} {flags(row, scale)} --seed {seed}".split()
+    common = SCALES[scale]
+    return f"{common.options} --epochs {common.epochs} {flags(row, scale)} --seed {seed}".split()
 
 
 def log_path(row, scale, seed):
@@ -61,8 +84,10 @@ def matches(config, row, scale, seed):
     A flag that is newer than the config is ignored, and a constant inside a script is not compared.
     """
     args = options.fill_in(options.parse(argv(row, scale, seed)), config["image_size"])
+    # The same photographs may be somewhere else on another machine.
+    ignored = *options.MAY_CHANGE, *["data"] * (scale == "photographs")
     return all(config.get(name, value) == value for name, value in vars(args).items()
-               if name not in options.MAY_CHANGE)
+               if name not in ignored)
 
 
 def read_log(row, scale, seed):
@@ -99,7 +124,7 @@ def train_row(row, scale, seed):
     try:
         train.train(options.parse([*argv(row, scale, seed), *folder]), row.study)
         records = runs.read_metrics(out)
-        top1 = lineval.main([str(out), *SCALES[scale][2].split()])["top1"]
+        top1 = lineval.main([str(out), *SCALES[scale].probe.split()])["top1"]
         measured = {"top1": top1, "outputs": measure_outputs(out)}
     except train.Diverged as error:
         print(error)

@@ -31,11 +31,12 @@ from torch import nn
 
 from experiments import logs
 from experiments.claims import mean_std, values
+from experiments.logs import SCALES
 from experiments.table import Claim, Row, main
 from optim import LARS, SGD
 from utils.plot import line_style, new_figure, save_figure
 
-GRID = (0.002, 0.02, 0.2, 2.0, 20.0)  # base lr; the actual one is base lr x batch size / 256
+GRID = (0.001, 0.01, 0.1, 1.0, 10.0)  # times the recipe's base lr
 
 
 class Torch:
@@ -125,9 +126,9 @@ def optimized_by(name):
 
 def grid(name, scale):
     """The rows of one optimiser, seed 0 only."""
-    lrs = GRID[2:4] if scale == "smoke" else GRID
-    recipe = None if scale == "cifar" else ("SGD", 2.0)  # this run is in every other table too
-    return [Row(f"{name}, lr {lr:g}", f"--lr {lr:g}" if (name, lr) != recipe else "",
+    recipe = SCALES[scale].recipe["lr"]  # SGD's run at this lr needs no flag: it is in every table
+    lrs = [f"{recipe * factor:g}" for factor in (GRID[2:4] if scale == "smoke" else GRID)]
+    return [Row(f"{name}, lr {lr}", f"--lr {lr}" if (name, lr) != ("SGD", f"{recipe:g}") else "",
                 study=optimized_by(name), seeds=1) for lr in lrs]
 
 

@@ -23,15 +23,16 @@ What it printed (AMD EPYC, shapes; one thread per run, shared machine):
 import sys
 
 from experiments.claims import below, not_collapsed, values
+from experiments.logs import SCALES
 from experiments.table import Claim, Row, main
 
 NONE = "(a) none, lr / 10"
 
 
 def ROWS(scale):
-    low = 0.003 if scale == "cifar" else 0.2
+    low = SCALES[scale].recipe["lr"] / 10
     return [
-        Row(NONE, f"--bn none --lr {low} --warmup-epochs 1", 34.6),
+        Row(NONE, f"--bn none --lr {low:g} --warmup-epochs 1", 34.6),
         Row("(a) none, lr of the others", "--bn none --warmup-epochs 1", 34.6),
         Row("(b) hidden-only", "--bn hidden", 67.4),
         Row("(c) default", "", 68.1),

@@ -107,7 +107,12 @@ def main(module, argv=None):
     p.add_argument("--scale", choices=logs.SCALES, default="shapes",
                    help="data, epochs and linear probe of all runs (default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    p.add_argument("--photographs", metavar="PATH",
+                   help="folder with the images of the scale photographs (default: CIFAR-10,"
+                   " through torchvision)")
     args = p.parse_args(argv)
+    if args.photographs:
+        logs.use_photographs(args.photographs)
     # rows() each time, because opt_optimizers gives its best lr further seeds once it is known.
     while todo := logs.missing(rows(module, args.scale), args.scale, args.seeds):
         row, seed = todo[0]

@@ -1,0 +1,56 @@
+"""What every accuracy is to be compared with: raw pixels, the untrained network, supervised training.
+
+    python -m experiments.references
+
+Raw pixels need no network (`python lineval.py --pixels`): if they solve a set, a network that
+solves it has shown nothing. The untrained network is a run with learning rate 0. The supervised one
+has the same backbone, views, optimiser and epochs, and learns from the labels. Every table of
+results.md ends with these rows.
+"""
+
+import json
+import sys
+
+import torch.nn.functional as F
+from torch import nn
+
+import lineval
+import options
+from experiments import logs
+from experiments.table import Row, main
+from optim import SGD
+from utils import runs
+
+
+def supervised(run):
+    """Cross-entropy with the labels on both views, in place of SimSiam's loss: a study."""
+    model, labels = run.model, run.images.train_labels
+    model.classifier = nn.Linear(model.backbone.features, len(run.args.classes)).to(labels.device)
+    trained = [*model.backbone.parameters(), *model.classifier.parameters()]
+    run.optimizer = SGD([trained, []], weight_decay=run.args.weight_decay)  # no predictor
+
+    def loss_fn(x1, x2):
+        y = labels[run.indices.to(labels.device)]
+        features = model.backbone(x1), model.backbone(x2)  # two passes, as SimSiam's
+        return sum(F.cross_entropy(model.classifier(v), y) for v in features) / 2, features[0]
+
+    return loss_fn
+
+
+ROWS = [Row("untrained network", "--lr 0 --epochs 1"), Row("supervised", study=supervised)]
+CLAIMS = []
+
+
+def pixels(scale):
+    """kNN and linear accuracy of raw pixels: lineval's result, computed once and kept in a file."""
+    path = logs.results_dir(scale) / "logs" / "pixels.json"
+    if not path.exists():
+        args = options.parse(logs.SCALES[scale].options.split())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = lineval.main(["--pixels", "--data", args.data, *logs.SCALES[scale].probe.split()])
+        runs.write_json(path, {**result, "commit": logs.commit(), "machine": logs.machine()})
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
