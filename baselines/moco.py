@@ -87,11 +87,13 @@ class MoCo(nn.Module):
         """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
         momentum_update(self.target, nn.Sequential(self.backbone, self.projector), self.m)
         z1, k2 = self.f(x1), self.f_t(x2)  # (N, d)
-        L = self.info_nce(z1, k2)
+        L, keys = self.info_nce(z1, k2), [k2]
         if self.symmetric:
             z2, k1 = self.f(x2), self.f_t(x1)
-            L = L / 2 + self.info_nce(z2, k1) / 2
-            self.enqueue(k1)
-        # Only now: a key that was already in the queue would be its own query's negative.
-        self.enqueue(k2)
+            L, keys = L / 2 + self.info_nce(z2, k1) / 2, [k1, k2]
+        # Only now: a key that was already in the queue would be its own query's negative. And not
+        # at epoch 0, which only measures: the queue would start with the untrained network's keys.
+        if torch.is_grad_enabled():
+            for k in keys:
+                self.enqueue(k)
         return L, z1

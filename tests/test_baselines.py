@@ -156,6 +156,14 @@ def test_keys_have_length_one_and_no_gradient_and_are_queued_after_the_loss(seed
     assert not model.queue.requires_grad and int(model.next) == 2 * len(x1)
 
 
+def test_measuring_the_untrained_network_leaves_the_queue_as_it_was():
+    model, (x1, x2) = tiny(MoCo), views(0)
+    before = model.queue.clone()
+    with torch.no_grad():
+        model(x1, x2)
+    assert torch.equal(model.queue, before) and model.next == 0
+
+
 def model_loss(model, z, k, queue):
     """InfoNCE, written out row by row."""
     total = 0

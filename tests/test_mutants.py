@@ -378,9 +378,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "baselines/moco.py": {
         "keys are queued before the loss": (
-            "        L = self.info_nce(z1, k2)\n",
+            "        L, keys = self.info_nce(z1, k2), [k2]\n",
             "        self.enqueue(k2)\n"
-            "        L = self.info_nce(z1, k2)\n"),
+            "        L, keys = self.info_nce(z1, k2), [k2]\n"),
         "the queue stands still": ("        self.next += len(k)\n", ""),
         "the queue is not saved": (
             'self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))',
