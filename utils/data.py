@@ -130,11 +130,13 @@ def draw_shapes(n, size, tint, seed):
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(n, *shape, generator=generator, dtype=torch.float64)
 
-    radius = size * uniform(0.38, 0.48, 1, 1)
-    angle = uniform(-0.4, 0.4, 1, 1)
+    # Size, angle and place vary so much that pixels say little: kNN on them finds 4 of 10 classes.
+    radius = size * uniform(0.25, 0.36, 1, 1)
+    angle = uniform(-1.2, 1.2, 1, 1)
+    room = size / 2 - radius  # how far the shape's centre may be from the image's
     pixel = torch.arange(size, dtype=torch.float64) + 0.5 - size / 2
-    x0 = (pixel - size * uniform(-0.1, 0.1, 1, 1)) / radius
-    y0 = (pixel[:, None] - size * uniform(-0.1, 0.1, 1, 1)) / radius
+    x0 = (pixel - room * uniform(-1, 1, 1, 1)) / radius
+    y0 = (pixel[:, None] - room * uniform(-1, 1, 1, 1)) / radius
     x = angle.cos() * x0 + angle.sin() * y0  # (n, size, size)
     y = angle.cos() * y0 - angle.sin() * x0
     labels = torch.arange(n) % len(SHAPES)
