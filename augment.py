@@ -4,9 +4,9 @@ Two views of one image are the only supervision there is: the features learn to 
 changes. Augment is the recipe; the operations follow in its order: random resized crop, colour
 jitter, grayscale, Gaussian blur, horizontal flip, normalisation.
 
-Every operation takes one parameter per image, so the result for an image never depends on its
-neighbours; given the parameters, it is that of torchvision.transforms.v2. The random numbers are
-drawn on the CPU, whatever device the images are on: the same seed gives the same draws.
+Every operation takes its parameters per image, so the result for an image never depends on its
+neighbours; given these, it equals that of torchvision.transforms.v2. The random numbers are drawn
+on the CPU, whatever device the images are on: the same seed gives the same draws.
 
     python augment.py                            views.png: 16 shapes above two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
@@ -22,7 +22,7 @@ import pathlib
 
 import torch
 
-# What an entry of `order` asks for: one of the colour jitter's four operations, or nothing.
+# Codes of the colour jitter's operations.
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NONE = 0, 1, 2, 3, -1
 
 
@@ -104,14 +104,14 @@ def random_boxes(n, size, scale):
     As in torchvision, the first of ten tries that fits is taken; if none fits, the whole image.
     """
     area = size**2 * torch.empty(n, 10).uniform_(*scale)
-    # The logarithm favours neither wide nor high boxes; a uniform ratio would favour wide ones.
+    # The logarithm favours neither wide nor tall boxes; a uniform ratio would favour wide ones.
     aspect = torch.empty(n, 10).uniform_(*map(math.log, RATIO)).exp()
     tries = torch.stack([area / aspect, area * aspect]).sqrt_().round_()  # (2, n, 10)
     fits = ((tries > 0) & (tries <= size)).all(dim=0)
     first = fits.int().argmax(dim=1)  # (n,): of equal values argmax takes the first
     box_size = tries[:, torch.arange(n), first]
     box_size.masked_fill_(~fits.any(dim=1), size)
-    start = torch.rand(2, n) * (size - box_size + 1)  # long() rounds down: all places alike
+    start = torch.rand(2, n) * (size - box_size + 1)  # rounded down: all positions alike
     return start.T.long(), box_size.T.long()
 
 
@@ -119,10 +119,10 @@ def resized_crop(x, start, box_size, flip, size):
     """Cut a box out of each image, resize it to size × size, and mirror it where flip is true.
 
     x: (N, C, S, S)   start, box_size: (N, 2) whole pixels, top and left, height and width
-    flip: (N,) bool, left and right   returns: (N, C, size, size)
+    flip: (N,) bool, mirrors left-right   returns: (N, C, size, size)
     """
-    # Bilinear weights are a row's times a column's: a crop is rows · x · columnsᵀ with two matrices
-    # per image, and boxes of all sizes take one batched product instead of a loop over images.
+    # Bilinear interpolation is separable: a crop is rows · x · columnsᵀ, so boxes of any size need
+    # one batched product and no loop over images.
     mirrored = torch.stack([torch.zeros_like(flip), flip], dim=1)  # columns only
     matrices = resize_matrix(start, box_size, mirrored, x.shape[2], size)  # (N, 2, size, S)
     return along_both_axes(x, *matrices.to(x.dtype).unbind(dim=1))
@@ -173,7 +173,7 @@ def color_jitter(x, factors, order):
     order: (N, 4), each row a permutation of 0 ... 3, or all of it NONE
     """
     # Brightness, contrast and saturation differ only in blend()'s parameters, so one call per round
-    # serves the whole batch; factor 1 leaves images as they are that want none of the three.
+    # serves the whole batch; a factor of 1 leaves the other images unchanged.
     factor = factors.gather(1, order.clamp(min=0)).where((order != HUE) & (order != NONE), 1.0)
     blends = torch.stack([factor, order == CONTRAST, order == SATURATION]).to(x.dtype)
     blends = to_device(blends, x.device).permute(2, 0, 1)[..., None, None, None]  # (4, 3, N, ...)
@@ -197,7 +197,7 @@ def blend(x, factor, m_share, y_share):
 
 
 def hue(x, shift):
-    """Turn the hue of HSV in each image by its own shift, keeping saturation and value.
+    """Rotate the hue of HSV in each image by its own shift, keeping saturation and value.
 
     shift: (N,) in turns of the colour circle, -1/2 to 1/2
     With v = max(r, g, b) and c = v - min(r, g, b), the hue of a pixel is, in sixths of a turn,
@@ -206,11 +206,11 @@ def hue(x, shift):
         2 + (b - r) / c    where g is
         4 + (r - g) / c    where b is; a gray pixel (c = 0) has none and stays as it is
 
-    Turned to h, in turns, the pixel's channel k = 0, 1, 2 (r, g, b) is
+    With the rotated hue h, as a fraction of a turn, channel k = 0, 1, 2 (r, g, b) becomes
     v - c clip(2 - |6 frac(h - k/3) - 3|, 0, 1), where frac(t) = t - ⌊t⌋.
     """
     # The three cases in one formula, in a third of the time of masks (CPU): with a = (g - b) / c
-    # and w = (v - r) / c it is sign(a) (|a| + w (3 - 2 |a|)), so |a| where red is the largest
+    # and w = (v - r) / c it is sign(a) (|a| + w (3 - 2 |a|)), sign(0) = 1, so |a| where red is the largest
     # channel (w = 0), 3 - |a| where it is the smallest (w = 1), and 1 + w between (|a| = 1).
     r, g, b = x.unbind(dim=1)  # (N, H, W)
     v = x.amax(dim=1)
@@ -220,7 +220,7 @@ def hue(x, shift):
     distance = a.abs()
     h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)
     n = -torch.arange(3, device=x.device, dtype=x.dtype) / 3
-    n = (shift[:, None] + n + 2)[:, :, None, None]  # torch's frac is negative below 0: the 2 helps
+    n = (shift[:, None] + n + 2)[:, :, None, None]  # + 2: frac(t) is negative for t < 0
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)
     return torch.addcmul(v[:, None], c[:, None], ramp)
 
@@ -285,7 +285,7 @@ def apply_where(chosen, operation, x, *parameters):
 def to_device(v, device):
     """Copy a tensor from the CPU to a device, on CUDA without waiting for the GPU's pending work.
 
-    CUDA is certain not to wait only if the memory is pinned. Elsewhere it is safer to wait: on mps
+    CUDA guarantees this only for pinned memory. Elsewhere it is safer to wait: on mps
     the copy may otherwise read memory that has been freed (pytorch#189690).
     """
     if torch.device(device).type == "cuda":
@@ -317,4 +317,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from utils.console import plain_errors
+
+    plain_errors(main)()

@@ -5,9 +5,9 @@
     python lineval.py --pixels --data shapes          no network: what the pixels alone can tell
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
-the projector has served its purpose and is left out. Labels appear here for the first time: two
-simple classifiers are fitted to frozen features of the training images and tested on all test
-images. kNN has nothing to train, so train.py runs it during pre-training too. The results are
+the projector has served its purpose and is left out. Labels are used only here, never to train the
+network: two simple classifiers are fitted to frozen features of the training images and tested on
+all test images. kNN needs no training, so train.py runs it during pre-training too. The results are
 printed and written to lineval.json in the run folder.
 
 What it printed last, after `python train.py` (AMD EPYC, one thread, 6 s, seed 0; for seeds 0 to 2
@@ -27,10 +27,10 @@ from tqdm import trange
 
 from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
-from options import device, positive
+from options import device, parser, positive, seed
 from resnet import resnet
-from utils import data
-from utils.runs import load_checkpoint, write_json
+from utils import checkpoint, data, runs
+from utils.console import plain_errors
 
 # ------------------------------------------------------------------------------------------------
 # Features, and the kNN classifier.
@@ -72,8 +72,8 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     """
     # here: k = 200 and T = 0.1, as in the MoCo authors' demo on CIFAR-10. The paper gives neither;
     # Wu et al. have T = 0.07.
-    # With rows of length 1 q @ bank is the cosine, which is also what Eq. 1 compares by. Without,
-    # the longest rows of the bank would be the nearest to most queries.
+    # With rows of length 1, q @ bank is the cosine, by which Eq. 1 compares too; without
+    # normalisation the longest rows of the bank would be the nearest to most queries.
     bank = F.normalize(bank, dim=1).T  # (c, M)
     predictions = []
     for q in F.normalize(query, dim=1).split(500):  # all N x M cosines at once can fill the memory
@@ -106,8 +106,8 @@ def knn_accuracy(bank, labels, query, query_labels):
 # ------------------------------------------------------------------------------------------------
 # The linear probe.
 #
-# The features are frozen: if the backbone were trained as well, the accuracy would be that of
-# supervised learning, and say little about pre-training.
+# The features are frozen: fine-tuning would mix in supervised learning, and say less about
+# pre-training.
 #
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
 # here: by default SGD, batch 256, 100 epochs. The options can set the paper's values, but on shapes
@@ -136,8 +136,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     batch_size = min(batch_size, len(x))
     steps_per_epoch = len(x) // batch_size
     total_steps, lr = epochs * steps_per_epoch, scaled_lr(base_lr, batch_size)
-    name = f"probe at base lr {base_lr:g}"
-    for step in trange(total_steps, desc=name, leave=False, disable=None):
+    for step in trange(total_steps, desc=f"base lr {base_lr:g}", leave=False, disable=None):
         if step % steps_per_epoch == 0:
             # Drawn on the CPU, so that a seed gives the same order on every device.
             order = torch.randperm(len(x)).to(x.device).split(batch_size)
@@ -181,12 +180,12 @@ def choose_lr(x, labels, *settings):
 
 def load_backbone(path, device="cpu"):
     """The backbone of a run folder or a checkpoint, and the run's config: (backbone, config)."""
-    saved = load_checkpoint(path, device)
-    config, prefix = saved["config"], "backbone."
-    # The heads, and the target encoder of byol and moco, stay behind.
-    weights = {k.removeprefix(prefix): w for k, w in saved["model"].items() if k.startswith(prefix)}
+    saved = runs.load_checkpoint(path, device)
+    config = saved["config"]
+    checkpoint.check_config(path, config, parser())
     backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
-    backbone.load_state_dict(weights)
+    # The heads, and the target encoder of byol and moco, stay behind.
+    checkpoint.load_weights(path, backbone, saved["model"], "backbone.")
     return backbone.to(device, memory_format=torch.channels_last), config
 
 
@@ -206,38 +205,42 @@ def parse(argv=None):
     g("--epochs", type=positive, default=100, help="of the probe (default: 100; 90 in App. A)")
     g("--batch-size", type=positive, default=256,
       help="of the probe (default: 256; 4096 in App. A)")
-    g("--seed", type=int, default=0, help="of the probe (default: 0)")
+    g("--seed", type=seed, default=0, help="of the probe (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     args = p.parse_args(argv)
     if bool(args.run) == args.pixels or args.pixels and not args.data:
         p.error("name a run, or --pixels and --data")
+    if args.lr is not None and not 0 < args.lr <= 1e6:
+        p.error(f"--lr {args.lr}: must be above 0 and at most a million")
     return args
 
 
 def load_features(args):
-    """The set to evaluate on, and features of its images: images, (M, c) training, (N, c) test.
+    """The set, features of its images, (M, c) training and (N, c) test, and the result's name.
 
     args.data and args.root, where not given, are set to the run's own.
     """
     if args.pixels:
-        images = data.load(args.data, args.root or "datasets")
+        images, name = data.load(args.data, args.root or "datasets"), ""
         mean_std = images.mean_std()
         extract = lambda x: pixels(x, *mean_std)
     else:
         backbone, config = load_backbone(args.run, args.device)
         args.data, args.root = args.data or config["data"], args.root or config["root"]
         images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"])
+        name = checkpoint.result_name(config, images, args.data)
         extract = lambda x: features(backbone, x, config["mean"], config["std"])
     images = images.to(args.device)
-    return images, extract(images.train), extract(images.test)
+    return images, extract(images.train), extract(images.test), name
 
 
+@plain_errors
 def main(argv=None):
     """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
     args = parse(argv)
     torch.manual_seed(args.seed)
-    images, x, x_test = load_features(args)
+    images, x, x_test, name = load_features(args)
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
@@ -252,7 +255,7 @@ def main(argv=None):
     result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
     if args.run:
         run = pathlib.Path(args.run)
-        write_json((run if run.is_dir() else run.parent) / "lineval.json", result)
+        runs.write_json((run if run.is_dir() else run.parent) / name, result)
     return result
 
 

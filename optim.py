@@ -102,7 +102,7 @@ class LARS(SGD):
 def scaled_lr(base_lr, batch_size):
     """The learning rate for a batch: η = base_lr · batch_size / 256 (linear scaling, Sec. 3)."""
     # With k times the batch size an epoch has a k-th of the steps, and the gradient, a mean, is no
-    # longer than before: to get as far in an epoch, each step must be k times as long.
+    # larger: to get as far in an epoch, each step must be k times as long.
     return base_lr * batch_size / 256
 
 

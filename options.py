@@ -10,10 +10,7 @@ refuses impossible ones, and the model they describe.
 
 import argparse
 import math
-import os
 import re
-import shutil
-import sys
 
 import torch
 
@@ -26,7 +23,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import runs
+from utils import checkpoint, cpu
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -49,10 +46,10 @@ RECIPES = {
         arch="resnet18", dim=2048, proj_layers=2,
         epochs=800, batch_size=512, lr=0.03,  # lr 0.06 at this batch size
         weight_decay=5e-4, predictor_lr="cosine",  # here: App. D does not say whether h's lr decays
-        crop_min=0.2, blur=0.0,  # 32 px have little detail to blur
+        crop_min=0.2, blur=0.0,  # a 32 px image has little detail to blur
         encoder_momentum=0.99, queue=8192),
-    # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use. Few
-    # steps call for a high lr; the best of 0.4, 0.8, 1.6 on held-out training images of CIFAR-10.
+    # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use. With
+    # few steps a high lr works best: of 0.4, 0.8 and 1.6, on held-out training images of CIFAR-10.
     "cifar-cpu": dict(
         arch="resnet8", dim=256, proj_layers=2,  # d = 2048 would cost more than the backbone
         epochs=5, batch_size=64, lr=0.8,
@@ -69,23 +66,29 @@ RECIPES = {
 
 # What may change when a run is resumed. The epochs may not: the cosine decay depends on them from
 # the first step on.
-MAY_CHANGE = ("root", "out", "resume", "max_steps", "device", "compile", "checkpoint_every",
-              "knn_every")
+MAY_CHANGE = ("data", "root", "out", "resume", "max_steps", "device", "compile",
+              "checkpoint_every", "knn_every")  # --data only its path: see checkpoint.restore()
 
 # ------------------------------------------------------------------------------------------------
 # The flags.
 
 
 def positive(text):
-    """An argparse type: a whole number above 0."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    """An argparse type: a whole number from 1 to a billion."""
+    if not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and a billion")
+    return int(text)
+
+
+def seed(text):
+    """An argparse type: a whole number that torch takes as a seed."""
+    torch.Generator().manual_seed(int(text))
     return int(text)
 
 
 def interval(text):
     """An argparse type: "5" for every fifth epoch or "10m" for every ten minutes."""
-    if not re.fullmatch(r"[1-9]\d*m?", text):
+    if not re.fullmatch(r"[1-9]\d{0,8}m?", text):
         raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, such"
                                          " as 10m")
     return text
@@ -98,7 +101,7 @@ def device(text):
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")
-    return text
+    return "cpu" if torch.device(text).type == "cpu" else text  # cpu:0 is the same
 
 
 def parser():
@@ -118,14 +121,14 @@ def parser():
     g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
     g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
-      help="save after every N-th epoch, or with an m every N minutes (default: 1)")
+      help="save after every N-th epoch or, with the suffix m, every N minutes (default: 1)")
     g("--knn-every", type=positive, default=1, metavar="N",
       help="evaluate by kNN after every N-th epoch, and at the end of the run (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the start of the run;"
       " the schedule remains that of --epochs, and --resume continues from there")
     g("--skip-bad-images", action="store_true",
       help="leave out files of a folder that cannot be decoded (default: name them and stop)")
-    g("--seed", type=int, default=0, help="seed of weights, order and views (default: 0)")
+    g("--seed", type=seed, default=0, help="seed of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
@@ -137,8 +140,8 @@ def parser():
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 with stride"
       " 1, or 7x7 with stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
-    g("--pred-dim", type=positive, help="width of the predictor's hidden layer, in byol of both"
-      " heads' (default: d / 4; byol: 512)")
+    g("--pred-dim", type=positive, help="width of the predictor's hidden layer; for byol, of"
+      " both heads' hidden layers (default: d / 4; byol: 512)")
     g("--proj-layers", type=int, choices=(2, 3), help="number of layers of the projector")
     g = p.add_argument_group("optimisation and views (Sec. 3, App. A)").add_argument
     g("--epochs", type=positive, help="length of the run and of the cosine decay")
@@ -153,9 +156,10 @@ def parser():
                              "Defaults are SimSiam's; a flag that a method does not have is"
                              " refused.").add_argument
     g("--stopgrad", action=argparse.BooleanOptionalAction,
-      help="Sec. 4.1: whether the targets z are constants to the gradient (default: they are)")
+      help="Sec. 4.1: treat the targets z as constants (default); --no-stopgrad is Eq. 2")
     g("--predictor", choices=("mlp", "none", "fixed"),
-      help="Sec. 4.2: h is trained, the identity, or fixed as initialised (default: mlp)")
+      help="Sec. 4.2: h: a trained MLP, the identity, or an MLP fixed as initialised"
+      " (default: mlp)")
     g("--predictor-lr", choices=("constant", "cosine"),
       help="Sec. 4.2: whether the predictor's learning rate decays with the encoder's")
     g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, a row of Table 3; no-affine: default,"
@@ -180,12 +184,13 @@ def parse(argv=None):
         return args
     if not args.out:
         raise SystemExit("--resume: --out must name the run folder to continue")
-    saved = runs.load_checkpoint(args.out)["config"]
+    saved = checkpoint.load(args.out)["config"]
     started = {**vars(p.parse_args([])), **saved}  # a flag newer than the run had its default
-    kept = [key for key in vars(args) if key in started and key not in MAY_CHANGE]
-    # These three may change, but stay as they were unless the command line says otherwise.
-    p.set_defaults(**{key: started[key]
-                      for key in (*kept, "root", "checkpoint_every", "knn_every")})
+    kept = [key for key in vars(args) if key not in MAY_CHANGE]
+    # These four may change, but stay unless the command line says so.
+    names = [*kept, "data", "root", "checkpoint_every", "knn_every"]
+    checkpoint.check_config(args.out, started, p, names, RECIPES["cifar"].keys() - METHOD_OPTIONS)
+    p.set_defaults(**{key: started[key] for key in names})
     args = p.parse_args(argv)
     changed = [f"{key} {started[key]} -> {getattr(args, key)}"
                for key in kept if getattr(args, key) != started[key]]
@@ -231,7 +236,7 @@ def complete(args, images):
     args = fill_in(args, images.train.shape[-1])
     args.classes, args.n_train, args.torch = images.classes, len(images.train), torch.__version__
     args.torch = str(args.torch)  # of a class of its own, which a checkpoint would refuse
-    args.mean, args.std = images.mean_std()
+    (args.mean, args.std), args.data_digest = images.mean_std(), images.digest()
     check(args)
     return args
 
@@ -241,8 +246,7 @@ def check(args):
     has = METHODS[args.method].OPTIONS
     foreign = [name for name in METHOD_OPTIONS
                if name not in has and getattr(args, name) is not None]
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    no_compiler = args.compile and args.device == "cpu" and not shutil.which(compiler)
+    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     for wrong, complaint in (
         (foreign, f"--{''.join(foreign[:1]).replace('_', '-')}: --method {args.method} has no such"
          " option; leave it out"),
@@ -253,12 +257,12 @@ def check(args):
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
         (not 0 <= args.blur <= 1, "--blur must be in [0, 1]"),
         (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
-        (not 0 <= args.weight_decay < math.inf, "--weight-decay must be at least 0 and finite"),
+        (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
         (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
         (args.predictor == "fixed" and args.method != "simsiam",
          "--predictor fixed is for --method simsiam only"),
-        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and there is no {compiler};"
-         " install it, set the variable CXX to another one, or leave --compile out"),
+        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
+         " run; install it, set the variable CXX to another one, or leave --compile out"),
     ):
         if wrong:
             raise SystemExit(complaint)

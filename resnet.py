@@ -1,7 +1,7 @@
 """The backbone, the first half of the encoder f: residual networks by hand (arXiv 1512.03385).
 
 The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and "the CIFAR variant of ResNet-18" on CIFAR-10
-(App. D). Parameter names equal torchvision's, so weights load both ways, strictly.
+(App. D). Parameter names equal torchvision's; with num_classes weights load both ways, strictly.
 
     resnet18, resnet34, resnet50    widths 64 to 512, four stages
     resnet8, resnet20               widths 16 to 64, three stages: He et al.'s CIFAR nets, for a CPU
@@ -17,6 +17,7 @@ What one image becomes:      resnet50, "imagenet" stem    resnet18, "cifar" stem
 """
 
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def conv(c_in, c_out, kernel, stride=1):
 
 
 def shortcut(c_in, c_out, stride):
-    """What a block adds its branch to: the input (None), or a 1 × 1 projection if shapes differ."""
+    """A block's shortcut: None for the identity, a 1 × 1 projection where the shape changes."""
     if stride == 1 and c_in == c_out:
         return None
     # here: resnet8 and resnet20 project too; He et al.'s CIFAR nets pad with zeros (option A).
@@ -91,15 +92,15 @@ class ResNet(nn.Module):
     block: BasicBlock or Bottleneck   depths, widths: of the stages   stem: "imagenet" or "cifar"
     num_classes: if not 0, a linear layer follows, and the output is (N, num_classes)
     bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
-    Initialised as torchvision's: the same seed gives the same weights.
+    Initialised as torchvision's with zero_init_residual: the same seed gives the same weights.
     """
 
     def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
         super().__init__()
         self.bf16 = bf16
-        # The ImageNet stem shrinks an image by 4 before the first block, and layer4 by 8 more. That
-        # suits 224 px, but of 32 px it leaves 8 × 8 for layer1 and a single pixel for layer4. The
-        # CIFAR stem keeps all pixels; App. D says only "variant", this is the usual one.
+        # The ImageNet stem shrinks an image by 4 before the first block, and layers 2 to 4 by 8
+        # more. That suits 224 px, but of 32 px it leaves 8 × 8 for layer1 and one pixel for layer4.
+        # here: the CIFAR stem keeps all pixels; App. D says only "variant", this is the usual one.
         cifar = stem == "cifar"
         self.conv1 = conv(3, widths[0], 3) if cifar else conv(3, widths[0], 7, stride=2)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -115,9 +116,9 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i}", nn.Sequential(*blocks))
         self.features = c
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
-        # "PyTorch's default" in App. A is that of torchvision's ResNet, which the official code
-        # uses: std √(2 / fan_out), so that the gradient keeps its scale through the layers. It is
-        # not nn.Conv2d's own default, with which the first steps are several times as long.
+        # here: we read App. A's "PyTorch's default" as that of torchvision's ResNet, which the
+        # official code uses: std √(2 / fan_out) keeps the gradient's scale through the layers. With
+        # nn.Conv2d's own default the first updates are several times larger.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -127,22 +128,23 @@ class ResNet(nn.Module):
             x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, widths[0], ...)
             for i in range(1, self.stages + 1):
                 x = getattr(self, f"layer{i}")(x)  # (N, expansion · widths[i - 1], ...)
-            # "pool5": the mean over all places, named after conv5_x, the last stage. These are the
+            # "pool5": the mean over all positions, named after conv5_x, the last stage. These are the
             # features that linear evaluation and kNN use; the projector is thrown away.
             x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # (N, features)
         return self.fc(x)
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
-ARCHS = {  # name: (block, blocks per stage, width of each stage)
-    "resnet8": (BasicBlock, (1, 1, 1), SMALL),
-    "resnet20": (BasicBlock, (3, 3, 3), SMALL),
-    "resnet18": (BasicBlock, (2, 2, 2, 2), WIDE),
-    "resnet34": (BasicBlock, (3, 4, 6, 3), WIDE),
-    "resnet50": (Bottleneck, (3, 4, 6, 3), WIDE),
+# Any other class fits that takes stem, num_classes and bf16, and has the attribute `features`.
+ARCHS = {  # name: the network, but for its stem; blocks per stage, width of each stage
+    "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
+    "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2), WIDE),
+    "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3), WIDE),
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3), WIDE),
 }
 
 
 def resnet(arch, stem="imagenet", num_classes=0, bf16=False):
     """The network called `arch`, a key of ARCHS, initialised from torch's global generator."""
-    return ResNet(*ARCHS[arch], stem, num_classes, bf16)
+    return ARCHS[arch](stem=stem, num_classes=num_classes, bf16=bf16)

@@ -7,12 +7,13 @@
 
     D(p, z) = -(p / ‖p‖) · (z / ‖z‖)                                                     (Eq. 1)
     L = D(p1, z2) / 2 + D(p2, z1) / 2                                                    (Eq. 2)
+        D(p1, stopgrad(z2))                                             one term of it:  (Eq. 3)
     L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                (Eq. 4)
 
 Eq. 2 invites the network to give every image the same output: L = -1, the least there is, and
 nothing is learned. Eq. 4 has that same minimum, but its gradient does not lead there. The whole
-paper is about this one difference; `stopgrad` switches it off. A loss near -1 is therefore good
-news or bad news, and the two measures at the end of this file tell which.
+paper is about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be
+good or bad news, and the two measures at the end of this file tell which.
 
 Nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
 """
@@ -42,8 +43,8 @@ def negative_cosine(p, z):
 def cross_entropy(p, z):
     """The cross-entropy of each row: -softmax(z) · log softmax(p), Sec. 4.5.
 
-    p, z: (N, d)   returns: (N,), above 0; it reaches the entropy of softmax(z) where p = z
-    Both softmaxes run over the d channels, as if these were pseudo-categories.
+    p, z: (N, d)   returns: (N,), at least the entropy of softmax(z), reached where p = z
+    Both softmaxes run over the d channels, which are treated as pseudo-categories.
     """
     # The dot product is a sum over channels. A mean would divide the gradient by d: the run stalls.
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
@@ -56,7 +57,7 @@ def D(p, z, stopgrad=True, similarity=negative_cosine):
     """The mean over the batch of how far p is from its target z; with stopgrad z is a constant.
 
     p: (N, d) predictions   z: (N, d) projections of the other view   returns: ()
-    similarity: the function of one row each, Eq. 1 by default   stopgrad=True: Eq. 3, False: Eq. 2
+    similarity: (N, d), (N, d) -> (N,), row by row   stopgrad=True: Eq. 3, False: a term of Eq. 2
     """
     # The stop-gradient: p moves towards z, and z does not move towards p. Without it both sides
     # give way until all outputs are the same (Fig. 2).
@@ -74,7 +75,7 @@ BN = {
     "none": (False, False, False, False),  # Table 3 (a): hard to optimise
     "hidden": (True, False, True, False),  # (b)
     "default": (True, True, True, False),  # (c), Sec. 3
-    "no-affine": (True, True, True, False),  # (c), but f's last BN has no γ and β: 68.2 for 68.1
+    "no-affine": (True, True, True, False),  # (c), but f's last BN has no γ and β
     "all": (True, True, True, True),  # (d): unstable
 }
 
@@ -86,7 +87,7 @@ def linear_bn_relu(c_in, c_out, bn, relu, affine=True):
     """
     # BN subtracts the batch mean, and with it any bias added just before: no bias in front of BN.
     layers = [nn.Linear(c_in, c_out, bias=not bn)]
-    # here: not synchronised; on several GPUs BN would see each GPU's share of the batch.
+    # here: no SyncBN: on several GPUs each would normalise its own share of the batch.
     if bn:
         layers.append(nn.BatchNorm1d(c_out, affine=affine))
     if relu:
@@ -102,12 +103,12 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     """
     hidden_bn, output_bn, _, _ = BN[bn]
     # here: hidden layers are as wide as the output; both are 2048 in Sec. 3. The official code
-    # takes the width of the features, the same only for ResNet-50.
+    # uses the backbone's width; the two agree only for ResNet-50.
     widths = [c_in] + [dim] * (depth - 1)
     layers = []
     for width in widths[:-1]:
         layers += linear_bn_relu(width, dim, hidden_bn, relu=True)
-    # No ReLU: it would confine z to one orthant, where no two rows can be opposite.
+    # No ReLU: every channel of z would be ≥ 0, and no two rows could point in opposite directions.
     # here: this BN has γ and β, as the paper says; the official code leaves them out (no-affine).
     layers += linear_bn_relu(dim, dim, output_bn, relu=False, affine=bn != "no-affine")
     return nn.Sequential(*layers)
@@ -117,7 +118,8 @@ def prediction_mlp(dim=2048, hidden=512, bn="default"):
     """The prediction MLP h: (N, dim) -> (N, hidden) -> (N, dim), Sec. 3.
 
     hidden: width of the bottleneck, d / 4 in the paper   bn: a key of BN
-    Hidden layer: linear, BN, ReLU. Output layer: linear only.
+    Hidden layer: linear, BN, ReLU. Output layer: linear only. All linear layers of the heads keep
+    nn.Linear's initialisation, uniform in ±1/√c_in: App. A warns that others may not converge.
     """
     _, _, hidden_bn, output_bn = BN[bn]
     # BN on this output makes the loss oscillate (Table 3 (d)), and a hidden layer of width d trains
@@ -151,7 +153,7 @@ class SimSiam(nn.Module):
         self.projector = projection_mlp(backbone.features, dim, proj_layers, bn)
         self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
         if predictor == "none":
-            self.h = nn.Identity()  # Table 1 (a): p = z, and the stop-gradient only halves ∇L
+            self.h = nn.Identity()  # Table 1 (a): p = z; the stop-gradient only halves ∇L
         if predictor == "fixed":
             self.h.requires_grad_(False)  # Table 1 (b): stays random; the loss stays high
         self.D = partial(D, stopgrad=stopgrad, similarity=SIMILARITIES[similarity])
@@ -181,10 +183,11 @@ class SimSiam(nn.Module):
 def output_std(z):
     """The std of each channel of z / ‖z‖ over the batch, averaged over channels, times √d (Fig. 2).
 
-    z: (N, d)   returns: () in [0, 1]; 0 if all rows point the same way, about 1 if z is Gaussian
+    z: (N, d)   returns: () in [0, 1]; 0 if all rows point the same way, about 1 if z is an
+    isotropic Gaussian around 0
     """
-    # Why √d: the d variances of rows of length 1 sum to 1 - ‖mean‖² ≤ 1, so that their stds are at
-    # most 1/√d on average.
+    # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1, so the average std is at
+    # most 1/√d.
     # Blind spot: rows that are all u or -u use one direction, yet can have a std of 1.
     z = F.normalize(z, dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
@@ -202,3 +205,19 @@ def effective_rank(z):
     s = torch.linalg.svdvals(z)  # (min(N, d),)
     share = s / s.sum() + 1e-7  # 1e-7 keeps log(0) out
     return torch.exp(-(share * share.log()).sum())
+
+
+COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0  # the paper names no thresholds; these are ours
+
+
+def collapsed(std, rank):
+    """Whether outputs have collapsed: to one point (std) or onto one line (rank).
+
+    std: output_std(z)   rank: effective_rank(z)   returns: a bool; False where either is NaN
+    """
+    # std: in the logs of experiments/ collapsed runs end below 0.06, and untrained networks, some
+    # of whose heads have no BN, start at 0.28 or more. rank: two directions used equally have rank
+    # 2; below that, one outweighs all others. Low accuracy is no criterion, and high accuracy no
+    # excuse: the outputs collapse first, and the features follow much later.
+    # Blind spot: a last BN without γ and β can amplify rounding noise until it looks Gaussian.
+    return std < COLLAPSED_STD or rank < COLLAPSED_RANK

@@ -19,6 +19,7 @@ What it printed last (AMD EPYC, two cores, 42 s):
 import argparse
 import math
 import pathlib
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -32,9 +33,9 @@ from augment import Augment, to_device
 from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
-from simsiam import effective_rank, output_std
+from simsiam import collapsed, effective_rank, output_std
 from utils import checkpoint, data, plot, runs
-from utils.console import duration, progress_bar
+from utils.console import duration, interruptions, plain_errors, progress_bar
 from utils.cpu import tune_cpu
 
 # ------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ from utils.cpu import tune_cpu
 
 @dataclass
 class State:
-    """What changes from step to step; with weights, momentum and random state a checkpoint."""
+    """What changes from step to step; weights, momentum and random state complete a checkpoint."""
 
     step: int = 0  # number of steps done
     order: torch.Tensor | None = None  # of the images in this epoch (n,)
@@ -64,10 +65,10 @@ class Run:
     images: data.Data
     augment: Augment
     model: nn.Module  # of simsiam.py or baselines/
-    optimizer: SGD  # of two groups of parameters: the predictor's, last, and all others
+    optimizer: SGD  # two parameter groups: all but the predictor, then the predictor
     state: State = field(default_factory=State)
     indices: torch.Tensor | None = None  # of the current step's images (N,)
-    clock: tuple = (0.0, 0)  # time and step at which this epoch, or its rest, started
+    clock: tuple = (0.0, 0)  # time and step at which this epoch, or the resumed rest of it, started
     saved_at: float = field(default_factory=time.time)
 
     @property
@@ -95,7 +96,7 @@ class Run:
 
 
 def param_groups(model):
-    """The trained parameters in two lists, f's and h's, whose learning rates differ (Sec. 4.2)."""
+    """f's trained parameters and all of h's: their learning rates may differ (Sec. 4.2)."""
     f = [w for name, w in model.named_parameters()
          if w.requires_grad and not name.startswith("h.")]
     return [f, list(model.h.parameters())]
@@ -114,13 +115,14 @@ def pretrain(run, loss_fn, signals):
     peak_lr = scaled_lr(args.lr, N)
     with progress_bar(run.last_step, state.step, partial(status, run)) as advance:
         for epoch in range(state.step // S, math.ceil(run.last_step / S)):
-            if state.step == epoch * S:  # else resumed in mid-epoch: the order is that of before
+            if state.step == epoch * S:  # otherwise resumed in mid-epoch: keep its order
                 state.order = torch.randperm(len(run.images.train))
                 state.losses, state.outputs = [], []
             run.clock = time.time(), state.step
             for step in range(state.step, min((epoch + 1) * S, run.last_step)):
-                # 1. The learning rate: one half of a cosine over the whole run. The predictor's
-                #    stays at its peak, so that h keeps up with the changing z (Table 1 (c)).
+                # 1. The learning rate: half a cosine over the whole run, after any warm-up. With
+                #    --predictor-lr constant h's stays at its peak, so that h keeps up with the
+                #    changing z (Table 1 (c)).
                 lr = cosine_lr(peak_lr, step, run.total_steps, args.warmup_epochs * S)
                 lr_h = peak_lr if args.predictor_lr == "constant" else lr
 
@@ -131,12 +133,12 @@ def pretrain(run, loss_fn, signals):
                 x1, x2 = run.two_views(run.indices)
                 L, z1 = loss_fn(x1, x2)
 
-                # 3. Backward: f learns through p1 and p2, never through a target.
+                # 3. Backward: with stop-gradient f learns through p1 and p2, never through z.
                 run.optimizer.zero_grad()
                 L.backward()
 
-                # 4. Update f and h together. No momentum encoder follows: the next step's targets
-                #    come from the weights that this step leaves behind.
+                # 4. Update f and h together. SimSiam has no momentum encoder (BYOL has): the next
+                #    targets come from the weights that this step leaves behind.
                 run.optimizer.step(lr, lr_h)
 
                 remember(state, L, z1, lr)
@@ -224,7 +226,7 @@ def start(run):
     """Epoch 0: measure the untrained network, with which every later number is to be compared."""
     args, state, x = run.args, run.state, run.images.train
     runs.write_json(run.out / "config.json", vars(args))
-    sample = x[:: len(x) // 16 + 1][:16]
+    sample = x[:: len(x) // 16 + 1]  # at most 16
     views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
              for _ in range(2)]
     plot.save_views(sample.float() / 255, views, run.out / "views.png")
@@ -243,6 +245,14 @@ def start(run):
     run.clock = time.time(), 0
     evaluate(run)
     checkpoint.save(run)
+
+
+def verdict(records):
+    """A line that says whether the outputs have collapsed, and by which numbers."""
+    first, last = records[0], records[-1]
+    word = "collapsed" if collapsed(last["std"], last["rank"]) else "not collapsed"
+    return (f"{word}: std {last['std']:.2f}, rank {last['rank']:.1f}, kNN {last['knn']:.1f} %"
+            f" (untrained {first['knn']:.1f} %)")
 
 
 def print_eta(run, seconds):
@@ -268,12 +278,12 @@ def train(args, study=None):
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
-    with runs.lock_run_dir(args) as out, runs.interruptions() as signals:
-        torch.manual_seed(args.seed)
-        model = build(args)
+    torch.manual_seed(args.seed)
+    model = build(args)  # before there is a folder, because its size may exceed the memory
+    with runs.lock_run_dir(args) as out, interruptions() as signals:
         augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
-        # Weight decay on all parameters, BN's γ and β included, as App. A has it: excluding them
-        # is LARS's habit, and lets the heads' scales grow.
+        # Weight decay on all parameters, BN's γ and β and biases included (App. A). SimCLR and BYOL
+        # exclude those when they use LARS.
         sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
         run = Run(args, out, images.to(args.device), augment, model, sgd)
         loss_fn = study(run) if study else run.model
@@ -285,25 +295,21 @@ def train(args, study=None):
         pretrain(run, loss_fn, signals)
     state = run.state
     if state.step < run.last_step:
+        resume = f"python train.py --resume --out {shlex.quote(str(out))}"
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
-              f"python train.py --resume --out {out}", file=sys.stderr)
+              f"{'the same command again' if study else resume}", file=sys.stderr)
         sys.exit(128 + signals[0])
     plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim)
+    print(verdict(state.records))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
-    print(f"next: python lineval.py {out}")
+    print(f"next: python lineval.py {shlex.quote(str(out))}")
     return dict(state.records[-1], out=str(out))
 
 
+@plain_errors
 def main(argv=None):
     """Parse a command line and train."""
-    args = parse(argv)
-    sys.stdout.reconfigure(line_buffering=True)  # `python train.py | tee log` shows each epoch
-    try:
-        return train(args)
-    except KeyboardInterrupt:  # while the images are read, or a second Ctrl-C
-        print("\ninterrupted; --resume continues from the last checkpoint, if one was written",
-              file=sys.stderr)
-        sys.exit(130)
+    return train(parse(argv))
 
 
 if __name__ == "__main__":

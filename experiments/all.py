@@ -7,7 +7,8 @@
                                                      is left to do
 
 A finished run has a log and is not repeated, unless you delete the log; an
-interrupted run is resumed. Results: experiments/results/results.md, figures/.
+interrupted run is resumed. Results: experiments/results/SCALE/results.md, with
+figures/ and logs/ beside it.
 """
 
 import argparse
@@ -15,22 +16,30 @@ import importlib
 import statistics
 
 from experiments import logs, table
+from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import runs
-from utils.console import duration
+from utils.console import duration, plain_errors
 
-MODULES = ("fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
+MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
-           "fig3_family", "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar",
-           "opt_losses", "opt_aggregation", "opt_optimizers", "opt_regularizers",
-           "theory_directpred", "theory_spectrum", "shapes_robustness")
+           "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar", "opt_losses",
+           "opt_aggregation", "opt_optimizers", "opt_regularizers", "theory_directpred",
+           "theory_spectrum", "shapes_robustness")
 
 INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 
 Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
- top-1 (%); ours are those of the last epoch, mean ± std over n seeds. The claims are the paper's\
- where it makes one, otherwise ours. An order of rows is decided by kNN, in tab4 and sec62 by\
- linear accuracy, and holds if each difference of means is at least two standard errors of that\
- difference. The figures show seed 0.
+ top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what it\
+ is to be compared with, as far as it has been run: an untrained network, supervised training and\
+ raw pixels. The figures show seed 0.
+
+The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
+ for {seeds} seeds per row. An order of rows is one of linear accuracy unless it says otherwise.\
+ Below such a claim stand the differences of means, in points (loss: as it is), with their 95 %\
+ intervals by Welch's t. It holds if each difference is significant at 5 % after Holm's correction\
+ over all differences of the table. The intervals are without that correction: one of them may not\
+ contain 0 although no difference is seen. "No difference seen" does not mean equal. Collapsed is a\
+ run whose outputs end with a std·√d below {std} or an effective rank below {rank}.
 """
 
 
@@ -48,7 +57,8 @@ def time_left(rows, scale, n):
 
 def write_results(modules, chosen, scale):
     """Write results.md, on all runs with a log, and the chosen figures; return its path."""
-    parts = [INTRODUCTION.format(scale=scale)]
+    parts = [INTRODUCTION.format(scale=scale, seeds=table.SEEDS, std=COLLAPSED_STD,
+                                 rank=COLLAPSED_RANK)]
     for module in (module for module in modules if table.rows(module, scale)):
         name, first_line = table.name(module), module.__doc__.splitlines()[0]
         parts.append(f"## {name}\n\n{first_line}\n\n{table.table(module, scale)}\n\n"
@@ -61,6 +71,7 @@ def write_results(modules, chosen, scale):
     return path
 
 
+@plain_errors
 def main(argv=None):
     p = argparse.ArgumentParser(
         prog="python -m experiments.all", usage="%(prog)s [option ...]", description=__doc__,
@@ -80,6 +91,7 @@ def main(argv=None):
         logs.use_photographs(args.photographs)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
+    trained = 0
     while True:
         # Each time, because opt_optimizers gives its best lr further seeds once it is known.
         rows = all_rows(chosen, args.scale)
@@ -88,8 +100,13 @@ def main(argv=None):
         if not todo or args.dry_run:
             break
         row, seed = todo[0]
-        print(f"\n{row.label}: {logs.flags(row, args.scale)} --seed {seed}")
+        print(f"\n{row.label}: {table.flags(row, args.scale)} --seed {seed}")
         logs.train_row(row, args.scale, seed)
+        trained += 1
+    if not trained:
+        print("from logs, nothing trained")
+    if "references" in args.only and not args.dry_run:
+        modules["references"].pixels(args.scale)
     print(write_results(modules.values(), chosen, args.scale))
 
 

@@ -22,6 +22,7 @@ import torch
 
 from experiments.benchmark import report, write_folder
 from experiments.logs import HERE, machine
+from utils.console import plain_errors
 from utils.runs import read_metrics
 
 # For a CPU and for a GPU: options; batch sizes, and the one with which the number of images varies;
@@ -57,6 +58,7 @@ def cost(options, batch_size, folder):
         return read_metrics(pathlib.Path(out))[-1]["images_per_s"], memory
 
 
+@plain_errors
 def main():
     argparse.ArgumentParser(prog="python -m experiments.cost", description=__doc__,
                             formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()

@@ -10,7 +10,6 @@ import math
 import pathlib
 import platform
 import re
-import subprocess
 import sys
 import time
 from typing import NamedTuple
@@ -21,7 +20,8 @@ import lineval
 import options
 import train
 from experiments.measures import measure_outputs
-from utils import runs
+from utils import checkpoint, runs
+from utils.runs import commit
 
 HERE = pathlib.Path(__file__).parent
 
@@ -84,8 +84,8 @@ def matches(config, row, scale, seed):
     A flag that is newer than the config is ignored, and a constant inside a script is not compared.
     """
     args = options.fill_in(options.parse(argv(row, scale, seed)), config["image_size"])
-    # The same photographs may be somewhere else on another machine.
-    ignored = *options.MAY_CHANGE, *["data"] * (scale == "photographs")
+    # The same photographs may be somewhere else on another machine; other data are other rows.
+    ignored = {*options.MAY_CHANGE} - {"data" if scale != "photographs" else ""}
     return all(config.get(name, value) == value for name, value in vars(args).items()
                if name not in ignored)
 
@@ -95,8 +95,11 @@ def read_log(row, scale, seed):
     path = log_path(row, scale, seed)
     if not path.exists():
         return None
-    config, *records = map(json.loads, path.read_text().splitlines())
-    return (config, records) if matches(config, row, scale, seed) else None
+    try:
+        config, *records = map(json.loads, path.read_text().splitlines())
+    except ValueError:  # empty or cut
+        return None
+    return (config, records) if records and matches(config, row, scale, seed) else None
 
 
 def missing(rows, scale, seeds):
@@ -143,17 +146,12 @@ def can_resume(out, row, scale, seed):
     """Whether this folder holds a part of this run. A run with other options is moved aside."""
     if not (out / "checkpoint.pt").exists():
         return False
-    if matches(runs.load_checkpoint(out)["config"], row, scale, seed):
+    saved = runs.load_checkpoint(out)
+    if saved.get("format") == checkpoint.FORMAT and matches(saved["config"], row, scale, seed):
         return True
     old = out.rename(out.with_name(f"{out.name}-{int(time.time())}"))
-    print(f"{out} held a run with other options; it is now {old}")
+    print(f"{out} held a run with other options, or of older code; it is now {old}")
     return False
-
-
-def commit():
-    """The commit of the code, if it is in a git repository."""
-    git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
 
 def machine():

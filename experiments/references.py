@@ -1,11 +1,11 @@
-"""What every accuracy is to be compared with: raw pixels, the untrained network, supervised training.
+"""What accuracies are to be compared with: raw pixels, an untrained network, supervised training.
 
     python -m experiments.references
 
 Raw pixels need no network (`python lineval.py --pixels`): if they solve a set, a network that
 solves it has shown nothing. The untrained network is a run with learning rate 0. The supervised one
 has the same backbone, views, optimiser and epochs, and learns from the labels. Every table of
-results.md ends with these rows.
+results.md ends with these rows, as far as they have been run.
 """
 
 import json
@@ -17,7 +17,8 @@ from torch import nn
 import lineval
 import options
 from experiments import logs
-from experiments.table import Row, main
+from experiments.claims import below
+from experiments.table import Claim, Row, main
 from optim import SGD
 from utils import runs
 
@@ -37,13 +38,21 @@ def supervised(run):
     return loss_fn
 
 
-ROWS = [Row("untrained network", "--lr 0 --epochs 1"), Row("supervised", study=supervised)]
-CLAIMS = []
+UNTRAINED = Row("untrained network", "--lr 0 --epochs 1")
+SUPERVISED = Row("supervised", study=supervised)
+ROWS = [UNTRAINED, SUPERVISED]
+CLAIMS = [Claim("Learning from labels is better than not learning",
+                below(UNTRAINED.label, SUPERVISED.label))]
+
+
+def pixels_path(scale):
+    """Where pixels() keeps its result."""
+    return logs.results_dir(scale) / "logs" / "pixels.json"
 
 
 def pixels(scale):
     """kNN and linear accuracy of raw pixels: lineval's result, computed once and kept in a file."""
-    path = logs.results_dir(scale) / "logs" / "pixels.json"
+    path = pixels_path(scale)
     if not path.exists():
         args = options.parse(logs.SCALES[scale].options.split())
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ from experiments.logs import HERE, machine
 from experiments.peers import PIL_VIEW, lightly_peer, peer_loop, torchvision_peer
 from optim import SGD
 from utils import data
+from utils.console import plain_errors
 from utils.cpu import tune_cpu
 
 # Of the loops: backbone, batch, d, number of images, and turns.
@@ -178,6 +179,7 @@ def start():
                 call("-c", "import torch"), 5)
 
 
+@plain_errors
 def main():
     p = argparse.ArgumentParser(prog="python -m experiments.speed", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)

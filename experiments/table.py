@@ -1,16 +1,20 @@
 """An experiment is a table of runs of train.py, and claims about them, most of them the paper's.
 
-A module of this folder lists ROWS and CLAIMS. `python -m experiments.NAME` trains the runs that
-have no log yet (logs.py), prints the table with a verdict on each claim (claims.py), and draws the
-figure; `python -m experiments.all` does so for all modules and writes results/results.md.
+A module of this folder lists ROWS and CLAIMS, which were written before the runs. `python -m
+experiments.NAME` trains the runs that have no log yet (logs.py), prints the table with a verdict on
+each claim (claims.py), and draws the figure; `python -m experiments.all` does so for all modules
+and writes results.md.
 """
 
 import argparse
 from typing import Callable, NamedTuple
 
 from experiments import logs
-from experiments.claims import mean_std, values
+from experiments.claims import Pair, claim_verdict, decide, mean_std, values
 from utils import plot
+from utils.console import plain_errors
+
+SEEDS = 3  # the runs of each row that the claims were written for
 
 
 class Row(NamedTuple):
@@ -29,14 +33,10 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A statement about the rows; holds: {label: [last record of each seed]} -> True, False, None.
-
-    None: no verdict from a single seed.
-    """
+    """A statement about the rows, and its test: a fact or a list of pairs, see claims.py."""
 
     text: str
-    holds: Callable
-    why: str = ""  # why it does not hold, printed if it does not
+    test: Callable | list[Pair]
 
 
 def rows(module, scale):
@@ -44,43 +44,125 @@ def rows(module, scale):
     return module.ROWS(scale) if callable(module.ROWS) else module.ROWS
 
 
+def claims(module, scale):
+    """The module's claims; where they depend on the scale, CLAIMS is a function of it."""
+    return module.CLAIMS(scale) if callable(module.CLAIMS) else module.CLAIMS
+
+
+# ------------------------------------------------------------------------------------------------
+# The table.
+
 # The columns of a table, and their decimals.
 DIGITS = {"top1": 1, "knn": 1, "loss": 3, "std": 2, "rank": 1, "seconds": 0}
-HEAD = ["| run | paper | linear (%) | kNN (%) | loss | std·√d | rank | seconds | n |",
-        "|---|---|---|---|---|---|---|---|---|"]
+HEAD = ["| run | flags | paper | linear (%) | kNN (%) | loss | std·√d | rank | seconds | n |",
+        "|---|---|---|---|---|---|---|---|---|---|"]
 
 
 def table(module, scale):
     """The module's rows as a table in Markdown, and its claims with a verdict on each."""
-    last, lines = {}, list(HEAD)
-    for row in rows(module, scale):
-        finished = [log for seed in range(100) if (log := logs.read_log(row, scale, seed))]
-        last[row.label] = records = [
-            {**log[-1], "top1": config["top1"], "outputs": config["outputs"]}
-            for config, log in finished]
-        cells = [fmt(values(records, key), n) if records else "" for key, n in DIGITS.items()]
-        lines.append(f"| {row.label} | {row.paper} | {' | '.join(cells)} | {len(records)} |")
-    return "\n".join([*lines, "", *(verdict(claim, last) for claim in module.CLAIMS)])
+    from experiments import references  # whose rows are Rows, and so cannot be imported above
+
+    own = rows(module, scale)
+    labels = {row.label for row in own}
+    others = [row for row in references.ROWS if row.label not in labels]
+    runs = {row.label: last_records(row, scale) for row in (*own, *others)}
+    lines = [line(row.label, flags(row, scale), row.paper, runs[row.label])
+             for row in own + [row for row in others if runs[row.label]]]
+    if references.pixels_path(scale).exists():
+        lines.append(line("raw pixels", "", "", [references.pixels(scale)]))
+    return "\n".join([*HEAD, *lines, "", *verdicts(claims(module, scale), own, runs)])
+
+
+def last_records(row, scale):
+    """The last record of each seed of a row, with what its log says of the finished run."""
+    finished = [log for seed in range(100) if (log := logs.read_log(row, scale, seed))]
+    return [{**records[-1], "top1": config["top1"], "outputs": config["outputs"]}
+            for config, records in finished]
+
+
+def flags(row, scale):
+    """The flags that distinguish a row from the recipe, and its study."""
+    study = f" study {row.study_name}" * bool(row.study)
+    options = " ".join(logs.flags(row, scale).split())
+    return f"`{options}`{study}" if options else study.strip()
+
+
+def line(label, options, paper, records):
+    """A row of the table."""
+    cells = [fmt([record[key] for record in records if key in record], digits)
+             for key, digits in DIGITS.items()]
+    return f"| {label} | {options} | {paper} | {' | '.join(cells)} | {len(records)} |"
 
 
 def fmt(numbers, digits=1):
     """The mean of some numbers, with their standard deviation if there are several."""
+    if not numbers:
+        return ""
     mean, std = mean_std(numbers)
     return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
 
 
-def verdict(claim, last):
-    """The claim as an item of a list, and whether it holds."""
-    found = claim.holds(last) if last and all(last.values()) else "not run"
-    words = {True: "holds", False: "does not hold", None: "one seed: undecided"}.get(found, found)
-    why = f". {claim.why}" if claim.why and words == "does not hold" else ""
-    return f"* {claim.text}: **{words}**{why}"
+# ------------------------------------------------------------------------------------------------
+# The verdicts.
+
+
+def verdicts(claims, own, runs):
+    """The claims as a list, with a verdict on each.
+
+    own: the table's rows   runs: {label: [last record of each seed]}, of reference rows too
+    """
+    last = {row.label: runs[row.label] for row in own}
+    decided = decide(claims, {label: records for label, records in runs.items() if records})
+    # opt_optimizers runs all but its best learning rates once only.
+    repeated = [row.label for row in own if not row.seeds]
+    lines = []
+    for claim in claims:
+        if callable(claim.test):
+            labels, (words, numbers) = repeated, fact_verdict(claim, last)
+        else:
+            labels = [label for pair in claim.test for label in (pair.low, pair.high)]
+            words, numbers = order_verdict(claim, decided)
+        seeds = min((len(runs.get(label, [])) for label in labels), default=SEEDS)
+        early = words in ("holds", "does not hold") and seeds < SEEDS
+        lines.append(f"* {claim.text}: **{words}**" + f" so far ({seeds} of {SEEDS} seeds)" * early
+                     + numbers)
+    return lines
+
+
+def fact_verdict(claim, last):
+    """The verdict on a fact, which may be about all rows; and no numbers."""
+    if not all(last.values()):
+        return "not run", ""
+    return "holds" if claim.test(last) else "does not hold", ""
+
+
+def order_verdict(claim, decided):
+    """The verdict on an order, and the differences that it rests on."""
+    if not all(pair in decided for pair in claim.test):
+        return "not run", ""
+    found = [f"{pair.high} minus {pair.low}: {interval(pair, difference)}"
+             + f", {words}" * (len(claim.test) > 1)
+             for pair in claim.test for difference, words in [decided[pair]] if difference]
+    return (claim_verdict([decided[pair][1] for pair in claim.test]),
+            "".join(f"\n  * {text}" for text in found))
+
+
+def interval(pair, difference):
+    """A difference and its 95 % interval, as in "+1.2 (-0.3 to 2.7)"."""
+    low, high = difference.interval()
+    digits = DIGITS[pair.key]
+    return f"{difference.mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+# ------------------------------------------------------------------------------------------------
+# The figure.
 
 
 def figure(module, scale):
     """Draw the curves of all rows, seed 0, or what the module's own figure() draws; its path."""
     path = logs.results_dir(scale) / "figures" / f"{name(module)}.png"
-    runs = {row.label: logs.read_log(row, scale, 0) for row in rows(module, scale)}
+    runs = {row.label: logs.read_log(row, scale, 0) for row in rows(module, scale)
+            if row.times == 1 or hasattr(module, "figure")}  # all curves of the same length
     runs = {label: log for label, log in runs.items() if log}
     if runs:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,21 +171,40 @@ def figure(module, scale):
     elif runs:
         dims = {config["dim"] for config, _ in runs.values()}
         dim = dims.pop() if len(dims) == 1 else 0
-        plot.plot_curves(path, {label: records for label, (_, records) in runs.items()}, dim)
+        classes = next(iter(runs.values()))[0]["classes"]
+        plot.plot_curves(path, {label: records for label, (_, records) in runs.items()}, dim,
+                         reference_lines(scale, len(classes)))
     return path
+
+
+def reference_lines(scale, classes):
+    """{label: kNN}: chance, and the references that have been measured."""
+    from experiments import references
+
+    found = {"chance": 100 / classes}
+    if references.pixels_path(scale).exists():
+        found["raw pixels"] = references.pixels(scale)["knn"]
+    if log := logs.read_log(references.SUPERVISED, scale, 0):
+        found["supervised"] = log[1][-1]["knn"]
+    return found
 
 
 def name(module):
     return module.__spec__.name.rpartition(".")[2]
 
 
+# ------------------------------------------------------------------------------------------------
+# The command line.
+
+
+@plain_errors
 def main(module, argv=None):
     """`python -m experiments.NAME`: train what is missing, print the table, draw the figure."""
     p = argparse.ArgumentParser(
-        prog=f"python -m experiments.{name(module)}",
+        prog=f"python -m experiments.{name(module)}", usage="%(prog)s [option ...]",
         description=f"{module.__doc__.splitlines()[0]} Trains the runs that have no log yet,"
         " prints the table with a verdict on each claim, and draws the figure. To repeat a run,"
-        " delete its log in experiments/results/logs.")
+        " delete its log in experiments/results/SCALE/logs.")
     p.add_argument("--scale", choices=logs.SCALES, default="shapes",
                    help="data, epochs and linear probe of all runs (default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
@@ -113,9 +214,15 @@ def main(module, argv=None):
     args = p.parse_args(argv)
     if args.photographs:
         logs.use_photographs(args.photographs)
+    trained = 0
     # rows() each time, because opt_optimizers gives its best lr further seeds once it is known.
     while todo := logs.missing(rows(module, args.scale), args.scale, args.seeds):
         row, seed = todo[0]
         logs.train_row(row, args.scale, seed)
+        trained += 1
+    if hasattr(module, "pixels"):
+        module.pixels(args.scale)
+    if not trained:
+        print("from logs, nothing trained")
     print(f"\n{table(module, args.scale)}\n")
     print(figure(module, args.scale))

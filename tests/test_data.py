@@ -56,6 +56,19 @@ def test_mean_and_std_are_those_of_the_pixels_of_each_channel(tmp_path):
     assert std == pytest.approx([1 / 255, 25 / 255, (200 / 3) ** 0.5 / 255])  # never 0
 
 
+def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides():
+    images = data.Data(torch.arange(48, dtype=torch.uint8).view(4, 3, 2, 2), torch.arange(4),
+                       torch.ones(2, 3, 2, 2, dtype=torch.uint8), torch.arange(2), list("abcd"))
+    digest, parts = images.digest(), data.Data._fields[:4]
+    for part, name in zip(parts, digest, strict=True):
+        changed = getattr(images, part).clone()
+        changed[-1] += 1
+        other = images._replace(**{part: changed}).digest()
+        assert [key for key in digest if digest[key] != other[key]] == [name]
+    strided = images.train.to(memory_format=torch.channels_last)
+    assert images._replace(train=strided).digest() == digest
+
+
 def message(name, **options):
     """The one plain line with which load() gives up."""
     with pytest.raises(SystemExit) as stop:

@@ -1,6 +1,11 @@
 """The laws of utils/folders.py, and its messages.    pytest tests/test_folders.py"""
 
+import concurrent.futures
 import os
+import signal
+import subprocess
+import sys
+import time
 import zlib
 
 import numpy
@@ -82,6 +87,93 @@ def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path, dtype):
     assert folders.decode(tmp_path / "x.tif", 2)[:, :, 1].tolist() == [[0, 100], [200, 255]]
 
 
+@pytest.mark.parametrize("levels", [65535, 4095])
+def test_a_pgm_of_16_or_12_bits_is_scaled_to_8(levels, tmp_path):
+    gray = numpy.array([[0, levels], [levels // 2, levels // 4]], dtype=">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 2 2 %d\n" % levels + gray.tobytes())
+    assert folders.decode(tmp_path / "x.pgm", 2)[:, :, 1].tolist() == [[0, 255], [127, 63]]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_a_postscript_file_starts_no_other_program_whatever_its_name(ending, tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("started"))
+    path = make_folder(tmp_path) / "train" / "cat" / f"9.{ending}"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    assert "cannot identify" in folders.decode(path, 8)
+    assert f"9.{ending}" in message(tmp_path)
+
+
+def test_every_format_that_a_file_ending_names_is_read(tmp_path):
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    for ending in IMG_EXTENSIONS:
+        Image.new("RGB", (8, 8), (200, 200, 200)).save(tmp_path / f"x{ending}")
+        assert not isinstance(folders.decode(tmp_path / f"x{ending}", 8), str), ending
+
+
+def test_files_that_are_not_images_are_left_out_and_counted(tmp_path, capsys):
+    make_folder(tmp_path)
+    for i in range(5):
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / "cat" / f"{i}.gif")
+    assert len(read(tmp_path).train) == 6
+    assert "left out 5 files" in capsys.readouterr().out
+
+
+def test_without_shared_memory_images_are_decoded_one_after_another(tmp_path, monkeypatch, capsys):
+    expected = read(make_folder(tmp_path))
+    next(tmp_path.glob(".simsiam*")).unlink()
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", read_only)
+    assert torch.equal(read(tmp_path).train, expected.train)
+
+
+SLOW = """
+import os, sys, time
+from utils import console, folders
+
+def slow(path, size):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(0.03)
+    return "slow"
+
+folders.decode = slow
+console.plain_errors(folders.read_folder)(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number, code", [
+    (signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_the_processes_that_decode_end_with_their_parent(number, code, tmp_path):
+    make_folder(tmp_path, n=100)
+    home = os.path.dirname(os.path.dirname(folders.__file__))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(tmp_path)], cwd=home, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler))
+    workers = {int(parent.stdout.readline()) for _ in range(8)}
+    parent.send_signal(number)
+    said = parent.communicate()[1]
+    assert parent.returncode == code and "Traceback" not in said
+    assert number == signal.SIGKILL or f"{number.name}: interrupted" in said
+    end = time.time() + 20
+    while any(is_alive(worker) for worker in workers):
+        assert time.time() < end, "a worker is still there"
+        time.sleep(0.05)
+
+
+def is_alive(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 # ------------------------------------------------------------------------------------------------
 # The cache
 
@@ -109,6 +201,62 @@ def test_a_damaged_cache_is_replaced(tmp_path):
     (cache,) = tmp_path.glob(".simsiam*")
     cache.write_bytes(cache.read_bytes()[:100])
     assert torch.equal(read(path).train, first.train)
+
+
+def zeros(saved):
+    saved["images"][3:6] = 0
+
+
+DAMAGED = {  # what may be wrong with a cache whose digest of the files is right
+    "some images are black": zeros,
+    "too few images": lambda saved: saved.update(images=saved["images"][:-1]),
+    "another type": lambda saved: saved.update(images=saved["images"].float()),
+    "one channel": lambda saved: saved.update(images=saved["images"][:, :1]),
+    "another size": lambda saved: saved.update(images=saved["images"][:, :, :4, :4]),
+    "a bad file that does not exist": lambda saved: saved.update(bad=[(99, "x")]),
+    "bad files of another type": lambda saved: saved.update(bad=7),
+    "no images": lambda saved: saved.pop("images"),
+    "no sum": lambda saved: saved.pop("sum"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_cache_that_does_not_fit_is_made_anew(damage, tmp_path):
+    first = read(make_folder(tmp_path))
+    (cache,) = tmp_path.glob(".simsiam*")
+    saved = torch.load(cache)
+    damage(saved)
+    if "images" in saved and "sum" in saved and damage is not zeros:
+        saved["sum"] = folders.checksum(saved["images"].contiguous())  # even so
+    torch.save(saved, cache)
+    for _ in range(2):
+        assert torch.equal(read(tmp_path).train, first.train)
+    assert torch.load(cache)["images"].shape == (12, 3, 8, 8)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "other")])
+def test_a_cache_that_is_a_pipe_or_a_link_is_not_followed(make, tmp_path):
+    first = read(make_folder(tmp_path))
+    (cache,) = tmp_path.glob(".simsiam*")
+    content = cache.read_bytes()
+    for name in (cache, cache.with_suffix(f".{os.getpid()}")):
+        (tmp_path / "other").write_bytes(content)
+        name.unlink(missing_ok=True)
+        make(name)
+        assert torch.equal(read(tmp_path).train, first.train)
+        assert cache.is_file() and not cache.is_symlink()
+        assert (tmp_path / "other").read_bytes() == content
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path):
+    make_folder(tmp_path)
+    child = subprocess.Popen(["true"])
+    child.wait()
+    dead, living = (tmp_path / f".simsiam-8px.{n}" for n in (child.pid, os.getppid()))
+    dead.touch()
+    living.touch()
+    read(tmp_path)
+    assert not dead.exists() and living.exists()
 
 
 def test_a_cache_with_code_in_it_is_replaced_and_the_code_does_not_run(tmp_path):

@@ -1,18 +1,21 @@
 """The laws of lineval.py.    pytest tests/test_lineval.py"""
 
+import json
 import math
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import seeds
+from strategies import TINY, seeds
 from torch import nn
 
 import lineval
+import train
 from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, topk_accuracy
 from optim import LARS, SGD
 from resnet import resnet
+from utils import runs
 
 
 def clouds(seed, n=60, classes=3, d=5):
@@ -138,3 +141,76 @@ def test_top_k_counts_the_labels_among_the_k_largest_logits():
     nn.init.eye_(probe.weight)
     x, labels = torch.tensor([[4.0, 3, 2, 1]]).repeat(4, 1), torch.arange(4)
     assert [topk_accuracy(probe, x, labels, k) for k in (1, 2, 3, 4)] == [25, 50, 75, 100]
+
+
+# ------------------------------------------------------------------------------------------------
+# The command line
+
+
+@pytest.fixture
+def run(tmp_path, small_shapes):
+    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run")])
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("lr", ["nan", "inf", "-1", "0", "1e30"])
+def test_a_learning_rate_that_cannot_be_meant_is_refused(lr, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        lineval.main([str(tmp_path), "--lr", lr])
+    assert stop.value.code == 2 and "--lr" in capsys.readouterr().err.splitlines()[-1]
+
+
+def spoiled(run, change):
+    """The one plain line with which a run is refused whose checkpoint was changed."""
+    saved = runs.load_checkpoint(run)
+    change(saved)
+    runs.write_checkpoint(run / "checkpoint.pt", saved)
+    with pytest.raises(SystemExit) as stop:
+        lineval.main([str(run), "--epochs", "1", "--lr", "1"])
+    assert "checkpoint" in stop.value.code and "\n" not in stop.value.code
+    return stop.value.code
+
+
+W = "backbone.conv1.weight"
+SPOILED = {
+    "a weight is NaN": lambda s: s["model"][W][0].fill_(math.nan),
+    "a weight is infinite": lambda s: s["model"][W][0, 0, 0, 0].fill_(math.inf),
+    "a weight is missing": lambda s: s["model"].pop(W),
+    "weights are whole numbers": lambda s: s["model"].update({W: s["model"][W].to(torch.int8)}),
+    "weights are complex": lambda s: s["model"].update({W: s["model"][W].to(torch.complex64)}),
+    "weights of another shape": lambda s: s["model"].update({W: s["model"][W][:1]}),
+    "weights of text": lambda s: s["model"].update({W: "text"}),
+    "no backbone": lambda s: s["model"].clear(),
+    "no architecture": lambda s: s["config"].pop("arch"),
+    "an unknown architecture": lambda s: s["config"].update(arch="vit"),
+    "an unknown stem": lambda s: s["config"].update(stem=3),
+    "images of no size": lambda s: s["config"].update(image_size=0),
+    "no mean": lambda s: s["config"].update(mean=None),
+    "a std of text": lambda s: s["config"].update(std=["a", "b", "c"]),
+    "data without a name": lambda s: s["config"].update(data=7.5),
+}
+
+
+@pytest.mark.parametrize("change", SPOILED.values(), ids=SPOILED)
+def test_a_checkpoint_from_which_no_backbone_can_be_built_is_refused(change, run):
+    spoiled(run, change)
+
+
+def test_other_data_than_the_run_s_are_named_and_have_a_result_of_their_own(run, capsys):
+    probe = ["--epochs", "1", "--lr", "1", "--device", "cpu"]
+    own = lineval.main([str(run), *probe])
+    assert "not the data" not in capsys.readouterr().out
+    other = lineval.main([str(run), *probe, "--data", "shapes-tinted"])
+    assert "shapes-tinted: not the data on which the run was trained" in capsys.readouterr().out
+    assert own == json.loads((run / "lineval.json").read_text())
+    assert other == json.loads((run / "lineval-shapes-tinted.json").read_text())
+
+
+def test_a_run_older_than_the_digest_of_the_data_is_evaluated_as_before(run, capsys):
+    saved = runs.load_checkpoint(run)
+    for key in ("format", "commit"):
+        del saved[key]
+    del saved["config"]["data_digest"]
+    runs.write_checkpoint(run / "checkpoint.pt", saved)
+    assert lineval.main([str(run), "--epochs", "1", "--lr", "1"])["knn"] > 0
+    assert (run / "lineval.json").exists()

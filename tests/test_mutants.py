@@ -94,6 +94,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "return negative_cosine(p, z).mean()"),
         "z2 is returned to be measured": ("self.D(p2, z1) / 2, z1", "self.D(p2, z1) / 2, z2"),
         "std of z, not of z / ‖z‖": ("    z = F.normalize(z, dim=1)\n", ""),
+        "an untrained network counts as collapsed": (
+            "COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0",
+            "COLLAPSED_STD, COLLAPSED_RANK = 0.3, 4.0"),
+        "only the std tells a collapse": (" or rank < COLLAPSED_RANK", ""),
     },
     "resnet.py": {
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
@@ -202,7 +206,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "add_(self.direction(w), alpha=1 - self.momentum)"),
         "the lr inside the momentum": (
             "add_(self.direction(w))\n"
-            "                    # η stays out of the sum, so a new η acts on all of v at once.\n"
+            "                    # η stays out of the sum, so a new η acts on "
+            "all of v at once.\n"
             "                    w.sub_(v, alpha=lr)",
             "add_(self.direction(w), alpha=lr)\n"
             "                    w.sub_(v)"),
@@ -343,6 +348,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "views above the originals": (
             "torch.cat([originals, *views])",
             "torch.cat([*views, originals])"),
+        "the untrained line of a run without epoch 0": ('if first["epoch"] == 0:', "if True:"),
     },
     "utils/runs.py": {
         "files are written in place": ('path.with_name(path.name + ".part")', "path"),
@@ -429,7 +435,19 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "only one view has variance": ("variance(z1) + variance(z2)", "variance(z1)"),
     },
     "experiments/claims.py": {
-        "one standard error is enough": (">= 2 * error", ">= error"),
+        "no correction for many comparisons": ("(len(p) - i) * p[what]", "p[what]"),
+        "pooled degrees of freedom": (
+            "sum(shares) ** 2 / sum(share**2 / (len(row) - 1) for share, row "
+            "in zip(shares, rows))",
+            "100.0"),
+        "rows without spread have no error": (
+            "max(statistics.stdev(row), RESOLUTION[pair.key])",
+            "(statistics.stdev(row) + 1e-9)"),
+        "a margin is ignored": ("(mean - pair.by) / error", "mean / error"),
+        "one tail of t": ("min(1.0, 2 * area", "min(1.0, area"),
+        "a diverged run counts as one that did not collapse": (
+            'math.isfinite(record["std"]) and not',
+            "not"),
     },
     "experiments/logs.py": {
         "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
@@ -483,6 +501,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/sec52_expectation.py": {
         "eta is never averaged": ("torch.where(seen, m * eta + (1 - m) * z, z)", "z"),
+    },
+    "experiments/table.py": {
+        "a reference that has not been run is compared with": (
+            "for label, records in runs.items() if records}",
+            "for label, records in runs.items()}"),
     },
 }
 

@@ -95,7 +95,9 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"],
-             ["--device", "abacus"], ["--checkpoint-every", "0"], ["--checkpoint-every", "m"]])
+             ["--device", "abacus"], ["--checkpoint-every", "0"], ["--checkpoint-every", "m"],
+             ["--checkpoint-every", "9" * 4500], ["--epochs", "9" * 4500], ["--dim", "9" * 10],
+             ["--queue", "1000000000000"], ["--seed", "18446744073709551616"], ["--seed", "x"]])
 def test_a_wrong_option_or_value_is_refused_in_a_line_that_names_it(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(argv)
@@ -108,16 +110,24 @@ def test_contradictions_are_refused_in_one_line(tmp_path):
     assert "and 192, the number" in message(*out, "--batch-size", 193)
     assert "below the 2 epochs" in message(*TINY, *out, "--warmup-epochs", 2)
     for flags in (["--crop-min", 0], ["--blur", 2], ["--lr", "nan"], ["--weight-decay", -1],
+                  ["--weight-decay", 1e300], ["--weight-decay", "nan"],
                   ["--encoder-momentum", 1, "--method", "byol"]):
         assert message(*out, *flags).startswith(str(flags[0]))
     assert "neither" in message(*out, "--data", "nowhere")
+    assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()
     assert "cannot be" in message("--out", tmp_path / "file" / "run")
 
 
-def test_compiling_without_a_compiler_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "no-such-compiler" in message(*TINY, "--compile", "--out", tmp_path / "run")
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "/bin/false"])
+def test_compiling_without_a_compiler_is_refused_in_one_line(compiler, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
+    assert compiler in message(*TINY, "--compile", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cpu_0_is_the_cpu_and_is_tuned_like_it():
+    assert options.parse(["--device", "cpu:0"]).device == "cpu"
 
 
 def test_resuming_requires_a_checkpoint_and_the_options_of_the_run(tmp_path):

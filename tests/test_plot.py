@@ -10,11 +10,11 @@ from PIL import Image
 from utils import plot
 
 
-def curves(monkeypatch, records, dim=8):
+def curves(monkeypatch, records, dim=8, references=None):
     """The panels of plot_curves(), which are not saved but looked at: loss, std, kNN, rank."""
     figures = []
     monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
-    plot.plot_curves("unused.png", {"run": records}, dim)
+    plot.plot_curves("unused.png", {"run": records}, dim, references)
     return figures[0].axes
 
 
@@ -34,6 +34,25 @@ def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_i
         loss, shared, monkeypatch):
     low, high = curves(monkeypatch, [dict(r, loss=loss) for r in RECORDS])[0].get_ylim()
     assert low < loss < high and ((low, high) == (-1.05, 0.05)) == shared
+
+
+def named_lines(panel, runs=1):
+    """{label: y} of a panel's reference lines, which come after the curves."""
+    heights = [line.get_ydata()[0] for line in panel.lines[runs:]]
+    labels = {text.get_position()[1]: text.get_text() for text in panel.texts}
+    return {labels[y]: y for y in heights}
+
+
+def test_the_least_loss_the_untrained_network_and_the_references_are_named_lines(monkeypatch):
+    loss, std, knn, rank = curves(monkeypatch, RECORDS, references={"chance": 10, "pixels": 35})
+    assert named_lines(loss) == {"minimum": -1}
+    assert named_lines(knn) == {"untrained": RECORDS[0]["knn"], "chance": 10, "pixels": 35}
+    assert not named_lines(std) and not named_lines(rank)
+
+
+def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
+    panels = curves(monkeypatch, [dict(r, loss=5.5) for r in RECORDS[1:]])
+    assert not named_lines(panels[0]) and not named_lines(panels[2])
 
 
 def test_eight_lines_differ_in_marker_and_can_be_told_apart_without_colour():

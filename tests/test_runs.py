@@ -3,11 +3,15 @@
 One test kills a run twice, and twenty times with `-m slow`.
 """
 
+import copy
+import json
+import math
 import multiprocessing
 import os
 import pickle
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -15,11 +19,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 import lineval
 import train
 from strategies import make_folder
-from utils import checkpoint, runs
+from utils import checkpoint, console, data, runs
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # its children start with train imported
 FORKSERVER.set_forkserver_preload(["train"])
@@ -153,13 +158,13 @@ def test_after_a_signal_a_run_finishes_its_step_saves_and_says_how_to_continue(
 
 def test_a_signal_that_was_ignored_stays_ignored(foreground):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with runs.interruptions() as signals:
+    with console.interruptions() as signals:
         os.kill(os.getpid(), signal.SIGINT)
     assert not signals and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_a_second_signal_stops_at_once(foreground):
-    with pytest.raises(KeyboardInterrupt), runs.interruptions() as signals:
+    with pytest.raises(KeyboardInterrupt), console.interruptions() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGTERM)
@@ -230,6 +235,167 @@ def test_a_checkpoint_due_within_an_epoch_is_written_there(reference, tmp_path, 
     monkeypatch.setattr(checkpoint, "is_due", due)
     train.main([*reference[0], "--out", str(tmp_path / "run"), "--max-steps", "4"])
     assert steps == [0, 1, 3, 4]  # an epoch has two steps
+
+
+def test_a_disk_that_is_full_before_the_first_checkpoint_promises_no_resuming(
+        reference, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = stops(*reference[0], "--out", tmp_path / "run")
+    assert "No space left" in line and "start again" in line and "--resume" not in line
+    monkeypatch.undo()
+    start_or_resume(reference[0], tmp_path / "run")  # what was left is no obstacle
+    assert_same_end(tmp_path / "run", reference[1])
+
+
+# ------------------------------------------------------------------------------------------------
+# Folders of other people
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "views.png", "curves.png",
+                                  "thesis.tex", "config.json.d"])
+@pytest.mark.parametrize("content", ["[1, 2]", '{"data": "mine"}', "7", "\0"])
+def test_a_folder_that_holds_other_files_is_refused_and_left_as_it_is(
+        name, content, reference, tmp_path):
+    (tmp_path / name).write_text(content)
+    assert "holds files that are not those of a run" in stops(*reference[0], "--out", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("other")])
+def test_no_pipe_or_link_is_read_or_followed_out_of_the_folder(make, reference, tmp_path):
+    options, out = reference[0], tmp_path / "run"
+    train.main([*options, "--out", str(out), "--max-steps", "1"])
+    checkpoint = (out / "checkpoint.pt").read_bytes()
+    (out / "checkpoint.pt").rename(out / "other")
+    make(out / "checkpoint.pt")
+    assert "not a checkpoint" in stops("--resume", "--out", out)
+    (out / "checkpoint.pt").rmdir() if make is os.mkdir else (out / "checkpoint.pt").unlink()
+    (out / "other").rename(out / "checkpoint.pt")
+    (tmp_path / "outside").write_text("precious")
+    for file in ("checkpoint.pt", "metrics.jsonl"):
+        (out / f"{file}.part").symlink_to(tmp_path / "outside")
+    start_or_resume(options, out)
+    assert (out / "checkpoint.pt").read_bytes() != checkpoint
+    assert (tmp_path / "outside").read_text() == "precious"
+    empty = tmp_path / "config"
+    empty.mkdir()
+    make(empty / "config.json")
+    assert "not those of a run" in stops(*options, "--out", empty)
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_run_whose_folder_was_moved_writes_nothing_into_another_one(
+        other, reference, tmp_path, monkeypatch):
+    out, step, steps = tmp_path / "run", train.SGD.step, []
+
+    def moved(self, *lrs):
+        steps.append(lrs)
+        if len(steps) == 3:
+            out.rename(tmp_path / "moved")
+            if other:
+                out.mkdir()
+        step(self, *lrs)
+
+    monkeypatch.setattr(train.SGD, "step", moved)
+    assert "was moved" in stops(*reference[0], "--out", out)
+    assert runs.load_checkpoint(tmp_path / "moved")["step"] == 2
+    assert not (out.exists() and list(out.iterdir()))
+    start_or_resume(reference[0], tmp_path / "moved")
+    assert_same_end(tmp_path / "moved", reference[1])
+
+
+# ------------------------------------------------------------------------------------------------
+# Other data
+
+
+def pictures(path):
+    return sorted(path.rglob("[!.]*.png"))
+
+
+def replace_one(path):
+    Image.new("RGB", (10, 8), (9, 9, 9)).save(path / "test" / "dog" / "0.png")
+
+
+def swap(a, b):
+    a.rename(a.with_name("x"))
+    b.rename(a)
+    a.with_name("x").rename(b)
+
+
+def swap_labels(path):
+    for split in ("train", "test"):
+        swap(path / split / "cat", path / split / "dog")
+
+
+def rotate_all(path):
+    for file in pictures(path):
+        Image.open(file).rotate(180).save(file)
+
+
+CHANGES = {  # what may happen to data: the function, and what the message names
+    "a test image is replaced": (replace_one, "test images"),
+    "a test image is deleted": (lambda path: (path / "test/dog/0.png").unlink(), "test images"),
+    "test images are swapped between classes": (
+        lambda path: swap(path / "test/dog/0.png", path / "test/cat/0.png"), "test images"),
+    "a training image is replaced": (
+        lambda path: swap(path / "train/dog/0.png", path / "test/cat/0.png"), "training images"),
+    "all labels are swapped": (swap_labels, "training images"),
+    "all images are turned": (rotate_all, "training images"),
+    "a training label is another": (
+        lambda path: (path / "train/dog/0.png").rename(path / "train/cat/z.png"), "training"),
+}
+
+
+@pytest.fixture
+def stopped(reference, tmp_path):
+    """A run that was stopped in mid-epoch, on images that can be told apart when turned."""
+    shutil.copytree(reference[0][1], tmp_path / "images")
+    for i, file in enumerate(pictures(tmp_path / "images")):
+        image = Image.open(file)
+        image.putpixel((3, i % 4), (255, i % 256, 0))
+        image.save(file)
+    options = ["--data", str(tmp_path / "images"), *reference[0][2:]]
+    train.main([*options, "--max-steps", "5", "--out", str(tmp_path / "run")])
+    return tmp_path / "run", tmp_path / "images"
+
+
+@pytest.mark.parametrize("change, named", CHANGES.values(), ids=CHANGES)
+def test_a_run_is_not_resumed_on_changed_data_and_lineval_says_so(
+        change, named, stopped, capsys):
+    out, images = stopped
+    before = (out / "checkpoint.pt").read_bytes()
+    change(images)
+    line = stops("--resume", "--out", out)
+    assert f"the data have changed: {named}" in line
+    assert (out / "checkpoint.pt").read_bytes() == before
+    lineval.main([str(out), "--epochs", "1", "--lr", "1"])
+    assert "not the data on which the run was trained" in capsys.readouterr().out
+
+
+def test_data_that_only_moved_are_the_same_data(stopped, tmp_path, capsys):
+    out, images = stopped
+    shutil.copytree(out, tmp_path / "other")
+    start_or_resume([], out)
+    images.rename(tmp_path / "elsewhere")
+    moved = ["--data", str(tmp_path / "elsewhere")]
+    train.main(["--resume", "--out", str(tmp_path / "other"), *moved])
+    assert_same_end(tmp_path / "other", out)
+    lineval.main([str(out), "--epochs", "1", "--lr", "1", *moved])
+    assert "not the data" not in capsys.readouterr().out and (out / "lineval.json").exists()
+
+
+def test_a_digest_of_60000_images_takes_well_under_a_second():
+    images = data.Data(torch.randint(256, (50000, 3, 32, 32), dtype=torch.uint8),
+                       torch.arange(50000) % 10,
+                       torch.randint(256, (10000, 3, 32, 32), dtype=torch.uint8),
+                       torch.arange(10000) % 10, list("0123456789"))
+    before = time.process_time()
+    digest = images.digest()
+    assert time.process_time() - before < 1 and len(set(digest.values())) == 4
 
 
 # ------------------------------------------------------------------------------------------------
@@ -313,3 +479,84 @@ def test_a_checkpoint_is_an_ordinary_file_of_torch_save(tmp_path):
     runs.write_checkpoint(tmp_path / "x.pt", content)
     for read in (torch.load(tmp_path / "x.pt"), runs.load_checkpoint(tmp_path / "x.pt")):
         assert read["config"] == content["config"] and read["model"]["w"].tolist() == [1, 1, 1]
+
+
+ODD = {"nothing": None, "a number": 7, "a negative number": -1, "a float": 1.5, "text": "text",
+       "a list": [1, "x"], "a dict": {"x": 1}, "NaN": math.nan, "true": True,
+       "a tensor": torch.tensor(1.0), "whole numbers": torch.arange(3),
+       "complex numbers": torch.ones(2, 2, dtype=torch.complex64)}
+
+
+def places(saved):
+    """Every entry of a checkpoint that may be replaced: pairs of a container and a key."""
+    for part in (saved, saved["config"], saved["optimizer"], saved["records"][0]):
+        yield from ((part, key) for key in part)
+    first = list(saved["model"])[:2]
+    yield from ((saved["model"], key) for key in first)
+    for values in (saved["losses"], saved["outputs"], saved["optimizer"]["velocity"],
+                   saved["optimizer"]["velocity"][0], saved["config"]["mean"]):
+        yield values, 0
+
+
+QUICK = "nothing", "a float", "complex numbers"
+
+
+@pytest.mark.parametrize("odd", ["missing", "another shape", "other numbers", *QUICK, *(
+    pytest.param(odd, marks=pytest.mark.slow) for odd in ODD if odd not in QUICK)])
+def test_a_checkpoint_with_something_odd_in_it_is_refused_or_the_odd_part_means_nothing(
+        odd, stopped, tmp_path):
+    """Its checksum is right. What is accepted must end in the bits of the undisturbed run."""
+    out, _ = stopped
+    content, end = (out / "checkpoint.pt").read_bytes(), None
+    original = runs.load_checkpoint(out)
+    for number in range(len(list(places(original)))):
+        saved = copy.deepcopy(original)
+        part, key = list(places(saved))[number]
+        if odd == "missing":
+            del part[key]
+        elif odd in ODD:
+            part[key] = ODD[odd]
+        elif not isinstance(part[key], torch.Tensor):
+            continue
+        elif odd == "another shape":
+            part[key] = part[key].flatten()[:1]
+        else:
+            part[key] = part[key].to(torch.int8)
+        runs.write_checkpoint(out / "checkpoint.pt", saved)
+        try:
+            train.main(["--resume", "--out", str(out), "--max-steps", "6"])
+        except SystemExit as stop:
+            assert isinstance(stop.code, str) and "\n" not in stop.code, (key, stop.code)
+            continue
+        if odd in ODD and type(ODD[odd]) is type(list(places(original))[number][0][key]):
+            continue  # not odd there: a lr of 1.5
+        if end is None:
+            (tmp_path / "end").mkdir()
+            (tmp_path / "end" / "checkpoint.pt").write_bytes(content)
+            train.main(["--resume", "--out", str(tmp_path / "end"), "--max-steps", "6"])
+            end = runs.load_checkpoint(tmp_path / "end")
+        after = runs.load_checkpoint(out)
+        assert all(torch.equal(after["model"][k], w) for k, w in end["model"].items()), key
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_a_checkpoint_of_another_format_is_refused_and_says_who_wrote_it(version, stopped):
+    out, _ = stopped
+    saved = runs.load_checkpoint(out)
+    saved.update(format=version, commit="abc1234")
+    if version is None:
+        for key in ("format", "commit", "step"):  # as b44eb47 wrote it
+            del saved[key]
+    runs.write_checkpoint(out / "checkpoint.pt", saved)
+    line = stops("--resume", "--out", out)
+    assert f"format {version}" in line and torch.__version__ in line
+    assert ("abc1234" if version is not None else "unknown") in line
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+def test_resuming_writes_config_json_anew(change, stopped):
+    out, _ = stopped
+    change(out / "config.json")
+    train.main(["--resume", "--out", str(out), "--max-steps", "6"])
+    config = json.loads((out / "config.json").read_text())
+    assert config["epochs"] == 12 and config["max_steps"] == 6

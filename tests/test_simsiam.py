@@ -1,6 +1,9 @@
 """Laws of the loss, the heads and the measures of collapse.    pytest tests/test_simsiam.py"""
 
+import json
 import math
+import pathlib
+import re
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optim import SGD
-from simsiam import (BN, D, cross_entropy, effective_rank, negative_cosine, output_std,
+from simsiam import (BN, D, collapsed, cross_entropy, effective_rank, negative_cosine, output_std,
                      prediction_mlp, projection_mlp)
 from strategies import gradients, normal, seeds, tiny, views
 
@@ -287,3 +290,56 @@ def test_the_effective_rank_of_k_equal_singular_values_is_k(k, d):
     z = torch.zeros(30, d, dtype=torch.float64)
     z[:k, :k] = torch.eye(k)
     assert effective_rank(z).item() == pytest.approx(k, rel=1e-4)
+
+
+def called_collapsed(z):
+    return collapsed(output_std(z), effective_rank(z))
+
+
+@given(seeds, st.integers(2, 40))
+def test_a_constant_and_rows_on_one_line_are_collapsed_and_a_Gaussian_is_not(seed, d):
+    u, z = normal(seed, 1, d), normal(seed, 100, d)
+    signs = z[:, :1].sign()
+    for outputs in (u.expand(100, d), signs * u, z[:, :1] * u, u + 1e-3 * z * u.norm() / d**0.5):
+        assert called_collapsed(outputs)
+    assert not called_collapsed(normal(seed, 400, max(d, 4)))
+
+
+@given(st.integers(1, 12))
+def test_k_equal_directions_are_collapsed_only_if_k_is_one(k):
+    z = torch.eye(k, 12, dtype=torch.float64).repeat(10, 1)
+    z = torch.cat([z, -z])  # so that their mean is no direction of its own
+    assert called_collapsed(z) == (k == 1)
+
+
+def test_a_BN_without_affine_amplifies_what_is_left_and_hides_a_collapse_from_std_and_rank():
+    z = 5 + 0.1 * normal(0, 200, 16)
+    assert called_collapsed(z) and not called_collapsed(F.batch_norm(z, None, None, training=True))
+
+
+def test_NaN_is_not_called_collapsed():
+    assert not collapsed(math.nan, math.nan)
+
+
+# The runs of the logs that have collapsed, by what a reader sees in them; all others have not.
+COLLAPSED = {
+    # all outputs the same, or nearly so: std up to 0.06, loss -0.997 or less
+    "no-stopgrad-seed": 3, "no-stopgrad-epochs-36-seed": 3, "timed-no-stopgrad": 1,
+    "predictor-none-epochs-36-seed": 3, "trial-no-stopgrad-epochs-48-seed": 1,
+    "trial-predictor-none-epochs-48-seed": 1, "bn-none-warmup-epochs-1-seed": 3,
+    # one direction with 85 % or more of the singular values' sum
+    "no-stopgrad-bn-no-affine-seed": 2, "method-swav-no-stopgrad-seed": 2, "lr-20-seed": 1,
+    "averaged-SGD-lr-20-seed": 1, "Adam-lr-0.02-seed": 2, "Adam-lr-0.2-seed": 1,
+}
+
+
+def test_the_rule_calls_the_collapsed_runs_of_the_logs_collapsed_and_no_other():
+    folder = pathlib.Path(__file__).parent.parent / "experiments/results/old-shapes/logs"
+    found = {}
+    for path in folder.glob("*.jsonl"):
+        first, *_, last = map(json.loads, path.read_text().splitlines()[1:])
+        assert not collapsed(first["std"], first["rank"]), path  # an untrained network
+        if collapsed(last["std"], last["rank"]):
+            row = re.sub(r"-\d$", "", path.stem)
+            found[row] = found.get(row, 0) + 1
+    assert found == COLLAPSED

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import options
 import train
-from experiments import fig3_family, opt_aggregation, opt_optimizers
+from experiments import opt_aggregation, opt_optimizers
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, normalised, raw
 from experiments.sec46_symmetry import asymmetric_2x
@@ -282,15 +282,3 @@ def test_the_deviation_is_that_of_the_squared_singular_values_from_one(seed, m, 
     W = normal(seed, m, n)
     expected = (torch.linalg.svdvals(W) ** 2 - 1).square().sum()
     assert regularizers.deviation(W).item() == pytest.approx(expected.item())
-
-
-# ------------------------------------------------------------------------------------------------
-# Figure 3
-
-
-def test_the_family_s_parts_are_those_of_the_paper_s_Figure_3():
-    parts = {row.label: fig3_family.parts(row) for row in fig3_family.ROWS}
-    assert parts["SimCLR"] == {"negative pairs"}
-    assert parts["BYOL"] == {"momentum encoder", "predictor", "stop-gradient"}
-    assert parts["SwAV"] == {"clustering", "stop-gradient"}
-    assert parts["SimSiam"] == {"predictor", "stop-gradient"}

@@ -22,9 +22,10 @@ from utils.runs import load_checkpoint
 pytestmark = pytest.mark.usefixtures("small_shapes")
 
 
-def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures):
+def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys):
     out = tmp_path / "run"
     final = train.main([*TINY, "--out", str(out)])
+    assert train.verdict(records(out)) in capsys.readouterr().out
     names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png"}
     assert names == {file.name for file in out.iterdir()}
     assert [r["epoch"] for r in records(out)] == [0, 1, 2]
@@ -45,6 +46,15 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures):
     assert result["knn"] == pytest.approx(final["knn"])
     assert result == json.loads((out / "lineval.json").read_text())
     assert {"knn", "top1", "top5", "probe_lr"} <= set(result)
+
+
+def test_the_last_words_of_a_run_are_its_verdict_with_the_numbers_it_rests_on():
+    record = lambda std, rank, knn: {"std": std, "rank": rank, "knn": knn}
+    first = record(0.99, 130.0, 15.8)
+    assert train.verdict([first, record(0.984, 17.71, 88.7)]) == (
+        "not collapsed: std 0.98, rank 17.7, kNN 88.7 % (untrained 15.8 %)")
+    assert train.verdict([first, record(0.007, 2.3, 29.2)]).startswith("collapsed: std 0.01,")
+    assert train.verdict([first, record(1.0, 1.2, 29.2)]).startswith("collapsed: std 1.00,")
 
 
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):

@@ -1,13 +1,20 @@
 """The checkpoint of a run: when it is due, what it holds, and how a run is restored from it.
 
 A run resumed from its checkpoint ends, on a CPU, in the same bits as one that was never stopped.
+A checkpoint may come from anywhere: what does not fit the run is refused before it is used.
 """
 
+import argparse
+import os
+import re
 import time
 
 import torch
 
 from utils import runs
+
+# To be raised whenever content() changes. A checkpoint without a format is older than 1.
+FORMAT = 1
 
 
 def is_due(run):
@@ -20,37 +27,150 @@ def is_due(run):
     return run.state.step % (int(every) * run.steps_per_epoch) == 0
 
 
-def save(run):
-    """Write everything that the rest of the run depends on."""
+def content(run):
+    """Everything that the rest of the run depends on, as a dict."""
     state = dict(vars(run.state))
     state["seconds"] = time.time() - state.pop("start_time")
-    runs.write_checkpoint(run.out / "checkpoint.pt", dict(
-        state, config=vars(run.args), model=run.model.state_dict(),
-        optimizer=run.optimizer.state_dict(), rng=torch.get_rng_state()))
+    return dict(state, format=FORMAT, commit=runs.commit(), config=vars(run.args),
+                model=run.model.state_dict(), optimizer=run.optimizer.state_dict(),
+                rng=torch.get_rng_state())
+
+
+def save(run):
+    runs.write_checkpoint(run.out / "checkpoint.pt", content(run))
     run.saved_at = time.time()
+
+
+def load(path, device="cpu"):
+    """A checkpoint of today's format, with which a run can be resumed; SystemExit if it is not."""
+    saved = runs.load_checkpoint(path, device)
+    if differs(saved.get("format"), FORMAT, "format") or saved["format"] != FORMAT:
+        wrote = [saved.get("format"), saved.get("commit", "unknown"), saved["config"].get("torch")]
+        form, commit, version = (" ".join(str(value).split()) for value in wrote)  # on one line
+        raise SystemExit(f"{path}: a checkpoint of format {form}, written by commit {commit} with"
+                         f" torch {version}; this code resumes format {FORMAT} only: use the code"
+                         " that wrote it, or start a new run")
+    return saved
 
 
 def restore(run):
     """Put everything back as it was; refuse the checkpoint of another study or of other data."""
-    saved = runs.load_checkpoint(run.out, run.args.device)
-    config = saved.pop("config")
-    if config["study"] != run.args.study:
-        raise SystemExit(f"--resume: this run belongs to the study {config['study']!r} of"
+    saved, args = load(run.out, run.args.device), vars(run.args)
+    config = saved["config"]
+    if config.get("study") != run.args.study:
+        raise SystemExit(f"--resume: this run belongs to the study {str(config.get('study'))!r} of"
                          " experiments/; python -m experiments.all continues it")
-    for key in ("n_train", "classes", "mean", "std"):
-        if config[key] != getattr(run.args, key):
-            raise SystemExit(f"--resume: the data have changed: {key.replace('_', ' ')}"
-                             f" {config[key]} -> {getattr(run.args, key)}; start a new run in"
-                             " another --out")
-    run.model.load_state_dict(saved.pop("model"))
-    run.optimizer.load_state_dict(saved.pop("optimizer"))
-    torch.set_rng_state(saved.pop("rng").cpu())
-    saved["start_time"] = time.time() - saved.pop("seconds")
+    if not differs(config.get("data_digest"), args["data_digest"], "data digest"):
+        facts = lambda of: {"n train": str(of.get("n_train")), "classes": repr(of.get("classes")),
+                            **of["data_digest"]}
+        for (what, before), now in zip(facts(config).items(), facts(args).values()):
+            if before != now:
+                raise SystemExit(" ".join(f"--resume: the data have changed: {what} {before} ->"
+                                          f" {now}; start a new run in another --out".split()))
+    wrong = misfit(run, saved)
+    if wrong:
+        raise SystemExit(f"{run.out}: not a checkpoint of this run (its {wrong} cannot be); start a"
+                         " new run in another --out")
+    run.model.load_state_dict(saved["model"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["rng"].cpu())
+    saved["start_time"] = time.time() - saved["seconds"]
     if saved["order"] is not None:  # the checkpoint of epoch 0 has none yet
         saved["order"] = saved["order"].cpu()  # slices of it are pinned on their way to a GPU
-    vars(run.state).update(saved)
+    vars(run.state).update({name: saved[name] for name in vars(run.state)})
     # --max-steps may have left the record of an unfinished epoch, and a kill records of epochs
     # after this checkpoint: those epochs will be run again.
     if run.state.step < run.last_step:
         run.state.records = [r for r in run.state.records if isinstance(r["epoch"], int)]
     runs.write_metrics(run.out, run.state.records)
+    runs.write_json(run.out / "config.json", args)  # somebody may have edited or deleted it
+
+
+def result_name(config, images, name):
+    """The file for what lineval.py finds on images called `name`; says so if they are not a run's.
+
+    config: the run's
+    """
+    digest = config.get("data_digest")  # older runs have none
+    if digest == images.digest() or digest is None and name == config["data"]:
+        return "lineval.json"
+    print(f"{name}: not the data on which the run was trained")
+    name = re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.abspath(name)))
+    return f"lineval-{name}.json"
+
+
+# ------------------------------------------------------------------------------------------------
+# The schema of a checkpoint. It may come from anywhere, with a checksum that is right.
+
+# The options that determine a backbone and its images.
+NEEDED = "arch", "stem", "data", "root", "image_size", "skip_bad_images"
+
+
+def check_config(path, config, parser, names=(*NEEDED, "bf16"), required=NEEDED):
+    """SystemExit unless these options of a checkpoint could have been given on a command line."""
+    wrong = [name for name in required if config.get(name) is None]
+    for action in (action for action in parser._actions if action.dest in names):
+        value = config.get(action.dest, action.default)
+        if value is None and action.default is None:
+            continue
+        try:  # as text, the value must be one that the option takes, and mean the same
+            parsed = value is True if action.nargs == 0 else (action.type or str)(str(value))
+        except (ValueError, argparse.ArgumentTypeError):
+            parsed = argparse.SUPPRESS
+        if type(parsed) is not type(value) or parsed != value or (
+                action.choices and value not in action.choices):
+            wrong.append(action.dest)
+    wrong += [name for name in ("mean", "std") if differs(config.get(name), 3 * [0.0], name)]
+    if wrong:
+        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong[0]} cannot be); choose"
+                         " another, or start a new run")
+
+
+def load_weights(path, network, weights, prefix):
+    """Load the weights whose names start with a prefix; SystemExit if they are of another form."""
+    weights = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
+    # load_state_dict() would convert whole or complex numbers in silence.
+    if wrong := differs(weights, dict(network.state_dict()), "network"):
+        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} cannot be); choose"
+                         " another")
+    network.load_state_dict(weights)
+
+
+def misfit(run, saved):
+    """What in a checkpoint cannot be part of this run, "" if all can."""
+    like, ids = content(run), torch.arange(len(run.images.train))
+    step, order, outputs, records = (saved.get(k) for k in ("step", "order", "outputs", "records"))
+    several = lambda of, x: [x] * len(of) if isinstance(of, list) else [x]
+    first = outputs[0] if isinstance(outputs, list) and outputs else None
+    like.update(order=None if order is None else ids, outputs=several(outputs, first),
+                losses=several(saved.get("losses"), torch.zeros(())), records=records,
+                config=saved["config"])
+    if wrong := differs(saved, like, "content"):
+        return wrong
+    keys, number = {"epoch", "loss", "std", "rank", "knn"}, (int, float, type(None))
+    return next(name for name, wrong in {
+        "data digest": differs(saved["config"].get("data_digest"), run.args.data_digest, "digest"),
+        "step": not 0 <= step <= run.total_steps,
+        "order": step and (order is None or not torch.equal(order.cpu().sort().values, ids)),
+        "outputs": outputs and not (
+            isinstance(first, torch.Tensor) and first.dtype == torch.float32 and first.ndim == 2),
+        "records": not isinstance(records, list) or not records or not all(
+            isinstance(r, dict) and keys <= r.keys()
+            and all(isinstance(v, number) for v in r.values()) for r in records)
+            or records[0]["knn"] is None,
+        "": True}.items() if wrong)
+
+
+def differs(saved, like, name):
+    """The name of the first part that has not the form of another checkpoint's, or ""."""
+    if isinstance(like, torch.Tensor):
+        form = lambda x: isinstance(x, torch.Tensor) and (x.dtype, x.shape, x.layout)
+        return name * (form(saved) != form(like))
+    if type(saved) is not type(like):
+        return name
+    if not isinstance(like, (dict, list, tuple)) or not like:  # an empty one is filled by a step
+        return ""
+    keys = like.keys() if isinstance(like, dict) else range(len(like))
+    if len(saved) != len(like) or isinstance(like, dict) and saved.keys() != keys:
+        return name
+    return next(filter(None, (differs(saved[k], like[k], f"{name}.{k}") for k in keys)), "")

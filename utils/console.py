@@ -1,9 +1,59 @@
-"""What a run shows in the terminal while it trains: a progress bar, and how long it will take."""
+"""What a program shows in the terminal, and how it ends when it cannot continue.
+
+plain_errors() is around every main(): a fault outside the program (a file, the memory, a signal)
+ends it with one plain line and the right exit code, and no message that cannot be written ends it.
+"""
 
 import contextlib
+import functools
+import os
+import signal
+import sys
 import time
 
 from tqdm import tqdm
+
+# ------------------------------------------------------------------------------------------------
+# Messages.
+
+
+class Stream:
+    """A stream that may be lost. Then its messages are lost too, but not the run that writes them.
+
+    The reader of a pipe may be gone (`| head -3`; `| tee` dies of the same Ctrl-C as the run), and
+    the disk on which a log is written may be full.
+    """
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+
+def protect_streams():
+    """From here on, nothing that is written to stdout or stderr raises an exception."""
+    # The system gives the number of a closed stream (`2>&-`) to the next file that is opened:
+    # messages would end up inside a checkpoint.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")
+        if not isinstance(stream, Stream):
+            with contextlib.suppress(AttributeError):  # a notebook's has no such method
+                # `python train.py | tee log` shows each epoch at once; names may be any bytes.
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            setattr(sys, name, Stream(stream))
 
 
 @contextlib.contextmanager
@@ -28,3 +78,88 @@ def progress_bar(total, done, status):
 def duration(seconds):
     """Seconds as 02:05 or 1:02:05."""
     return tqdm.format_interval(seconds)
+
+
+# ------------------------------------------------------------------------------------------------
+# Signals.
+
+
+@contextlib.contextmanager
+def signal_handler(handler):
+    """A context in which Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) call a function."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = {number: signal.getsignal(number) for number in numbers}
+    # A shell starts background jobs with Ctrl-C ignored, so that it stops the foreground job only,
+    # and nohup ignores SIGHUP.
+    caught = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
+
+
+def interrupt(number, _):
+    raise KeyboardInterrupt(number)
+
+
+@contextlib.contextmanager
+def interruptions():
+    """A context in which the first signal only goes into a list; yields the list.
+
+    So the caller can finish the current step and save. The second one raises KeyboardInterrupt.
+    """
+    received = []
+
+    def receive(number, _):
+        if received and number == signal.SIGHUP:
+            return  # the system and the shell both send it
+        if received:
+            raise KeyboardInterrupt(number)
+        received.append(number)
+        # Not print(): a signal may arrive in the middle of another print(), which would raise.
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping after this step or evaluation; a second signal stops now\n")
+
+    with signal_handler(receive):
+        yield received
+
+
+# ------------------------------------------------------------------------------------------------
+# Errors.
+
+
+def plain_errors(main):
+    """A decorator of a main(): it ends with one plain line where a traceback would help nobody."""
+
+    @functools.wraps(main)
+    def guarded(*args, **kwargs):
+        protect_streams()
+        try:
+            with signal_handler(interrupt):
+                return main(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            number = signal.Signals(*stop.args or [signal.SIGINT])
+            print(f"\n{number.name}: interrupted; what was saved before is intact", file=sys.stderr)
+            raise SystemExit(128 + number) from None
+        except Exception as error:
+            line = explain(error)
+            if not line:
+                raise  # a fault of the program, for whose mending a traceback is needed
+            raise SystemExit(line) from None
+
+    return guarded
+
+
+def explain(error):
+    """One line on an error that is no fault of the program; None on any other."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and "memory" in reason:
+        return f"not enough memory ({reason[:200]}): choose a smaller network, batch or image size"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else reason
+    if isinstance(error, (UnicodeError, RecursionError)) or "null byte" in reason:
+        return f"a name that cannot be used ({reason[:200]}): choose another"
+    return None

@@ -1,7 +1,10 @@
-"""Two settings that make PyTorch faster on a CPU."""
+"""Two settings that make PyTorch faster on a CPU, and the compiler that --compile needs there."""
 
 import contextlib
 import ctypes
+import os
+import subprocess
+import sys
 
 import torch
 
@@ -16,3 +19,13 @@ def tune_cpu():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: all blocks come from the heap,
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
+
+
+def broken_compiler():
+    """The name of the C++ compiler that torch.compile would call, if it does not run; else ""."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    try:
+        failed = subprocess.run([compiler, "--version"], capture_output=True).returncode
+    except OSError:
+        failed = True
+    return compiler if failed else ""

@@ -9,6 +9,7 @@ load() returns the whole set as uint8 tensors. SimSiam itself never sees a label
 the kNN classifier and the linear probe, which evaluate the features.
 """
 
+import hashlib
 import math
 import os
 from typing import NamedTuple
@@ -45,6 +46,12 @@ class Data(NamedTuple):
         # At least one grey level: in a channel that is constant, views would be divided by 0.
         std = (share @ level**2 - mean**2).clamp(min=1 / 255**2).sqrt()  # √(E[x²] - E[x]²)
         return mean.tolist(), std.tolist()
+
+    def digest(self):
+        """A SHA-256 of each of the four tensors: the same data give the same, wherever they are."""
+        names = "training images", "training labels", "test images", "test labels"
+        return {name: hashlib.sha256(t.contiguous().numpy()).hexdigest()[:16]
+                for name, t in zip(names, self)}
 
 
 def load(name, root="datasets", image_size=None, skip_bad=False):

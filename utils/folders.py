@@ -10,13 +10,19 @@ import contextlib
 import hashlib
 import itertools
 import math
+import multiprocessing
 import os
 import pathlib
 import signal
+import threading
 import warnings
 
 import torch
 from tqdm import tqdm
+
+# Those of IMG_EXTENSIONS. PIL looks at the contents, not at the name, and would start another
+# program for some others: a PostScript file called x.jpg would run in Ghostscript.
+FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 
 
 def read_folder(path, image_size=None, skip_bad=False):
@@ -78,14 +84,18 @@ def list_split(split):
                      if os.path.isdir(e.path) and not e.name.startswith("."))
     if not classes:
         raise SystemExit(f"{split}: no class folders; put the images of each class into a folder")
-    files = []
+    files, other = [], 0
     for label, name in enumerate(classes):
         entries = [e for e in os.scandir(split / name) if not e.name.startswith(".")]
         images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS)]
+        other += len(entries) - len(images)
         if not images:
             raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
         # The disk lists files in an order of its own, which would change the batches of a run.
         files += [(image, label) for image in sorted(images, key=lambda e: e.name)]
+    if other:
+        print(f"{split}: left out {other} files whose names do not end in one of"
+              f" {' '.join(IMG_EXTENSIONS)}")
     return files, classes
 
 
@@ -97,7 +107,7 @@ def native_size(files, largest=224):
     for entry, _ in files[:: math.ceil(len(files) / 100)]:
         with contextlib.suppress(Exception):  # decode() will say which file and why
             if os.path.isfile(entry.path):  # opening a pipe would wait for ever
-                with Image.open(entry.path) as image:  # reads the header only
+                with Image.open(entry.path, formats=FORMATS) as image:  # reads the header only
                     sides.append(min(image.size))
     sides.sort()
     return min(largest, sides[len(sides) // 2]) if sides else largest
@@ -123,10 +133,16 @@ def decode_all(paths, size):
     A failure is a pair (number of the file, reason); its image stays black.
     """
     images, bad = torch.zeros(len(paths), 3, size, size, dtype=torch.uint8), []
-    # Processes, not threads: a file that crashes the decoder, or exhausts the memory, kills only a
-    # worker, and that is an exception here. A thread would take the whole program with it.
-    with concurrent.futures.ProcessPoolExecutor(initializer=quieten) as pool:
-        arrays = pool.map(decode, paths, itertools.repeat(size), chunksize=32)
+    with contextlib.ExitStack() as stack:
+        try:
+            # Processes, not threads: a file that crashes the decoder, or exhausts the memory, kills
+            # only a worker, and that is an exception here. A thread would take the whole program
+            # with it.
+            pool = concurrent.futures.ProcessPoolExecutor(initializer=prepare_worker)
+            stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
+            arrays = pool.map(decode, paths, itertools.repeat(size), chunksize=32)
+        except OSError:  # no shared memory: /dev/shm may be read-only or full
+            arrays = map(decode, paths, itertools.repeat(size))
         bar = tqdm(arrays, "decoding", len(paths), unit=" images", mininterval=1, disable=None)
         try:
             for i, array in enumerate(bar):
@@ -140,11 +156,16 @@ def decode_all(paths, size):
     return images, bad
 
 
-def quieten():
-    """Prepare a worker: ignore Ctrl-C, and hide PIL's warnings."""
+def prepare_worker():
+    """Leave signals to the parent, end with it however it ends, and hide PIL's warnings."""
     # The terminal sends Ctrl-C to the parent and to all workers; each of them would print a
-    # traceback of its own. The parent ends them anyway.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # traceback of its own. The parent ends them anyway: by SIGTERM, if need be.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # If its parent was killed, a worker would wait for work for ever; but then join() returns.
+    wait = lambda: (multiprocessing.parent_process().join(), os._exit(1))
+    threading.Thread(target=wait, daemon=True).start()
     # PIL warns of oddities, such as damaged EXIF data, in images that it decodes all the same.
     warnings.simplefilter("ignore")
 
@@ -161,7 +182,10 @@ def decode(path, size):
     try:
         if not os.path.isfile(path):  # opening a pipe would wait for ever
             return "it is not a file"
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            # PIL stretches the levels of a PGM with more than 8 bits to those of 16.
+            pgm = image.format == "PPM" and image.mode == "I"
+            sixteen_bits = pgm or image.mode.startswith("I;16")
             # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, much faster than in full. PIL
             # takes the smallest that still has twice the pixels needed, so that the resizing below
             # has something to average. draft() leaves other formats as they are.
@@ -169,9 +193,9 @@ def decode(path, size):
             # Cameras store the pixels as the sensor lies, and in EXIF how to turn them upright.
             # Without this line, portrait photographs would lie on their sides.
             image = ImageOps.exif_transpose(image)
-            if image.mode in ("I", "F"):
+            if image.mode in ("I", "F") and not sixteen_bits:
                 return f"the brightest value is not known in mode {image.mode}"
-            if image.mode.startswith("I;16"):  # convert() would clip its values at 255
+            if sixteen_bits:  # convert() would clip its values at 255
                 image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
             image = image.convert("RGB")
             return numpy.array(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
@@ -186,7 +210,7 @@ def decode(path, size):
 def decode_or_cached(path, files, size, skip_bad):
     """What decode_all() returns, from the cache if no file has changed since."""
     cache, digest = path / f".simsiam-{size}px.pt", fingerprint(path, files)
-    cached = read_cache(cache, digest)
+    cached = read_cache(cache, digest, len(files), size)
     images, bad = cached or decode_all([entry.path for entry, _ in files], size)
     if bad and not skip_bad:
         i, reason = bad[0]
@@ -213,16 +237,27 @@ def fingerprint(path, files):
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read_cache(cache, digest):
-    """What decode_all() returned, from a readable cache file with this digest; else None."""
+def read_cache(cache, digest, n, size):
+    """What decode_all() returned, from an intact cache file with this digest; else None."""
     try:
+        if cache.is_symlink() or not cache.is_file():  # opening a pipe would wait for ever
+            return None
         # mmap: the images are read from the file when they are used, not all at once.
         # weights_only: the cache may have come with a downloaded folder, and an ordinary pickle
         # can run any code while it is loaded.
         saved = torch.load(cache, mmap=True, weights_only=True)
-        return (saved["images"], saved["bad"]) if saved["digest"] == digest else None
+        images, bad = saved["images"], saved["bad"]
+        fits = (images.shape == (n, 3, size, size) and images.dtype == torch.uint8
+                and all(i in range(n) and isinstance(reason, str) for i, reason in bad))
+        # The disk may have changed what it holds, and anybody may have written the rest.
+        intact = saved["digest"] == digest and fits and saved["sum"] == checksum(images)
+        return (images, bad) if intact else None
     except Exception:  # missing, truncated, not a cache at all: decode again
         return None
+
+
+def checksum(images):
+    return hashlib.sha256(images.numpy()).hexdigest()
 
 
 def write_cache(cache, digest, images, bad):
@@ -231,9 +266,26 @@ def write_cache(cache, digest, images, bad):
     # The process's number keeps two runs that start together from writing to the same file.
     part = cache.with_suffix(f".{os.getpid()}")
     try:
-        torch.save({"digest": digest, "images": images, "bad": bad}, part)
+        part.unlink(missing_ok=True)  # of a killed process with the same number
+        for leftover in cache.parent.glob(f"{cache.stem}.*"):
+            if leftover.suffix[1:].isdigit() and not is_running(int(leftover.suffix[1:])):
+                leftover.unlink()  # its writer was killed
+        with open(part, "xb") as file:  # x: a link is not followed
+            torch.save({"digest": digest, "images": images, "bad": bad, "sum": checksum(images)},
+                       file)
         os.replace(part, cache)
     except (OSError, RuntimeError) as error:
         print(f"no cache: cannot write to {cache.parent} ({error}); the next start decodes again")
+    finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)  # only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -10,7 +10,7 @@ from utils.runs import atomic_write
 
 
 def line_style(i, n):
-    """How to draw the i-th of n lines: colour, marker and dashes, to tell them apart in grey too."""
+    """How to draw the i-th of n lines: colour, marker and dashes; they differ in grey too."""
     from matplotlib import cm
 
     return dict(color=cm.viridis(0.85 * i / max(1, n - 1)), marker="osv^DxP*"[i % 8], markersize=4,
@@ -33,17 +33,22 @@ def save_figure(figure, path):
 
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside right center")
+        # Names may be those of folders: of any bytes, and with a $, which starts no formula here.
+        labels = [label.encode("utf-8", "replace").decode() for label in labels]
+        for text in figure.legend(handles, labels, loc="outside right center").get_texts():
+            text.set_parse_math(False)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
     pyplot.close(figure)  # or pyplot would keep it in memory
     atomic_write(path, picture.getvalue())
 
 
-def plot_curves(path, runs, dim):
+def plot_curves(path, runs, dim, references=None):
     """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
+    references: {label: kNN accuracy}, thin lines to compare with; the untrained network's, epoch 0
+    of the first run, is always there, as is the least loss, -1
     """
     panels = {  # key of a record: title, limits of the y axis
         "loss": ("training loss", (-1.05, 0.05)),
@@ -62,8 +67,22 @@ def plot_curves(path, runs, dim):
         # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
         if key != "loss" or axis.get_ylim()[1] < 1:
             axis.set(ylim=limits)
+            if key == "loss":
+                reference_line(axis, -1, "minimum", va="top")
         axis.xaxis.get_major_locator().set_params(integer=True)
+    first, references = next(iter(runs.values()))[0], dict(references or {})
+    if first["epoch"] == 0:
+        references["untrained"] = first["knn"]
+    for label, knn in references.items():
+        reference_line(axes[2], knn, label)
     save_figure(figure, path)
+
+
+def reference_line(axis, y, label, va="bottom"):
+    """Draw a thin line across a panel, with its name at the right end."""
+    axis.axhline(y, color="0.6", linewidth=0.6, zorder=0)
+    axis.text(0.99, y, label, transform=axis.get_yaxis_transform(), color="0.4", fontsize=6,
+              ha="right", va=va)
 
 
 def save_views(originals, views, path):

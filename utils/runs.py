@@ -15,13 +15,15 @@ before its last change. A damaged or hostile checkpoint is refused. Linux and ma
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import io
 import json
 import os
 import pathlib
 import re
-import signal
+import stat
+import subprocess
 
 import torch
 
@@ -50,16 +52,34 @@ def lock_run_dir(args):
         pass
     try:
         # Under the lock, so that of two runs started at once the second sees what the first did.
-        if not args.resume and os.path.exists(os.path.join(out, "checkpoint.pt")):
+        if not args.resume and os.path.exists(out / "checkpoint.pt"):
             raise SystemExit(f"--out {out}: holds a run; continue it with --resume, or choose"
                              " another folder")
-        yield pathlib.Path(out)
+        if not args.resume and not is_ours(out):
+            raise SystemExit(f"--out {out}: holds files that are not those of a run; choose"
+                             " another folder")
+        LOCKED[out] = os.fstat(lock)
+        yield out
     finally:
+        LOCKED.pop(out, None)
         os.close(lock)
 
 
+LOCKED = {}  # the folders that runs of this process use: name -> status of the folder itself
+
+
+def is_ours(out):
+    """Whether a folder is empty, or holds a run that was killed before its first checkpoint."""
+    if {name for name in os.listdir(out) if name[0] != "."} <= {"config.json.part"}:
+        return True
+    try:
+        return "data_digest" in json.loads(read_regular(out / "config.json"))
+    except (OSError, ValueError, TypeError):  # there is none, or it is somebody else's
+        return False
+
+
 def make_run_dir(args):
-    """Make the run folder; returns its name."""
+    """Make the run folder; returns its path."""
     if args.out:
         names = [args.out]
     else:
@@ -79,7 +99,7 @@ def make_run_dir(args):
             if args.out or not os.path.isdir(out):
                 raise SystemExit(f"--out {out}: cannot be made ({error.strerror}); choose another"
                                  " folder")
-    return out
+    return pathlib.Path(out)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -88,9 +108,14 @@ def make_run_dir(args):
 
 def atomic_write(path, content):
     """Write bytes or text to a file so that at every moment it is complete: either old or new."""
-    part = path.with_name(path.name + ".part")
+    folder, part = path.parent, path.with_name(path.name + ".part")
+    if folder in LOCKED and not (
+            folder.exists() and os.path.samestat(LOCKED[folder], os.stat(folder))):
+        raise SystemExit(f"{folder}: the folder of this run was moved; nothing is written into"
+                         " what is there now")
     try:
-        with open(part, "wb") as file:
+        part.unlink(missing_ok=True)  # a leftover, or a link, which open() would follow
+        with open(part, "xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             # Renaming is atomic, but a disk may carry it out before it has stored the contents.
             # Without fsync, a power cut in between would leave an empty or half-written file under
@@ -101,8 +126,16 @@ def atomic_write(path, content):
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
+        again = "use --resume" if path.with_name("checkpoint.pt").exists() else "start again"
         raise SystemExit(f"{path}: cannot be written ({error.strerror}); what was there before is"
-                         " intact: make room, or make the folder writable, then use --resume")
+                         f" intact: make room, or make the folder writable, then {again}")
+
+
+def read_regular(path):
+    """The bytes of a file; OSError for a pipe, which would wait for ever, and for a link."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError("it is a link, a pipe or a device")
+    return path.read_bytes()
 
 
 def write_json(path, content):
@@ -142,7 +175,7 @@ def load_checkpoint(path, device="cpu"):
     path = pathlib.Path(path)
     path = path / "checkpoint.pt" if path.is_dir() else path
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         body, digest = content[:-DIGEST], content[-DIGEST:]
         # torch.load does not check what it reads: with one bit flipped on the disk, a weight of 1
         # would become 0.25, and the run would continue from there without a word.
@@ -151,8 +184,12 @@ def load_checkpoint(path, device="cpu"):
         # weights_only: tensors, numbers and containers. An ordinary pickle can run any code while
         # it is loaded, and a checkpoint may come from anywhere, with a checksum that fits.
         saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        if not (isinstance(saved, dict) and {"config", "model"} <= saved.keys()):
+        parts = (saved.get(key) for key in ("config", "model")) if isinstance(saved, dict) else [0]
+        if not all(isinstance(part, dict) for part in parts):
             raise ValueError("it lacks config and model")
+        bad = [name for name, w in saved["model"].items() if not w.isfinite().all()]
+        if bad:
+            raise ValueError(f"its {bad[0]} is not finite")
         return saved
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
@@ -161,32 +198,11 @@ def load_checkpoint(path, device="cpu"):
                          " choose another, or start a new run")
 
 
-# ------------------------------------------------------------------------------------------------
-# Signals.
-
-
-@contextlib.contextmanager
-def interruptions():
-    """A context in which the first Ctrl-C or SIGTERM only goes into a list; yields the list.
-
-    So the caller can finish the current step and save. The second signal raises KeyboardInterrupt.
-    """
-    received = []
-
-    def receive(number, _):
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        # Not print(): a signal may arrive in the middle of another print(), which would raise.
-        os.write(2, b"\nstopping after this step or evaluation; a second signal stops at once\n")
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # A shell starts background jobs with Ctrl-C ignored, so that it stops the foreground job only.
-    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in caught:
-        signal.signal(number, receive)
+@functools.cache
+def commit():
+    """The commit of this code; "" if it is in no git repository."""
+    git = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
-        yield received
-    finally:
-        for number in caught:
-            signal.signal(number, before[number])
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except OSError:  # there is no git
+        return ""

@@ -1,0 +1,241 @@
+"""Messages that nobody can receive, signals, and plain errors.    pytest tests/test_console.py"""
+
+import os
+import pathlib
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import lineval
+import train
+from experiments import all as every
+from experiments import cost, logs, speed, table
+from strategies import make_folder
+from utils import console, runs
+
+HOME = pathlib.Path(train.__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+
+
+def command(path, *more):
+    """train.py on a small folder of images, as a shell's words."""
+    images = make_folder(path / "images", n=16, size=(16, 16))
+    return " ".join([sys.executable, str(HOME / "train.py"), "--data", str(images), "--arch",
+                     "resnet8", "--batch-size", "16", "--dim", "16", "--device", "cpu", "--out",
+                     str(path / "run"), *more])
+
+
+def wait_for(condition, seconds=60):
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# ------------------------------------------------------------------------------------------------
+# Messages that nobody can receive
+
+
+def test_ctrl_c_in_a_terminal_saves_although_tee_dies_of_it_first(tmp_path):
+    """A real terminal, and a real tee, whose death makes every later message impossible."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    line = command(tmp_path, "--epochs", "400", "--checkpoint-every", "400")
+    process, terminal = pty.fork()  # a session of its own, which Ctrl-C in its terminal interrupts
+    if not process:
+        os.chdir(tmp_path)
+        os.execvpe("bash", ["bash", "-c", f"{line} 2>&1 | tee {log}"], ENVIRONMENT)
+    wait_for(lambda: log.exists() and "epoch   3" in log.read_text())
+    assert runs.load_checkpoint(run)["step"] == 0
+    os.write(terminal, b"\x03")
+    wait_for(lambda: runs.load_checkpoint(run)["step"])
+    os.waitpid(process, 0)
+    os.close(terminal)
+    assert "Traceback" not in log.read_text()
+    assert runs.load_checkpoint(run)["step"] >= 6  # an epoch has two steps
+
+
+LOST = {  # what becomes of stdout and stderr
+    "both are closed": ">&- 2>&-",
+    "stdout is closed": ">&-",
+    "stderr is closed": "2>&-",
+    "stdout's disk is full": ">/dev/full",
+    "stderr's disk is full": "2>/dev/full",
+    "the disk of both is full": ">/dev/full 2>&1",
+    "a pipe whose reader has gone": "2>&1 | sleep 0",
+    "a pipe whose reader goes": "2>&1 | head -n 3",
+}
+
+TALKS = """
+import os, sys, time
+from tqdm import tqdm
+from utils.console import interruptions, plain_errors, progress_bar
+
+@plain_errors
+def main():
+    with open("saved", "w") as file, interruptions():
+        time.sleep(0.2)
+        os.kill(os.getpid(), 15)
+        with progress_bar(3, 0, str) as advance:
+            for i in range(3000):
+                print("a line")
+                tqdm.write("another")
+                print("a third", file=sys.stderr)
+            advance()
+        file.write("everything")
+    raise SystemExit(7)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("how", LOST.values(), ids=LOST)
+def test_a_message_that_cannot_be_written_costs_nothing(how, tmp_path):
+    (tmp_path / "talks.py").write_text(TALKS)
+    line = f"{sys.executable} talks.py {how}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=ENVIRONMENT, text=True,
+                          capture_output=True)
+    assert done.returncode == 7 and (tmp_path / "saved").read_text() == "everything"
+    assert "Traceback" not in done.stderr + done.stdout and "ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("how", [">&- 2>&-", "2>&1 | head -n 3"])
+def test_a_run_whose_output_is_lost_ends_as_usual(how, tmp_path):
+    line = command(tmp_path, "--epochs", "1") + f" {how}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, text=True, capture_output=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout
+    assert runs.load_checkpoint(tmp_path / "run")["step"] == 2
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+# ------------------------------------------------------------------------------------------------
+# Signals and errors
+
+
+@pytest.mark.parametrize("number, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_a_program_in_one_line_with_its_own_code(number, code, times, tmp_path):
+    """Once outside interruptions(), where nothing needs to be saved, or twice inside."""
+    script = f"""if True:
+        import contextlib, os, signal, time
+        from utils.console import interruptions, plain_errors
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        @plain_errors
+        def main():
+            with interruptions() if {times} == 2 else contextlib.nullcontext():
+                for _ in range({times}):
+                    os.kill(os.getpid(), signal.{number})
+                    time.sleep(0.1)
+                os.kill(os.getpid(), signal.SIGINT) if "{number}" == "SIGHUP" else None
+                time.sleep(5)
+        main()"""
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, text=True,
+                          capture_output=True)
+    if number == "SIGHUP" and times == 2:  # both the system and the shell send one
+        code, number = 130, "SIGINT"
+    assert done.returncode == code
+    assert f"{number}: interrupted" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error, line", [
+    (PermissionError(13, "Permission denied", "train/cat"), "train/cat: Permission denied"),
+    (OSError(28, "No space left on device"), "No space left"),
+    (MemoryError("can't allocate"), "memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory"),
+    (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "surrogates"),
+    (ValueError("embedded null byte"), "null byte"),
+    (RecursionError("maximum recursion depth exceeded"), "recursion"),
+])
+def test_what_is_no_fault_of_the_program_becomes_one_plain_line(error, line):
+    @console.plain_errors
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert line in stop.value.code and "\n" not in stop.value.code
+
+
+@pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("a shape"), ValueError("no")])
+def test_a_fault_of_the_program_keeps_its_traceback(error):
+    @console.plain_errors
+    def main():
+        raise error
+
+    with pytest.raises(type(error)):
+        main()
+
+
+@pytest.mark.parametrize("main", [train.main, lineval.main, table.main, every.main, cost.main,
+                                  speed.main])
+def test_every_main_is_guarded(main):
+    assert main.__wrapped__
+
+
+def test_not_enough_memory_is_one_line_and_makes_no_folder(tmp_path):
+    line = "ulimit -v 8000000; " + command(tmp_path, "--dim", "100000000")
+    done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, text=True, capture_output=True)
+    assert done.returncode == 1 and "memory" in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_a_run_folder_may_have_any_name(locale, tmp_path):
+    """Bytes that are not UTF-8, formulas of matplotlib, spaces, and what a shell would replace."""
+    out = tmp_path / "1 run\udcff $x_$ `x`"
+    script = "import sys, train; train.main([*sys.argv[1].split(), '--out', sys.argv[2]])"
+    options = command(tmp_path, "--epochs 1").partition("train.py ")[2].replace("--out", "--root")
+    for more in ("--max-steps 1", "--resume"):
+        done = subprocess.run([sys.executable, "-c", script, f"{options} {more}", str(out)],
+                              env={**ENVIRONMENT, "LC_ALL": locale}, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    assert (out / "curves.png").exists()
+
+
+def test_suggested_commands_can_be_pasted_into_a_shell(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out, options = "o 1 $x", command(tmp_path, "--epochs 1").partition("train.py ")[2].split()
+    train.main([*options, "--out", out])
+    suggested = shlex.split(capsys.readouterr().out.rpartition("next: python ")[2])
+    assert suggested == ["lineval.py", out]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a/" * 2500])
+def test_an_impossible_name_is_refused_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for option in ("--out", "--data"):
+        with pytest.raises(SystemExit) as stop:
+            train.main(["--max-steps", "1", "--device", "cpu", option, name])
+        assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
+
+
+# ------------------------------------------------------------------------------------------------
+# Runs of experiments/
+
+
+def test_an_interrupted_run_of_a_study_is_not_to_be_resumed_by_train_py(
+        tmp_path, monkeypatch, capsys):
+    def study(run):
+        step = run.optimizer.step
+        run.optimizer.step = lambda *lrs: (os.kill(os.getpid(), signal.SIGTERM), step(*lrs))
+        return run.model
+
+    options = command(tmp_path, "--epochs 1").partition("train.py ")[2].split()
+    with pytest.raises(SystemExit) as stop:
+        train.train(train.parse(options), study)
+    said = capsys.readouterr().err
+    assert stop.value.code == 143 and "the same command again" in said and "train.py" not in said
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"image_size": 24}\n', '{"a": 1}\n{"epo'])
+def test_an_empty_or_cut_log_counts_as_none(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "results_dir", lambda scale: tmp_path)
+    row = table.Row("a row")
+    path = logs.log_path(row, "smoke", 0)
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert logs.read_log(row, "smoke", 0) is None
