@@ -281,6 +281,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the losses of an epoch are never cleared": (
             "state.losses, state.outputs = [], []",
             "state.outputs = []"),
+        "a collapsed run is called healthy": (
+            'word = "collapsed" if collapsed(',
+            'word = "collapsed" if not collapsed('),
     },
     "lineval.py": {
         "features in train mode": ("    backbone.eval()\n", ""),
@@ -301,12 +304,16 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "checkpoints at the wrong epochs": (
             "run.state.step % (int(every) * run.steps_per_epoch) == 0",
             "run.state.step % int(every) == 0"),
-        "the random state is not restored": (
-            'torch.set_rng_state(saved.pop("rng").cpu())',
-            'saved.pop("rng")'),
-        "other data go unnoticed": (
-            "        if config[key] != getattr(run.args, key):",
-            "        if False:"),
+        "the random state is not restored": ('torch.set_rng_state(saved["rng"].cpu())', "pass"),
+        "other data go unnoticed": ("            if before != now:\n", "            if False:\n"),
+        "a checkpoint of another format is resumed": ('or saved["format"] != FORMAT:', "or False:"),
+    },
+    "utils/console.py": {
+        "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
+        "Ctrl-C is never obeyed": ("        if received:\n", "        if False:\n"),
+        "a lost stream ends the run": (
+            "with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed",
+            "with contextlib.suppress(KeyError):  # ValueError: it has been closed"),
     },
     "utils/cpu.py": {
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
@@ -354,16 +361,13 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "files are written in place": ('path.with_name(path.name + ".part")', "path"),
         "no checksum": ("!= digest:", "!= digest and False:"),
         "code in a checkpoint is run": (
-            "weights_only=True)\n"
-            "        if not",
-            "weights_only=False)\n"
-            "        if not"),
+            "map_location=device, weights_only=True",
+            "map_location=device, weights_only=False"),
         "two runs share a folder": ("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH"),
         "a run is overwritten": (
             "if not args.resume and os.path.exists(",
             "if False and os.path.exists("),
-        "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
-        "Ctrl-C is never obeyed": ("        if received:\n", "        if False:\n"),
+        "weights that are NaN are accepted": ("if not w.isfinite().all()]", "if False]"),
     },
     "baselines/byol.py": {
         "only the backbone is trained": (
@@ -513,7 +517,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 # The tests that look at a script: those of its own name, and these.
 TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
-         "utils/checkpoint.py": ["train", "runs"], "utils/cpu.py": ["train"]}
+         "utils/checkpoint.py": ["train", "runs"], "utils/cpu.py": ["train"],
+         "utils/console.py": ["runs"]}
 
 
 def files_watching(script):
