@@ -118,7 +118,8 @@ def verdicts(claims, own, runs):
     lines = []
     for claim in claims:
         if callable(claim.test):
-            labels, (words, numbers) = repeated, fact_verdict(claim, last)
+            words, labels = fact_verdict(claim, last)
+            labels, numbers = [label for label in repeated if label in labels], ""
         else:
             labels = [label for pair in claim.test for label in (pair.low, pair.high)]
             words, numbers = order_verdict(claim, decided)
@@ -129,11 +130,36 @@ def verdicts(claims, own, runs):
     return lines
 
 
+class Finished(dict):
+    """{label: [last record of each seed]} that remembers which rows are read.
+
+    Reading a row without runs is a KeyError.
+    """
+
+    def __init__(self, last):
+        super().__init__(last)
+        self.read = set()
+
+    def __getitem__(self, label):
+        self.read.add(label)
+        if not (records := super().__getitem__(label)):
+            raise KeyError(label)
+        return records
+
+    def items(self):
+        return [(label, self[label]) for label in self]
+
+    def values(self):
+        return [self[label] for label in self]
+
+
 def fact_verdict(claim, last):
-    """The verdict on a fact, which may be about all rows; and no numbers."""
-    if not all(last.values()):
-        return "not run", ""
-    return "holds" if claim.test(last) else "does not hold", ""
+    """The verdict on a fact, and the rows that it is about; if one has no runs, "not run"."""
+    last = Finished(last)
+    try:
+        return "holds" if claim.test(last) else "does not hold", last.read
+    except KeyError:
+        return "not run", last.read
 
 
 def order_verdict(claim, decided):

@@ -12,8 +12,8 @@ import options
 import train
 from experiments import all as every
 from experiments import logs, opt_optimizers, references, table
-from experiments.claims import (Pair, all_above, below, claim_verdict, decide, difference, holm,
-                                none_above, none_collapsed, t_quantile, t_tails)
+from experiments.claims import (Pair, all_above, below, claim_verdict, decide, difference,
+                                every_run, holm, none_above, none_collapsed, t_quantile, t_tails)
 from experiments.table import Claim
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -167,7 +167,8 @@ def test_a_run_that_diverged_is_not_one_that_did_not_collapse():
 
 def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_on():
     rows = [table.Row("a"), table.Row("b")]
-    claims = [Claim("A fact", lambda last: len(last) == 2), Claim("An order", below("a", "b")),
+    claims = [Claim("A fact", lambda last: len(last.values()) == 2),
+              Claim("An order", below("a", "b")),
               Claim("With a reference", below("untrained network", "b"))]
     say = lambda **runs: "\n".join(table.verdicts(claims, rows, runs))
     said = say(a=row(50, 51, 52), b=row(80, 81, 82))
@@ -176,6 +177,17 @@ def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_o
     assert "**holds** so far (2 of 3 seeds)" in say(a=row(50, 51), b=row(80, 81))
     assert "**one seed: undecided**" in say(a=row(50), b=row(80))
     assert say(a=row(50), b=[]).count("**not run**") == 3
+
+
+def test_a_fact_about_one_row_does_not_wait_for_the_others():
+    rows = [table.Row("a"), table.Row("b")]
+    claims = [Claim("Of a", every_run("a", lambda record: record["top1"] > 40)),
+              Claim("Of b", every_run("b", lambda record: True))]
+    said = table.verdicts(claims, rows, {"a": row(50, 51, 52), "b": []})
+    assert said == ["* Of a: **holds**", "* Of b: **not run**"]
+    said = table.verdicts(claims, rows, {"a": row(50, 30), "b": row(1)})
+    assert said[0] == "* Of a: **does not hold** so far (2 of 3 seeds)"
+    assert said[1] == "* Of b: **holds** so far (1 of 3 seeds)"
 
 
 def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
