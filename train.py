@@ -9,11 +9,12 @@
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
-What it printed last (AMD EPYC, two cores, 42 s):
+What it printed last (AMD EPYC, one thread of a busy machine; two idle cores need a minute or so):
 
-    epoch   0  loss  0.002  std 0.995  rank 128.1  kNN  17.5 %  lr 0.0000      2 s
-    epoch   1  loss -0.139  std 0.991  rank  80.7  kNN  48.4 %  lr 0.9840      6 s
-    epoch  12  loss -0.923  std 0.983  rank  17.4  kNN  98.5 %  lr 0.0000     42 s
+    epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     18 s
+    epoch   1  loss -0.244  std 0.975  rank  72.9  kNN  29.0 %  lr 0.4970     41 s
+    epoch  20  loss -0.917  std 0.988  rank  17.7  kNN  88.7 %  lr 0.0000    346 s
+    not collapsed: std 0.99, rank 17.7, kNN 88.7 % (untrained 15.8 %)
 """
 
 import argparse

@@ -56,15 +56,26 @@ def time_left(rows, scale, n):
 
 
 def write_results(modules, chosen, scale):
-    """Write results.md, on all runs with a log, and the chosen figures; return its path."""
+    """Write results.md, on all runs with a log, and the chosen figures; return its path.
+
+    A module of which fewer than two rows have been run is only named.
+    """
     parts = [INTRODUCTION.format(scale=scale, seeds=table.SEEDS, std=COLLAPSED_STD,
                                  rank=COLLAPSED_RANK)]
+    waiting = []
     for module in (module for module in modules if table.rows(module, scale)):
         name, first_line = table.name(module), module.__doc__.splitlines()[0]
+        rows = table.rows(module, scale)
+        done = [row for row in rows if logs.read_log(row, scale, 0)]
+        if len(done) < min(2, len(rows)):  # one row is nothing to compare
+            waiting.append(name)
+            continue
         parts.append(f"## {name}\n\n{first_line}\n\n{table.table(module, scale)}\n\n"
                      f"![{name}](figures/{name}.png)\n")
         if module in chosen:
             table.figure(module, scale)
+    if waiting:
+        parts.append(f"## Not run yet\n\n{', '.join(waiting)}\n")
     path = logs.results_dir(scale) / "results.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.atomic_write(path, "\n".join(parts))

@@ -70,6 +70,9 @@ def test_a_finished_run_is_not_repeated_and_its_numbers_are_in_the_results(
     assert f"| cross-entropy | `--similarity cross-entropy` | 63.2 | {accuracies} |" in results
     assert "(figures/sec45_similarity.png)" in results
     assert (smoke / "figures" / "sec45_similarity.png").exists()
+    # A table of which only the row that all share has been run would say nothing.
+    assert "tab2_batch_size" in results.partition("## Not run yet")[2]
+    assert "## tab2_batch_size" not in results
 
 
 # ------------------------------------------------------------------------------------------------
