@@ -7,12 +7,12 @@
 
     D(p, z) = -(p / ‖p‖) · (z / ‖z‖)                                                     (Eq. 1)
     L = D(p1, z2) / 2 + D(p2, z1) / 2                                                    (Eq. 2)
-        D(p1, stopgrad(z2))                                             one term of it:  (Eq. 3)
+        D(p1, stopgrad(z2))                                          one term of Eq. 4:  (Eq. 3)
     L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                (Eq. 4)
 
-Eq. 2 invites the network to give every image the same output: L = -1, the least there is, and
-nothing is learned. Eq. 4 has that same minimum, but its gradient does not lead there. The whole
-paper is about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be
+Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
+learned. Eq. 4 has the same minimum, but in practice training does not end there. The whole paper is
+about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be
 good or bad news, and the two measures at the end of this file tell which.
 
 Nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
@@ -50,6 +50,7 @@ def cross_entropy(p, z):
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
+# To add one: smaller must mean more alike, since the result is minimised. --similarity NAME.
 SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 
 
@@ -59,8 +60,8 @@ def D(p, z, stopgrad=True, similarity=negative_cosine):
     p: (N, d) predictions   z: (N, d) projections of the other view   returns: ()
     similarity: (N, d), (N, d) -> (N,), row by row   stopgrad=True: Eq. 3, False: a term of Eq. 2
     """
-    # The stop-gradient: p moves towards z, and z does not move towards p. Without it both sides
-    # give way until all outputs are the same (Fig. 2).
+    # The stop-gradient: in this term p moves towards z, but z does not move towards p. Without it
+    # each moves towards the other until all outputs are the same (Fig. 2).
     if stopgrad:
         z = z.detach()
     return similarity(p, z).mean()  # (N,) -> ()
@@ -165,8 +166,8 @@ class SimSiam(nn.Module):
 
     def forward(self, x1, x2):
         """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured."""
-        # Two passes, so that BN normalises each view by its own statistics. One pass of 2N images
-        # would share them between the views: another network than the paper's.
+        # Two passes, so that BN normalises x1 and x2 each by its own batch statistics, as in
+        # Algorithm 1. One pass of all 2N views would mix their statistics.
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
         p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         if self.symmetry == "asymmetric":

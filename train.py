@@ -127,14 +127,14 @@ def pretrain(run, loss_fn, signals):
                 lr = cosine_lr(peak_lr, step, run.total_steps, args.warmup_epochs * S)
                 lr_h = peak_lr if args.predictor_lr == "constant" else lr
 
-                # 2. Two random views of each image of the batch, and the loss: z1, z2 = f(x1),
-                #    f(x2), p1, p2 = h(z1), h(z2), Eq. 4, all in SimSiam.forward().
+                # 2. Two random views of each image of the batch, and the loss. loss_fn is
+                #    SimSiam.forward(): z1, z2 = f(x1), f(x2); p1, p2 = h(z1), h(z2); then Eq. 4.
                 i = step - epoch * S
                 run.indices = state.order[i * N : (i + 1) * N]
                 x1, x2 = run.two_views(run.indices)
                 L, z1 = loss_fn(x1, x2)
 
-                # 3. Backward: with stop-gradient f learns through p1 and p2, never through z.
+                # 3. Backward: with stop-gradient f learns through p1 and p2, not through the targets.
                 run.optimizer.zero_grad()
                 L.backward()
 
@@ -272,7 +272,7 @@ def print_eta(run, seconds):
 def train(args, study=None):
     """Pre-train as `args` say; returns the last record of metrics.jsonl, and the folder as "out".
 
-    study: a function of the run that may replace its parts and returns another loss_fn
+    study: a function of the Run that may replace its parts and returns the loss_fn of pretrain()
     """
     if args.device == "cpu":
         tune_cpu()
