@@ -41,6 +41,14 @@ def test_folders_of_small_images_get_the_recipe_of_appendix_D_and_larger_ones_th
     assert train.scaled_lr(small.lr, small.batch_size) == 0.06
 
 
+def test_a_flag_comes_before_the_defaults_of_the_method_and_these_before_the_recipe():
+    images = data.load("shapes")
+    dims = [options.complete(options.parse(argv.split()), images).dim
+            for argv in ("", "--method simclr", "--method simclr --dim 16")]
+    assert dims == [options.RECIPES["shapes"]["dim"], options.SimCLR.OPTIONS["dim"], 16]
+    assert len(set(dims)) == 3
+
+
 def test_completing_the_options_leaves_the_given_ones_as_they_were():
     args = options.parse(TINY)
     before = dict(vars(args))
