@@ -47,14 +47,16 @@ def test_ctrl_c_in_a_terminal_saves_although_tee_dies_of_it_first(tmp_path):
     line = command(tmp_path, "--epochs", "400", "--checkpoint-every", "400")
     process, terminal = pty.fork()  # a session of its own, which Ctrl-C in its terminal interrupts
     if not process:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # tests in the background may ignore them
         os.chdir(tmp_path)
         os.execvpe("bash", ["bash", "-c", f"{line} 2>&1 | tee {log}"], ENVIRONMENT)
     wait_for(lambda: log.exists() and "epoch   3" in log.read_text())
     assert runs.load_checkpoint(run)["step"] == 0
     os.write(terminal, b"\x03")
     wait_for(lambda: runs.load_checkpoint(run)["step"])
-    os.waitpid(process, 0)
     os.close(terminal)
+    os.waitpid(process, 0)
     assert "Traceback" not in log.read_text()
     assert runs.load_checkpoint(run)["step"] >= 6  # an epoch has two steps
 
