@@ -126,6 +126,7 @@ def test_a_signal_ends_a_program_in_one_line_with_its_own_code(number, code, tim
         import contextlib, os, signal, time
         from utils.console import interruptions, plain_errors
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a background job may ignore both
         @plain_errors
         def main():
             with interruptions() if {times} == 2 else contextlib.nullcontext():

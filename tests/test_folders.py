@@ -146,6 +146,12 @@ console.plain_errors(folders.read_folder)(sys.argv[1])
 """
 
 
+def heed_signals():
+    """A background job may ignore SIGINT and SIGHUP; its children would too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number, code", [
     (signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_the_processes_that_decode_end_with_their_parent(number, code, tmp_path):
@@ -153,8 +159,7 @@ def test_the_processes_that_decode_end_with_their_parent(number, code, tmp_path)
     home = os.path.dirname(os.path.dirname(folders.__file__))
     parent = subprocess.Popen(
         [sys.executable, "-c", SLOW, str(tmp_path)], cwd=home, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler))
+        stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
     workers = {int(parent.stdout.readline()) for _ in range(8)}
     parent.send_signal(number)
     said = parent.communicate()[1]
