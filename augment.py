@@ -210,8 +210,8 @@ def hue(x, shift):
     v - c clip(2 - |6 frac(h - k/3) - 3|, 0, 1), where frac(t) = t - ⌊t⌋.
     """
     # The three cases in one formula, in a third of the time of masks (CPU): with a = (g - b) / c
-    # and w = (v - r) / c it is sign(a) (|a| + w (3 - 2 |a|)), sign(0) = 1, so |a| where red is the largest
-    # channel (w = 0), 3 - |a| where it is the smallest (w = 1), and 1 + w between (|a| = 1).
+    # and w = (v - r) / c it is sign(a) (|a| + w (3 - 2 |a|)), sign(0) = 1: |a| where red is the
+    # largest channel (w = 0), 3 - |a| where it is the smallest (w = 1), 1 + w between (|a| = 1).
     r, g, b = x.unbind(dim=1)  # (N, H, W)
     v = x.amax(dim=1)
     c = v - x.amin(dim=1)

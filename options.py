@@ -48,8 +48,8 @@ RECIPES = {
         weight_decay=5e-4, predictor_lr="cosine",  # here: App. D does not say whether h's lr decays
         crop_min=0.2, blur=0.0,  # a 32 px image has little detail to blur
         encoder_momentum=0.99, queue=8192),
-    # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use. With
-    # few steps a high lr works best: of 0.4, 0.8 and 1.6, on held-out training images of CIFAR-10.
+    # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use.
+    # Few steps need a high lr: the best of 0.4, 0.8 and 1.6 on held-out images of CIFAR-10.
     "cifar-cpu": dict(
         arch="resnet8", dim=256, proj_layers=2,  # d = 2048 would cost more than the backbone
         epochs=5, batch_size=64, lr=0.8,

@@ -128,8 +128,8 @@ class ResNet(nn.Module):
             x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, widths[0], ...)
             for i in range(1, self.stages + 1):
                 x = getattr(self, f"layer{i}")(x)  # (N, expansion · widths[i - 1], ...)
-            # "pool5": the mean over all positions, named after conv5_x, the last stage. These are the
-            # features that linear evaluation and kNN use; the projector is thrown away.
+            # "pool5": the mean over all positions, named after conv5_x, the last stage. These
+            # features are what linear evaluation and kNN use; the projector is thrown away.
             x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # (N, features)
         return self.fc(x)
 

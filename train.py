@@ -134,7 +134,7 @@ def pretrain(run, loss_fn, signals):
                 x1, x2 = run.two_views(run.indices)
                 L, z1 = loss_fn(x1, x2)
 
-                # 3. Backward: with stop-gradient f learns through p1 and p2, not through the targets.
+                # 3. Backward: with stop-gradient f learns through p1 and p2, not through targets.
                 run.optimizer.zero_grad()
                 L.backward()
 
