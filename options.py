@@ -56,7 +56,7 @@ RECIPES = {
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
         encoder_momentum=0.99, queue=8192),
     # here: the generated shapes. Chosen together with the set itself (experiments/results), on
-    # held-out training images, for a minute or two on two cores.
+    # held-out training images, for a minute on two cores.
     "shapes": dict(
         arch="resnet8", dim=256, proj_layers=2, epochs=20, batch_size=64, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant",
@@ -234,9 +234,10 @@ def fill_in(args, image_size):
 def complete(args, images):
     """All options in effect, and what the data are, as a new object; refuses impossible ones."""
     args = fill_in(args, images.train.shape[-1])
-    args.classes, args.n_train, args.torch = images.classes, len(images.train), torch.__version__
-    args.torch = str(args.torch)  # of a class of its own, which a checkpoint would refuse
-    (args.mean, args.std), args.data_digest = images.mean_std(), images.digest()
+    args.classes, args.n_train = images.classes, len(images.train)
+    args.mean, args.std = images.mean_std()
+    args.data_digest = images.digest()
+    args.torch = str(torch.__version__)  # a class of its own, which a checkpoint would refuse
     check(args)
     return args
 
@@ -246,10 +247,11 @@ def check(args):
     has = METHODS[args.method].OPTIONS
     foreign = [name for name in METHOD_OPTIONS
                if name not in has and getattr(args, name) is not None]
+    if foreign:
+        raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
+                         " option; leave it out")
     no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     for wrong, complaint in (
-        (foreign, f"--{''.join(foreign[:1]).replace('_', '-')}: --method {args.method} has no such"
-         " option; leave it out"),
         (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
          f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
@@ -290,7 +292,7 @@ def describe(run):
     if "stopgrad" in words:
         words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
-    predictor = any(True for _ in run.model.h.parameters())
+    predictor = bool(list(run.model.h.parameters()))
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
           f"\n  {len(args.classes)} classes, on {args.device}")
     print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"

@@ -1,20 +1,20 @@
 """Pre-training (Sec. 3): Algorithm 1 in a loop. The ablations of Section 4 are flags.
 
-    python train.py                            ten generated shapes, a minute or two on a laptop
+    python train.py                            ten generated shapes, a minute on two cores
     python train.py --no-stopgrad              the same, and it collapses (Sec. 4.1)
     python train.py --method byol              another method, from baselines/ (Sec. 6)
     python train.py --data cifar10             Appendix D's recipe, for a GPU
-    python train.py --data PATH --arch resnet8 --epochs 5      a folder of photographs, on a CPU
+    python train.py --data PATH --arch resnet8 --image-size 64     photographs, on a CPU
 
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
-What it printed last (AMD EPYC, one thread of a busy machine; two idle cores need a minute or so):
+What it printed last (AMD EPYC, two cores, nothing else running, seed 0):
 
-    epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     18 s
-    epoch   1  loss -0.244  std 0.975  rank  72.9  kNN  29.0 %  lr 0.4970     41 s
-    epoch  20  loss -0.917  std 0.988  rank  17.7  kNN  88.7 %  lr 0.0000    346 s
-    not collapsed: std 0.99, rank 17.7, kNN 88.7 % (untrained 15.8 %)
+    epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000      2 s
+    epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970      4 s
+    epoch  20  loss -0.912  std 0.994  rank  21.2  kNN  88.1 %  lr 0.0000     49 s
+    not collapsed: std 0.99, rank 21.2, kNN 88.1 % (untrained 15.8 %)
 """
 
 import argparse

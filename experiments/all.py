@@ -34,6 +34,7 @@ Written by `python -m experiments.all --scale {scale}`. The paper's numbers are 
  raw pixels. The figures show seed 0.
 
 The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
+ but for two that search.md names,\
  for {seeds} seeds per row. An order of rows is one of linear accuracy unless it says otherwise.\
  Below such a claim stand the differences of means, in points (loss: as it is), with their 95 %\
  intervals by Welch's t. It holds if each difference is significant at 5 % after Holm's correction\

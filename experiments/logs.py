@@ -1,7 +1,7 @@
 """One run per row and seed: how it is trained, and the log that keeps it from being repeated.
 
-A log, results/logs/NAME.jsonl, holds on its first line the run's config with commit, machine, the
-linear probe's accuracy and measures of the outputs, and on the others the run's metrics.jsonl.
+A log, results/SCALE/logs/NAME.jsonl, holds on its first line the run's config with commit, machine,
+the linear probe's accuracy and measures of the outputs, and on the others the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, delete its log.
 """
 
@@ -21,10 +21,8 @@ import options
 import train
 from experiments.measures import measure_outputs
 from utils import checkpoint, runs
-from utils.runs import commit
 
 HERE = pathlib.Path(__file__).parent
-
 
 
 class Scale(NamedTuple):
@@ -40,9 +38,9 @@ SCALES = {
     # Only shows that everything runs.
     "smoke": Scale("--max-steps 2 --image-size 8", 2, options.RECIPES["shapes"],
                    "--epochs 1 --lr 1"),
-    # Ten generated shapes: about two minutes per run on two cores.
+    # Ten generated shapes: about a minute per run on two cores.
     "shapes": Scale("", options.RECIPES["shapes"]["epochs"], options.RECIPES["shapes"]),
-    # CIFAR-10 with a small network: about ten minutes per run on one core.
+    # CIFAR-10 with a small network: about six minutes per run on one core.
     "photographs": Scale("--data cifar10 --arch resnet8 --knn-every 3",
                          options.RECIPES["cifar-cpu"]["epochs"], options.RECIPES["cifar-cpu"]),
     # Appendix D, shortened: for a GPU.
@@ -136,7 +134,7 @@ def train_row(row, scale, seed):
         records.append(dict.fromkeys(records[-1], math.nan))
         measured = {"top1": math.nan, "outputs": {"centre": math.nan}}
     config = runs.load_checkpoint(out)["config"]
-    config.update(measured, commit=commit(), machine=machine())
+    config.update(measured, commit=runs.commit(), machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.atomic_write(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
     assert read_log(row, scale, seed), f"{path} does not match its row, which would never be done"

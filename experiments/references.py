@@ -57,7 +57,7 @@ def pixels(scale):
         args = options.parse(logs.SCALES[scale].options.split())
         path.parent.mkdir(parents=True, exist_ok=True)
         result = lineval.main(["--pixels", "--data", args.data, *logs.SCALES[scale].probe.split()])
-        runs.write_json(path, {**result, "commit": logs.commit(), "machine": logs.machine()})
+        runs.write_json(path, {**result, "commit": runs.commit(), "machine": logs.machine()})
     return json.loads(path.read_text())
 
 

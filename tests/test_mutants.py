@@ -229,7 +229,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
         "a resumed run takes other options": ("    if changed:\n", "    if False:\n"),
-        "a flag that the method lacks is ignored": ("        (foreign, f", "        (False, f"),
+        "a flag that the method lacks is ignored": ("    if foreign:\n", "    if False:\n"),
         "a recipe overrides the command line": (
             "if getattr(args, name) is None and not foreign:",
             "if not foreign:"),
