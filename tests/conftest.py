@@ -8,8 +8,7 @@ pytest --hypothesis-profile=thorough      1000 random examples each
 import hypothesis
 import pytest
 import torch
-
-from utils import data, plot
+from strategies import shrink_shapes
 
 
 class TorchRandom:
@@ -45,9 +44,4 @@ def figures():
 @pytest.fixture
 def small_shapes(monkeypatch, request):
     """192 + 64 shapes instead of 4096 + 1000, and no figures unless a test looks at them."""
-    if "figures" not in request.fixturenames:
-        monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
-    n = {0: 192, 1: 64}  # by seed: training and test images
-    draw = data.draw_shapes
-    monkeypatch.setattr(
-        data, "draw_shapes", lambda _, size, tint, seed: draw(n[seed], size, tint, seed))
+    shrink_shapes(monkeypatch, "figures" in request.fixturenames)

@@ -10,6 +10,7 @@ from torch import nn
 
 import train
 from simsiam import SimSiam
+from utils import data, plot
 
 seeds = st.integers(0, 2**31)
 
@@ -53,6 +54,16 @@ def message(*argv):
         train.main([str(a) for a in argv])
     assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
     return stop.value.code
+
+
+def shrink_shapes(monkeypatch, figures=False):
+    """192 + 64 shapes instead of 4096 + 1000, and no curves.png unless asked for."""
+    if not figures:
+        monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+    n = {0: 192, 1: 64}  # by seed: training and test images
+    draw = data.draw_shapes
+    monkeypatch.setattr(
+        data, "draw_shapes", lambda _, size, tint, seed: draw(n[seed], size, tint, seed))
 
 
 def make_folder(path, classes=("cat", "dog"), splits=("train", "test"), n=3, size=(10, 8)):

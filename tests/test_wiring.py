@@ -1,0 +1,249 @@
+"""Laws of the wiring: an option reaches what it is for, a number is what it says.
+
+    pytest tests/test_wiring.py
+
+Each option of train.py has a row in BUILT or TRAINED: a value, and what is true of a run with it
+that is not true of one without. An option without a row fails the first test.
+"""
+
+import contextlib
+import io
+import time
+
+import pytest
+import torch
+from strategies import TINY, records, shrink_shapes
+
+import options
+import simsiam
+import train
+from baselines.byol import BYOL
+from utils import checkpoint, data, runs
+
+
+class Stop(Exception):
+    """Ends a run before its first step."""
+
+
+def built(*flags):
+    """The Run as train() makes it, before its first step."""
+    found = []
+
+    def study(run):
+        found.append(run)
+        raise Stop
+
+    with contextlib.suppress(Stop), contextlib.redirect_stdout(io.StringIO()):
+        train.train(options.parse([*TINY, *flags]), study)
+    return found[0]
+
+
+def linears(module):
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+def same_weights(run, seed):
+    """Whether a run's weights are those that this seed gives."""
+    torch.manual_seed(seed)
+    expected = options.build(run.args).state_dict()
+    return all(torch.equal(w, expected[name]) for name, w in run.model.state_dict().items())
+
+
+BUILT = {  # option: value, other flags of both runs, what holds of the run
+    "--data": ("shapes-tinted", "",
+               lambda run: run.images.digest() == data.load("shapes-tinted").digest()),
+    "--root": ("elsewhere", "", lambda run: run.loaded[1] == "elsewhere"),
+    "--skip-bad-images": ("", "", lambda run: run.loaded[3]),
+    "--image-size": ("16", "",
+                     lambda run: run.images.train.shape[-1] == run.augment.size == 16),
+    "--out": ("there", "", lambda run: run.out.name == "there" and run.out.is_dir()),
+    "--seed": ("7", "", lambda run: same_weights(run, 7)),
+    "--device": ("meta", "", lambda run: {run.images.train.device.type, *(
+        w.device.type for w in run.model.parameters())} == {"meta"}),
+    "--arch": ("resnet20", "", lambda run: len(run.model.backbone.layer1) == 3),
+    "--bf16": ("", "", lambda run: run.model.backbone.bf16),
+    "--stem": ("imagenet", "", lambda run: run.model.backbone.conv1.kernel_size == (7, 7)),
+    "--dim": ("24", "", lambda run: linears(run.model.projector)[-1].out_features
+              == linears(run.model.h)[-1].out_features == 24),
+    "--pred-dim": ("7", "", lambda run: linears(run.model.h)[0].out_features == 7),
+    "--proj-layers": ("3", "", lambda run: len(linears(run.model.projector)) == 3),
+    "--epochs": ("5", "", lambda run: run.total_steps == run.last_step == 15),
+    "--max-steps": ("5", "", lambda run: (run.total_steps, run.last_step) == (6, 5)),
+    "--batch-size": ("32", "", lambda run: run.steps_per_epoch == 6),
+    "--weight-decay": ("0.25", "", lambda run: run.optimizer.weight_decay == 0.25),
+    "--crop-min": ("0.7", "", lambda run: run.augment.crop_scale == (0.7, 1.0)),
+    "--blur": ("0.25", "", lambda run: run.augment.blur_p == 0.25),
+    "--no-stopgrad": ("", "", lambda run: not run.model.D.keywords["stopgrad"]),
+    "--predictor": ("none", "", lambda run: isinstance(run.model.h, torch.nn.Identity)),
+    "--bn": ("none", "", lambda run: "BatchNorm1d" not in str(run.model)),
+    "--similarity": ("cross-entropy", "", lambda run: run.model.D.keywords["similarity"]
+                     is simsiam.cross_entropy),
+    "--symmetry": ("asymmetric", "", lambda run: run.model.symmetry == "asymmetric"),
+    "--method": ("byol", "", lambda run: type(run.model) is BYOL),
+    "--encoder-momentum": ("0.5", "--method byol", lambda run: run.model.m == 0.5),
+    "--queue": ("128", "--method moco", lambda run: len(run.model.queue) == 128),
+}
+
+
+def trained(out, *flags):
+    """What four steps of a run with these flags did: rates, records, and when it was saved."""
+    lrs, saved = [], []
+    step, save = train.SGD.step, checkpoint.save
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(train.SGD, "step", lambda self, *lr: (lrs.append(lr), step(self, *lr)))
+        patch.setattr(checkpoint, "save", lambda run: (saved.append(run.state.step), save(run)))
+        train.train(options.parse([*TINY, "--max-steps", "4", "--out", str(out), *flags]))
+    f, h = zip(*lrs)
+    return {"f": f, "h": h, "saved": saved, "knn": [r["knn"] is None for r in records(out)]}
+
+
+PEAK = 2.0 * 64 / 256  # the recipe's lr, for a batch of 64
+TRAINED = {  # option: value, what holds of the run's four steps, three of which are an epoch
+    "--lr": ("0.8", lambda run: run["f"][0] == run["h"][0] == 0.8 * 64 / 256),
+    "--warmup-epochs": ("1", lambda run: run["f"][:3] == pytest.approx(
+        [PEAK / 3, PEAK * 2 / 3, PEAK])),
+    "--predictor-lr": ("cosine", lambda run: run["f"] == run["h"]),
+    "--checkpoint-every": ("2", lambda run: run["saved"] == [0, 4]),
+    "--knn-every": ("2", lambda run: run["knn"] == [False, True, False]),
+}
+ELSEWHERE = {"--resume", "--compile"}  # tests/test_train.py, tests/test_options.py
+
+
+def test_every_option_of_train_py_has_a_row_here():
+    flags = {action.option_strings[-1] for action in options.parser()._actions} - {"--help"}
+    assert flags == {*BUILT, *TRAINED} | ELSEWHERE
+
+
+@pytest.mark.parametrize("option", BUILT)
+def test_an_option_reaches_the_part_of_the_run_that_it_is_for(
+        option, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    loaded, load = [], data.load
+    monkeypatch.setattr(data, "load", lambda *args: (loaded.append(args), load(*args))[1])
+    value, others, holds = BUILT[option]
+    for flags, expected in (others.split(), False), ([*others.split(), option, value], True):
+        loaded.clear()
+        run = built(*filter(None, flags))
+        run.loaded = loaded[0]
+        assert bool(holds(run)) is expected
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Four steps of a run without any of the options of TRAINED."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_shapes(patch)
+        return trained(tmp_path_factory.mktemp("run"))
+
+
+@pytest.mark.parametrize("option", TRAINED)
+def test_an_option_reaches_the_steps_that_it_is_for(option, plain, tmp_path, small_shapes):
+    value, holds = TRAINED[option]
+    assert holds(trained(tmp_path, option, value)) and not holds(plain)
+
+
+# ------------------------------------------------------------------------------------------------
+# The numbers of a run, computed by hand from what its steps returned
+
+
+class Watched:
+    """A run of two epochs of three steps, stopped after the fourth and resumed.
+
+    The clock shows 2 s more after each forward pass of a batch, and hardly moves otherwise.
+    """
+
+    def __init__(self, out, monkeypatch):
+        self.out, self.steps, self.now, self.printed = out, [], 1000.0, io.StringIO()
+        monkeypatch.setattr(time, "time", lambda: self.tick(1e-6))
+        forward = simsiam.SimSiam.forward
+        monkeypatch.setattr(simsiam.SimSiam, "forward",
+                            lambda model, *x: (self.tick(2), forward(model, *x))[1])
+        flags = [*TINY, "--out", str(out)]
+        with contextlib.redirect_stdout(self.printed):
+            train.train(options.parse([*flags, "--max-steps", "4"]), self.study)
+            self.now += 500  # nobody trains
+            self.final = train.train(options.parse(["--resume", "--out", str(out)]), self.study)
+
+    def tick(self, seconds):
+        self.now += seconds
+        return self.now
+
+    def study(self, run):
+        model = run.model
+
+        def loss_fn(x1, x2):
+            L, z1 = model(x1, x2)
+            self.steps.append((L.item(), z1.detach(), run.indices))
+            return L, z1
+
+        return loss_fn
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_shapes(patch)
+        return Watched(tmp_path_factory.mktemp("watched") / "run", patch)
+
+
+def epochs(watched):
+    """The records after the first and the second epoch, each with its three steps."""
+    whole = {r["epoch"]: r for r in records(watched.out)}
+    return (whole[1], watched.steps[:3]), (whole[2], watched.steps[3:])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(watched):
+    for record, steps in epochs(watched):
+        assert record["loss"] == pytest.approx(sum(L for L, _, _ in steps) / 3, abs=1e-6)
+
+
+def test_std_and_rank_are_those_of_all_outputs_of_the_epoch(watched):
+    for record, steps in epochs(watched):
+        z = torch.cat([z for _, z, _ in steps])
+        assert record["std"] == pytest.approx(simsiam.output_std(z).item(), abs=1e-5)
+        assert record["rank"] == pytest.approx(simsiam.effective_rank(z).item(), rel=1e-4)
+
+
+def test_an_epoch_trains_on_each_image_once(watched):
+    for _, steps in epochs(watched):
+        seen = torch.cat([indices for _, _, indices in steps])
+        assert torch.equal(seen.sort()[0], torch.arange(192))
+
+
+def test_the_lr_of_a_record_is_that_of_its_last_step(watched):
+    (first, _), (second, _) = epochs(watched)
+    assert first["lr"] == train.cosine_lr(PEAK, 2, 6)
+    assert second["lr"] == train.cosine_lr(PEAK, 5, 6)
+
+
+def test_the_seconds_count_on_after_a_resume_without_the_pause(watched):
+    untrained, (first, _), (second, _) = records(watched.out)[0], *epochs(watched)
+    assert first["seconds"] - untrained["seconds"] == pytest.approx(6, abs=0.1)
+    assert second["seconds"] - first["seconds"] == pytest.approx(6, abs=0.1)
+
+
+def test_a_rate_counts_images_not_views_and_only_the_steps_since_the_resume(watched):
+    (first, _), (second, _) = epochs(watched)
+    assert first["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
+    assert second["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
+
+
+def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
+    written = records(watched.out)
+    assert runs.load_checkpoint(watched.out)["records"] == written
+    assert watched.final == dict(written[-1], out=str(watched.out))
+    lines = [line for line in watched.printed.getvalue().splitlines()
+             if line.startswith("epoch ") and "1.333" not in line]  # of the step that it stopped at
+    for record, line in zip(written, lines, strict=True):
+        said = [float(word) for word in line.split() if word[0] in "-0123456789" and word != "-"]
+        names = "epoch", "loss", "std", "rank", "knn", "lr", "seconds"
+        for name, value, step in zip(names, said, (5e-3, *[5e-4] * 2, 0.05, 0.05, 5e-5, 0.5)):
+            assert abs(record[name] - value) <= step * 1.01, name
+
+
+def test_about_2048_outputs_are_kept_the_newest():
+    state = train.State()
+    for i in range(5):
+        train.remember(state, torch.tensor(0.0), torch.full((700, 2), float(i)), 0.1)
+    assert [int(z[0, 0]) for z in state.outputs] == [2, 3, 4]  # 2100: without 2 it would be 1400
+    assert state.step == len(state.losses) == 5
