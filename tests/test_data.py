@@ -45,6 +45,23 @@ def test_all_shapes_have_the_same_area_so_brightness_cannot_tell_them_apart():
         assert (shape(x, y) < 0).sum() * (4 / 800) ** 2 == pytest.approx(1.35, rel=0.01), name
 
 
+def test_a_label_is_the_name_of_the_shape_in_the_image():
+    images, labels = data.draw_shapes(500, 24, 0.02, seed=0)
+    x = (images.double().mean(dim=1) - 128).clamp(min=0)  # (500, 24, 24), the light parts
+    pixel = torch.arange(24.0, dtype=torch.float64)
+    weight = x.flatten(1).sum(dim=1)
+    centre = [torch.einsum("nhw,{}->n".format(axis), x, pixel) / weight for axis in "hw"]
+    middle = torch.stack([image[round(h), round(w)] for image, h, w in
+                          zip(x, *(c.tolist() for c in centre))])
+    spread = torch.einsum("nhw,h->n", x, pixel**2) + torch.einsum("nhw,w->n", x, pixel**2)
+    spread = spread / weight - centre[0] ** 2 - centre[1] ** 2
+    of = lambda v, name: v[labels == list(data.SHAPES).index(name)].mean()
+    # The disc is full in the middle and the most compact, the ring is empty there, a bar is long.
+    assert of(middle, "disc") > 2 * of(middle, "ring")
+    assert of(middle, "cross") > 2 * of(middle, "dots")
+    assert of(spread, "bar") > of(spread, "triangle") > of(spread, "disc")
+
+
 # ------------------------------------------------------------------------------------------------
 # Data and load()
 
@@ -54,6 +71,13 @@ def test_mean_and_std_are_those_of_the_pixels_of_each_channel(tmp_path):
     mean, std = images.mean_std()
     assert mean == pytest.approx([0, 25 / 255, 10 / 255])
     assert std == pytest.approx([1 / 255, 25 / 255, (200 / 3) ** 0.5 / 255])  # never 0
+
+
+def test_mean_and_std_are_of_all_of_a_large_set_not_of_its_first_images():
+    sorted_by_class = torch.tensor([0] * 6000 + [255] * 6000, dtype=torch.uint8)
+    x = sorted_by_class.view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+    mean, std = data.Data(x, None, None, None, None).mean_std()
+    assert mean == pytest.approx([0.5] * 3) and std == pytest.approx([0.5] * 3)
 
 
 def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides():

@@ -250,6 +250,17 @@ def test_a_disk_that_is_full_before_the_first_checkpoint_promises_no_resuming(
     assert_same_end(tmp_path / "run", reference[1])
 
 
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch):
+    """After a power cut there is the old content or the new one, not an empty file."""
+    calls, sync, replace = [], os.fsync, os.replace
+    path = tmp_path / "config.json"
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names)))
+    runs.atomic_write(path, "old")
+    runs.atomic_write(path, "new")
+    assert calls == ["sync", "replace"] * 2 and path.read_text() == "new"
+
+
 # ------------------------------------------------------------------------------------------------
 # Folders of other people
 

@@ -142,6 +142,18 @@ def test_an_option_reaches_the_steps_that_it_is_for(option, plain, tmp_path, sma
     assert holds(trained(tmp_path, option, value)) and not holds(plain)
 
 
+def test_two_views_are_of_the_images_with_these_numbers_normalised(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, indices = built("--blur", "0"), torch.tensor([7, 3, 190])
+    run.augment.jitter_p = run.augment.gray_p = run.augment.flip_p = 0
+    run.augment.crop_scale = 1.5, 2.0  # no box fits: the whole image
+    x = run.images.train[indices] / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (run.args.mean, run.args.std))
+    for view in run.two_views(indices):
+        assert torch.allclose(view, (x - mean) / std, atol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------
 # The numbers of a run, computed by hand from what its steps returned
 
