@@ -54,6 +54,18 @@ def test_a_table_s_rows_are_distinct_its_options_are_train_pys_and_its_claims_ca
     assert module is opt_optimizers or not any("not run" in line for line in said)
 
 
+def test_the_seeds_of_a_row_differ_in_their_seed_and_their_log_and_in_nothing_else():
+    runs = [vars(options.parse(logs.argv(references.UNTRAINED, "shapes", seed))) for seed in (0, 5)]
+    assert [run.pop("seed") for run in runs] == [0, 5]
+    assert runs[0] == runs[1]
+    assert len({logs.log_path(references.UNTRAINED, "shapes", seed) for seed in (0, 5)}) == 2
+
+
+def test_twice_the_epochs_are_twice_the_scale_s():
+    row = table.Row("", times=2)
+    assert options.parse(logs.argv(row, "shapes", 0)).epochs == 2 * logs.SCALES["shapes"].epochs
+
+
 def test_a_finished_run_is_not_repeated_and_its_numbers_are_in_the_results(
         elsewhere, figures, monkeypatch, capsys):
     every.main(["--scale", "smoke", "--only", "sec45_similarity"])

@@ -81,6 +81,14 @@ def test_every_switch_of_section_4_reaches_the_model():
     assert "BatchNorm1d" in str(default.h) and "BatchNorm1d" not in str(model("--bn", "none").h)
 
 
+@pytest.mark.parametrize("name", options.METHODS)
+def test_a_method_is_the_class_of_the_file_with_its_name(name):
+    method = options.METHODS[name]
+    assert method.__module__.rpartition(".")[2] == name
+    assert method.__name__.lower().startswith(name)
+    assert type(model("--method", name)) is method
+
+
 def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatch, capsys):
     compiled, parts = [], []
     monkeypatch.setenv("CXX", sys.executable)  # no compiler is asked to do anything

@@ -11,7 +11,7 @@ import options
 import train
 from experiments import opt_aggregation, opt_optimizers
 from experiments import opt_regularizers as regularizers
-from experiments.opt_losses import DISTANCES, normalised, raw
+from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
 from experiments.sec46_symmetry import asymmetric_2x
 from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation
@@ -104,6 +104,21 @@ def test_the_average_matters_from_the_second_visit_to_an_image_on(tmp_path):
         assert torch.allclose(a, b, atol=1e-5) == same
 
 
+def test_the_average_moves_a_fifth_of_the_way_to_the_new_sample_with_m_four_fifths():
+    """Twice the same views and weights, then others: η ← 0.8 η + 0.2 z / ‖z‖ for each view."""
+    model, images = tiny(predictor="none"), types.SimpleNamespace(train=torch.empty(6))
+    run = types.SimpleNamespace(model=model, state=train.State(), indices=torch.arange(6),
+                                images=images)
+    loss_fn = expectation(0.8)(run)
+    samples = []
+    for seed in (0, 2):
+        x = views(seed)
+        samples.append(sum(torch.nn.functional.normalize(model.f(v).detach()) for v in x) / 2)
+        loss_fn(*x)
+    assert torch.allclose(run.state.extra["eta"], 0.8 * samples[0] + 0.2 * samples[1])
+
+
+
 @pytest.mark.parametrize("study", [alternation(3), expectation(0.8), directpred])
 def test_a_study_that_is_stopped_and_resumed_keeps_its_memory(study, tmp_path):
     straight = weights(tmp_path / "straight", study)
@@ -158,6 +173,17 @@ def test_every_distance_is_smallest_at_equality_and_they_are_ordered(seed, prepa
         assert (distance(z, z) <= distance(p, z) + 1e-9).all(), name
     largest, L2, L1 = (DISTANCES[name](p, z) for name in ("L-infinity", "L2", "L1"))
     assert (largest <= L2).all() and (L1 <= L2 + 1e-9).all() and (L2 <= 7**0.5 * largest).all()
+
+
+def test_the_study_of_the_cross_entropy_predicts_from_p_what_z_is():
+    p, z = normal(0, 5, 7), normal(1, 5, 7)
+    run = types.SimpleNamespace(model=tiny())
+    compared_by("cross-entropy", normalised)(run)
+    # The softmaxes are of unit vectors times √d.
+    p, z = (v / v.norm(dim=1, keepdim=True) * 7**0.5 for v in (p, z))
+    expected = -(z.softmax(dim=1) * p.log_softmax(dim=1)).sum(dim=1).mean()
+    assert run.model.D(p, z) == pytest.approx(expected.item())
+    assert run.model.D(z, p) != pytest.approx(expected.item())
 
 
 WEIGHTS = {  # of u in the gradient, as the docstring of opt_aggregation gives them, without EPS
