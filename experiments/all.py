@@ -31,7 +31,8 @@ INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
  top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what it\
  is to be compared with, as far as it has been run: an untrained network, supervised training and\
- raw pixels. The figures show seed 0.
+ raw pixels. The figures show seed 0. Seconds are wall-clock; many runs shared their cores with\
+ others.
 
 The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
  but for two that search.md names,\

@@ -15,7 +15,7 @@ import train
 from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, topk_accuracy
 from optim import LARS, SGD
 from resnet import resnet
-from utils import runs
+from utils import data, runs
 
 
 def clouds(seed, n=60, classes=3, d=5):
@@ -115,6 +115,25 @@ def test_a_feature_depends_on_its_own_image_only():
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+class Flat(nn.Module):
+    """A backbone that returns the pixels it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.w * x.flatten(1)
+
+
+def test_the_backbone_sees_each_image_in_zero_to_one_and_normalised_by_channel():
+    images = torch.randint(256, (600, 3, 2, 2), dtype=torch.uint8)  # two chunks
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    of = lambda v: torch.tensor(v).view(3, 1, 1)
+    expected = (images / 255 - of(mean)) / of(std)
+    assert torch.allclose(features(Flat(), images, mean, std), expected.flatten(1), atol=1e-5)
+
+
 def test_the_probe_is_linear_and_separates_linearly_separable_classes():
     torch.manual_seed(0)
     x = torch.randn(300, 5)
@@ -158,6 +177,65 @@ def test_a_learning_rate_that_cannot_be_meant_is_refused(lr, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         lineval.main([str(tmp_path), "--lr", lr])
     assert stop.value.code == 2 and "--lr" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_test_images(
+        run, monkeypatch, capsys):
+    fits, fit, knn = [], lineval.fit_probe, lineval.knn_accuracy
+    monkeypatch.setattr(lineval, "fit_probe", lambda *args: (
+        fits.append((torch.get_rng_state(), args)), fit(*args))[1])
+    asked = []
+    monkeypatch.setattr(lineval, "knn_accuracy", lambda *args: (asked.append(args), knn(*args))[1])
+    argv = [str(run), *"--lr 0.5 --epochs 2 --batch-size 32 --optimizer lars".split()]
+    result = lineval.main([*argv, "--seed", "5"])
+    backbone, config = lineval.load_backbone(run)
+    images = data.load("shapes")
+    x, x_test = (features(backbone, v, config["mean"], config["std"])
+                 for v in (images.train, images.test))
+    state, (fitted, labels, *settings) = fits[0]
+    assert settings == [0.5, 10, LARS, 2, 32]
+    for got, expected in zip((fitted, labels, *asked[0]), (
+            x, images.train_labels, x, images.train_labels, x_test, images.test_labels)):
+        assert torch.allclose(got, expected, atol=1e-5)
+    # The accuracies by hand, from the same probe.
+    torch.set_rng_state(state)
+    top = fit(*fits[0][1])(x_test).argsort(dim=1, descending=True)
+    printed = capsys.readouterr().out
+    for k in (1, 5):
+        right = [label in row[:k] for row, label in zip(top.tolist(), images.test_labels.tolist())]
+        assert result[f"top{k}"] == pytest.approx(100 * sum(right) / len(right))
+        assert f"top-{k} {result[f'top{k}']:.2f} %" in printed
+    for seed, same in (("5", True), ("6", False)):
+        lineval.main([*argv, "--seed", seed])
+        assert torch.equal(fits[-1][0], state) is same
+
+
+def test_the_lr_is_chosen_on_training_images_and_the_probe_is_then_fitted_to_all_of_them(
+        run, monkeypatch):
+    chosen, fitted = [], []
+    monkeypatch.setattr(lineval, "choose_lr", lambda x, y, *_: chosen.append((x, y)) or 10.0)
+    fit = lineval.fit_probe
+    monkeypatch.setattr(lineval, "fit_probe", lambda *args: (fitted.append(args), fit(*args))[1])
+    assert lineval.main([str(run), "--epochs", "1"])["probe_lr"] == 10.0
+    (x, y), (x_fit, y_fit, lr, *_) = chosen[0], fitted[0]
+    assert len(x) == 192 and torch.equal(x, x_fit) and torch.equal(y, y_fit) and lr == 10.0
+
+
+def test_raw_pixels_are_the_normalised_images_and_leave_no_file(
+        tmp_path, small_shapes, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = torch.randint(256, (5, 3, 2, 2), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    assert torch.allclose(lineval.pixels(images, mean, std), features(Flat(), images, mean, std))
+    lineval.main(["--pixels", "--data", "shapes", "--epochs", "1", "--lr", "1"])
+    assert "of 64 test images" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [["--pixels"], ["run", "--pixels", "--data", "shapes"], []])
+def test_pixels_need_data_and_no_run(argv, capsys):
+    with pytest.raises(SystemExit):
+        lineval.main(argv)
+    assert "name a run, or --pixels and --data" in capsys.readouterr().err
 
 
 def spoiled(run, change):

@@ -129,6 +129,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "class Bottleneck"),
     },
     "augment.py": {
+        "both views of an image are mirrored or neither": (
+            "flip = chance(self.flip_p)",
+            "flip = chance(self.flip_p)[: (n + 1) // 2].repeat(2)[:n]"),
+        "views are not normalised": (
+            "out.copy_(normalize(self.view(*piece), self.mean, self.std))",
+            "out.copy_(self.view(*piece))"),
         "one coin for the whole batch": (
             "torch.rand(n) < p",
             "(torch.rand(1) < p).expand(n).clone()"),
@@ -225,6 +231,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
         "nothing is compiled": ("model.compile()", "pass"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
@@ -281,11 +288,46 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the losses of an epoch are never cleared": (
             "state.losses, state.outputs = [], []",
             "state.outputs = []"),
+        "--crop-min does not reach the views": (
+            "args.std, args.crop_min, blur_p=args.blur)",
+            "args.std, blur_p=args.blur)"),
+        "--blur does not reach the views": (
+            "args.crop_min, blur_p=args.blur)",
+            "args.crop_min)"),
+        "the warm-up is counted in steps": ("args.warmup_epochs * S)", "args.warmup_epochs)"),
+        "every seed is 0": ("torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
+        "std and rank are of the last batch": ("torch.cat(state.outputs)", "state.outputs[-1]"),
+        "the loss of an epoch is that of its last step": (
+            "torch.stack(state.losses).mean().item()",
+            "state.losses[-1].item()"),
+        "too few outputs are kept": (
+            "sum(map(len, state.outputs[1:])) >= 2048",
+            "sum(map(len, state.outputs)) >= 2048"),
+        "the base lr is recorded, not the step's": (
+            '"lr": state.lr, "images',
+            '"lr": run.args.lr, "images'),
+        "views are counted as images": (
+            "(state.step - first) * run.args.batch_size",
+            "(state.step - first) * 2 * run.args.batch_size"),
         "a collapsed run is called healthy": (
             'word = "collapsed" if collapsed(',
             'word = "collapsed" if not collapsed('),
     },
     "lineval.py": {
+        "the lr is chosen on the test images": (
+            "lr = choose_lr(x, y, *settings) if",
+            "lr = choose_lr(x_test, y_test, *settings) if"),
+        "features of images from 0 to 255": (
+            "x = normalize(x.to(device).float() / 255",
+            "x = normalize(x.to(device).float()"),
+        "the seed does not reach the probe": ("    torch.manual_seed(args.seed)\n", ""),
+        "the probe is always SGD's": ('{"sgd": SGD, "lars": LARS}[args.optimizer]', "SGD"),
+        "the probe's batch size is fixed": (
+            "optimizer, args.epochs, args.batch_size",
+            "optimizer, args.epochs, 256"),
+        "kNN is asked for the training images": (
+            "knn = knn_accuracy(x, y, x_test, y_test)",
+            "knn = knn_accuracy(x, y, x, y)"),
         "features in train mode": ("    backbone.eval()\n", ""),
         "the backbone stays in eval mode": ("    backbone.train(mode)\n", ""),
         "votes without temperature": ("(cosine / T).exp()", "cosine.exp()"),
@@ -301,6 +343,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the nearest is the farthest": ("topk(k, dim=1)", "topk(k, dim=1, largest=False)"),
     },
     "utils/checkpoint.py": {
+        "a resumed run counts its seconds from 0": (
+            'time.time() - saved["seconds"]',
+            "time.time()"),
         "checkpoints at the wrong epochs": (
             "run.state.step % (int(every) * run.steps_per_epoch) == 0",
             "run.state.step % int(every) == 0"),
@@ -319,6 +364,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
     },
     "utils/data.py": {
+        "mean and std of the first 5000 images": (
+            "x = self.train[:: math.ceil(len(self.train) / 5000)]",
+            "x = self.train[:5000]"),
+        "shapes have each other's names": (
+            ".to(torch.uint8), labels",
+            ".to(torch.uint8), labels.flip(0)"),
         "the test images are training images": (
             "test, test_labels = draw_shapes(1000, size, tint, seed=1)",
             "test, test_labels = train[:1000], train_labels[:1000]"),
@@ -454,6 +505,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "every run of a row has seed 0": ('--seed {seed}".split()', '--seed 0".split()'),
         "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },
@@ -470,6 +522,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "no stop-gradient": ("negative_cosine(p1, z2.detach())", "negative_cosine(p1, z2)"),
     },
     "experiments/opt_losses.py": {
+        "p and z are exchanged": (
+            "DISTANCES[name](prepare(p), prepare(z))",
+            "DISTANCES[name](prepare(z), prepare(p))"),
         "the vectors are not normalised": ("return F.normalize(v, dim=1)", "return v"),
     },
     "experiments/opt_optimizers.py": {
@@ -504,6 +559,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "D(h(z1), eta1) / 2 + D(h(z2), eta2) / 2"),
     },
     "experiments/sec52_expectation.py": {
+        "m and 1 - m are exchanged": ("m * eta + (1 - m) * z", "(1 - m) * eta + m * z"),
         "eta is never averaged": ("torch.where(seen, m * eta + (1 - m) * z, z)", "z"),
     },
     "experiments/table.py": {
@@ -515,9 +571,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 
 
 # The tests that look at a script: those of its own name, and these.
-TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options"],
+TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options", "wiring"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
-         "utils/checkpoint.py": ["train", "runs"], "utils/cpu.py": ["train"],
+         "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"]}
 
 
