@@ -15,7 +15,6 @@ import functools
 import importlib
 import pathlib
 import re
-import sys
 import traceback
 from types import SimpleNamespace
 
@@ -37,10 +36,11 @@ def title(number):
     return sheet(number).read_text().partition("\n")[0].partition(". ")[2]
 
 
+@functools.cache
 def about(number):
     """BLANKS, READ, FILES and HIDE of an exercise, read without running it."""
     found = {"FILES": {}, "HIDE": []}
-    for node in ast.parse((HOME / f"exercises/laws_{number:02}.py").read_text()).body:
+    for node in ast.parse(read(f"exercises/laws_{number:02}.py")).body:
         if isinstance(node, ast.Assign) and node.targets[0].id in ("BLANKS", "READ", *found):
             found[node.targets[0].id] = ast.literal_eval(node.value)
     return SimpleNamespace(**found)
@@ -75,12 +75,15 @@ def submitted(name):
 # Running the laws.
 
 
+MODULES = {path.stem for path in HOME.glob("exercises/*.py")}
+
+
 def laws(number):
     """The laws of an exercise in their order; in the grader the hidden ones as well."""
     found = []
-    for kind in ("laws", "hidden"):
-        if (HOME / f"exercises/{kind}_{number:02}.py").exists():
-            module = importlib.import_module(f"exercises.{kind}_{number:02}")
+    for name in (f"laws_{number:02}", f"hidden_{number:02}"):
+        if name in MODULES:
+            module = importlib.import_module(f"exercises.{name}")
             found += [law for name, law in vars(module).items() if name.startswith("law_")]
     return found
 
@@ -136,9 +139,3 @@ def show(v):
     if isinstance(v, (list, tuple)):
         return f"[{', '.join(map(show, v))}]"
     return f"{v:.4g}" if isinstance(v, float) else str(v)
-
-
-def add_home_to_path():
-    """So that `from simsiam import D` finds this copy's file, whatever folder one is in."""
-    if str(HOME) not in sys.path:
-        sys.path.insert(0, str(HOME))
