@@ -204,7 +204,7 @@ def hue(x, shift):
     """Rotate the hue of HSV in each image by its own shift, keeping saturation and value.
 
     x: (N, 3, H, W) in [0, 1]   shift: (N,) in turns of the colour circle, -1/2 to 1/2
-    returns: (N, 3, H, W); x stays as it is
+    returns: (N, 3, H, W)
     With v = max(r, g, b) and c = v - min(r, g, b), the hue of a pixel is, in sixths of a turn,
 
         (g - b) / c        where r is the largest channel
