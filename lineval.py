@@ -127,6 +127,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
     The learning rate is base_lr · batch_size / 256 and decays along a cosine. An epoch is a new
     order of x in batches of batch_size, or of N if that is less; a last incomplete one is left out.
+    Weights start as Gaussian numbers with std 0.01, biases at 0.
     """
     probe = nn.Linear(x.shape[1], classes, device=x.device)
     # As in the official code; the paper does not say. All classes start about equally likely.
@@ -151,6 +152,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
 def topk_accuracy(probe, x, labels, k):
     """The percentage of rows of x (N, c) whose label (N,) is among the k largest logits.
 
+    probe: a network (N, c) -> (N, probe.out_features)   returns: a float in [0, 100]
     With fewer than k classes that is 100.
     """
     top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
