@@ -86,7 +86,10 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
 
 
 def neighbours(labels, classes):
-    """k for a bank with these labels (M,): 200, or half the size of a class if that is less."""
+    """k for a bank with these labels (M,): 200, or half the size of a class if that is less.
+
+    returns: an int, at least 1; the size of a class is taken as M / classes, rounded down
+    """
     # here: 200 suits CIFAR-10, which has 5000 images per class. With a k above the size of a class
     # other classes would get votes even if the features were perfect.
     return max(1, min(200, len(labels) // classes // 2))
@@ -163,6 +166,7 @@ def choose_lr(x, labels, *settings):
     """The base lr of LRS with the best top-1 accuracy on a random tenth of x, held out of the fit.
 
     x: (N, c) training features   labels: (N,)   settings: fit_probe's arguments after base_lr
+    The tenth is the same for all, N // 10 rows but at least one; of equals the first in LRS wins.
     """
     # Not on the test images: the best of several test accuracies is no longer a fair estimate.
     order = torch.randperm(len(x)).to(x.device)

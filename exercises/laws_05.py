@@ -105,7 +105,7 @@ def law_each_BN_follows_its_convolution():
 
 
 def law_an_untrained_block_is_its_shortcut():
-    """With γ of the last BN at 0, as at the start of training, the block is ReLU of its shortcut."""
+    """With γ of the last BN at 0, as before training, the block is the ReLU of its shortcut."""
     torch.manual_seed(0)
     x = torch.randn(2, 4, 5, 5)
     for net in (BasicBlock(4, 4), BasicBlock(4, 4, stride=2), Bottleneck(4, 1)):

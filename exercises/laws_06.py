@@ -41,13 +41,13 @@ def law_a_box_as_large_as_the_output_is_cut_out():
 
 
 def law_mirrored_left_and_right():
-    """Where flip is true the box is mirrored: left and right change places, top and bottom don't."""
+    """Where flip is true the box is mirrored: left and right change places."""
     demand(crop(IMAGE, 1, 2, 2, 2, 2, flip=True), [[24, 23], [34, 33]], f"Of the image {IMAGE} the"
            " box with top 1, left 2, height 2 and width 2, at size 2 and mirrored, must be")
 
 
 def law_enlarging_interpolates_between_the_middles_of_pixels():
-    """Enlarging interpolates linearly between the middles of pixels, and is constant beyond them."""
+    """Enlarging interpolates linearly between the middles of pixels, constant beyond them."""
     # The new middles lie at 0.25, 0.75, 1.25 and 1.75, the old ones at 0.5 and 1.5.
     demand(crop([[0, 4], [0, 4]], 0, 0, 2, 2, 4)[0], [0, 1, 3, 4], "When [[0, 4], [0, 4]] is"
            " enlarged from 2 to 4 pixels each row must be")
@@ -79,14 +79,14 @@ def law_height_and_width_are_resized_each_by_its_own_factor():
     """A box that is not square becomes square: height and width have their own factors."""
     # The height, 1, is enlarged, and the width, 4, is reduced.
     demand(crop([[0, 0, 0, 0], [0, 0, 7, 0], [0, 0, 0, 0], [0, 0, 0, 0]], 1, 0, 1, 4, 2),
-           [[1, 3], [1, 3]], "Of an image whose second row is [0, 0, 7, 0], and 0 elsewhere, the box"
-           " with top 1, left 0, height 1 and width 4, at size 2, must be")
+           [[1, 3], [1, 3]], "Of an image whose second row is [0, 0, 7, 0], and 0 elsewhere, the"
+           " box with top 1, left 0, height 1 and width 4, at size 2, must be")
 
 
 def law_every_image_has_its_own_box_and_flip():
     """Every image of a batch has its own box and its own flip; all its channels share them."""
-    x = torch.tensor([IMAGE, IMAGE], dtype=torch.float32)[:, None] * torch.tensor([1, 10])[:, None,
-                                                                                           None]
+    image = torch.tensor(IMAGE, dtype=torch.float32)
+    x = torch.stack([image, 10 * image]).repeat(2, 1, 1, 1)
     got = resized_crop(x, torch.tensor([[0, 0], [1, 2]]), torch.tensor([[2, 2], [2, 2]]),
                        torch.tensor([False, True]), 2)
     for i, (wanted, box) in enumerate(

@@ -35,7 +35,7 @@ def rotated(color, shift):
 
 
 def law_a_third_of_a_turn_takes_red_to_green():
-    """A third of a turn takes red to green, green to blue and blue to red; a sixth, half the way."""
+    """A third of a turn takes red to green, green to blue and blue to red; a sixth, half way."""
     red, green, blue = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
     for color, shift, wanted in ((red, 1 / 3, green), (green, 1 / 3, blue), (blue, 1 / 3, red),
                                  (red, -1 / 3, blue), (red, 1 / 6, [1, 1, 0]),
@@ -58,11 +58,11 @@ def law_gray_stays():
 
 
 def law_no_shift_changes_nothing():
-    """A shift of 0 changes no colour, and a shift of a whole turn, in two halves, does not either."""
+    """A shift of 0 changes no colour, and neither does a whole turn, in two halves."""
     for color in ([0.8, 0.6, 0.2], [0.1, 0.9, 0.4], [0.3, 0.2, 0.7]):
         demand(rotated(color, 0.0), color, f"The colour {color}, rotated by 0, must be")
-        demand(rotated(rotated(color, 0.5).tolist(), 0.5), color, f"The colour {color}, rotated twice by 0.5,"
-               " must be")
+        demand(rotated(rotated(color, 0.5).tolist(), 0.5), color, f"The colour {color}, rotated"
+               " twice by 0.5, must be")
 
 
 def law_colorsys_agrees():
@@ -80,8 +80,8 @@ def law_every_image_has_its_own_shift():
     x = image([1, 0, 0], [0, 1, 0]).repeat(2, 1, 1, 1)
     got = hue(x, torch.tensor([0.0, 1 / 3]))
     for i, wanted in enumerate(([[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]])):
-        demand(got[i, :, 0].T, wanted, "In a batch of two, each a red and a green pixel, with shifts"
-               f" 0 and 1/3, image {i} must be")
+        demand(got[i, :, 0].T, wanted, "In a batch of two, each a red and a green pixel, with"
+               f" shifts 0 and 1/3, image {i} must be")
 
 
 def jittered(pixels, order, **factors):

@@ -98,8 +98,8 @@ def law_all_positions_are_equally_likely():
     for name, v in (("top", top), ("left", left)):
         counts = [v.count(i) for i in range(3)]
         for i in range(3):
-            near(counts[i], 1000, 130, f"Of 3000 boxes of 2 × 2 pixels in images of 4 × 4 the number"
-                 f" of those with {name} {i} (yours have {name} 0, 1, 2: {counts})")
+            near(counts[i], 1000, 130, f"Of 3000 boxes of 2 × 2 pixels in images of 4 × 4 the"
+                 f" number of those with {name} {i} (yours have {name} 0, 1, 2: {counts})")
 
 
 def law_top_and_left_are_independent():

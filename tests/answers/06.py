@@ -33,7 +33,8 @@ WRONG = {
     "the flip is upside down": loop(
         BOX, RIGHT_RESIZE, "out = out.flip(2) if mirrored else out"),
     "no flip": loop(BOX, RIGHT_RESIZE),
-    "all are flipped if one is": loop(BOX, RIGHT_RESIZE, "out = out.flip(3) if flip.any() else out"),
+    "all are flipped if one is": loop(
+        BOX, RIGHT_RESIZE, "out = out.flip(3) if flip.any() else out"),
     "the image is flipped before the cut": loop(
         "image = image.flip(3) if mirrored else image", BOX, RIGHT_RESIZE),
     "the flip is in place": loop(
