@@ -47,16 +47,15 @@ def blank(source, name, line):
 
 def cut(files, numbers):
     """Cut the functions of some exercises out of {name: text}, in place."""
+    places = {place: f"exercise {number}: write {place.split(':')[1]} in {place.split(':')[0]}"
+              for number in numbers for place in exercise.about(number).BLANKS}
     for number in numbers:
-        info = exercise.about(number)
-        for place in [*info.BLANKS, *info.HIDE]:
-            file, name = place.split(":")
-            what = f"write {name} in {file}"
-            if place not in info.BLANKS:
-                what = f"{name} is left out, as it would give the answer away: write it afterwards"
-            if file in files:
-                line = f'raise NotImplementedError("exercise {number}: {what}")'
-                files[file] = blank(files[file], name, line)
+        for place in exercise.about(number).HIDE:
+            places.setdefault(place, f"exercise {number}: {place.split(':')[1]} is left out, as it"
+                              " would give the answer away; write it once you have that")
+    for place, message in places.items():
+        file, name = place.split(":")
+        files[file] = blank(files[file], name, f'raise NotImplementedError("{message}")')
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ the exercises beside it.
 
 import ast
 import contextlib
+import copy
 import functools
 import importlib.abc
 import importlib.util
 import re
 import sys
 from importlib.machinery import ModuleSpec
+
+import torch
 
 from exercises import exercise
 from exercises.exercise import HOME, find
@@ -119,12 +122,19 @@ def further_methods(node, student, reference):
     return found
 
 
-def transplant(reference, student, names):
-    """Put functions of the student's tree into the reference's; Refused if one is not there."""
-    for name in names:
+def transplant(reference, student, names, hidden=()):
+    """Put functions of the student's tree into the reference's; Refused if one is not there.
+
+    hidden: functions that the student's copy lacks, and that the reference must not lend either
+    """
+    missing = ast.parse("def missing(*_, **__): raise NameError('left out of your copy')").body[0]
+    for name in (*names, *hidden):
         new, outer = find(student, name), name.rpartition(".")[0]
+        if new is None and name in hidden:
+            new = copy.deepcopy(missing)
+            new.name = name.rpartition(".")[2]
         if not isinstance(new, ast.FunctionDef):
-            raise Refused(f"There is no function {name}.")
+            raise Refused(f"there is no function {name}.")
         place = find(reference, outer) if outer else reference
         place.body[place.body.index(find(reference, name))] = new
         top = reference.body.index(find(reference, name.split(".")[0]))
@@ -149,11 +159,12 @@ def changed(number, files):
     for name in info.FILES:
         exercise.SUBMITTED[name] = texts[name]
     for file in dict.fromkeys(place.split(":")[0] for place in info.BLANKS):
-        names = [place.split(":")[1] for place in info.BLANKS if place.startswith(file + ":")]
+        names, hidden = ([place.split(":")[1] for place in places if place.startswith(file + ":")]
+                         for places in (info.BLANKS, info.HIDE))
         student, error = parse(texts[file], file)
         tree = ast.parse(exercise.read(file))
         try:
-            transplant(tree, student, names)
+            transplant(tree, student, names, hidden)
         except Refused as refused:
             raise Refused(error or f"{file}: {refused}")
         trees[file.removesuffix(".py").replace("/", ".")] = tree
@@ -240,3 +251,4 @@ def warm_up(numbers):
                 exercise.read(place.split(":")[0])
     for name in FILES:  # whatever they import in the middle of a law
         compiled(name)
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # imports for seconds
