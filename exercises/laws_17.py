@@ -34,9 +34,9 @@ def run(D=simsiam.D, negative_cosine=simsiam.negative_cosine):
     try:
         exec(code, vars(mylaws))
         laws = {n: f for n, f in vars(mylaws).items() if n.startswith(("law_", "test_"))}
-        assert len(laws) >= 3, f"{len(laws)} laws; write three at least, named law_..."
         for name, law in laws.items():
             law()
+        assert len(laws) >= 3, f"{len(laws)} laws: write three at least, named law_..."
     except NotImplementedError:
         raise
     except Exception as error:

@@ -202,7 +202,9 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name, path=None, target=None):
         if name in FOLDERS:
-            return ModuleSpec(name, None, is_package=True)
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(HOME / name)]
+            return spec
         return importlib.util.spec_from_loader(name, self) if name in FILES else None
 
     def exec_module(self, module):
