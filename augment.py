@@ -102,6 +102,7 @@ def random_boxes(n, size, scale):
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
     returns: start, top and left, and box_size, height and width: (n, 2) whole pixels each
     As in torchvision, the first of ten tries that fits is taken; if none fits, the whole image.
+    All positions inside the image are equally likely, top and left independent.
     """
     area = size**2 * torch.empty(n, 10).uniform_(*scale)
     # The logarithm favours neither wide nor tall boxes; a uniform ratio would favour wide ones.
@@ -120,6 +121,7 @@ def resized_crop(x, start, box_size, flip, size):
 
     x: (N, C, S, S)   start, box_size: (N, 2) whole pixels, top and left, height and width
     flip: (N,) bool, mirrors left-right   returns: (N, C, size, size)
+    The interpolation is antialiased bilinear, and sees no pixel outside the box.
     """
     # Bilinear interpolation is separable: a crop is rows · x · columnsᵀ, so boxes of any size need
     # one batched product and no loop over images.
@@ -169,8 +171,10 @@ def along_both_axes(x, rows, columns):
 def color_jitter(x, factors, order):
     """Brightness, contrast, saturation and hue, in each image's own order; changes x in place.
 
-    factors: (N, 4), of the four; the hue's is its shift, in turns   returns: x
-    order: (N, 4), each row a permutation of 0 ... 3, or all of it NONE
+    x: (N, 3, H, W) in [0, 1]   returns: x
+    factors: (N, 4), column BRIGHTNESS ... HUE; the hue's is its shift, in turns
+    order: (N, 4), the operations on an image from first to last, each of BRIGHTNESS ... HUE once;
+    or all NONE, which leaves the image as it is
     """
     # Brightness, contrast and saturation differ only in blend()'s parameters, so one call per round
     # serves the whole batch; a factor of 1 leaves the other images unchanged.
@@ -199,7 +203,8 @@ def blend(x, factor, m_share, y_share):
 def hue(x, shift):
     """Rotate the hue of HSV in each image by its own shift, keeping saturation and value.
 
-    shift: (N,) in turns of the colour circle, -1/2 to 1/2
+    x: (N, 3, H, W) in [0, 1]   shift: (N,) in turns of the colour circle, -1/2 to 1/2
+    returns: (N, 3, H, W)
     With v = max(r, g, b) and c = v - min(r, g, b), the hue of a pixel is, in sixths of a turn,
 
         (g - b) / c        where r is the largest channel

@@ -86,7 +86,10 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
 
 
 def neighbours(labels, classes):
-    """k for a bank with these labels (M,): 200, or half the size of a class if that is less."""
+    """k for a bank with these labels (M,): 200, or half the size of a class if that is less.
+
+    returns: an int, at least 1; the size of a class is taken as M / classes, rounded down
+    """
     # here: 200 suits CIFAR-10, which has 5000 images per class. With a k above the size of a class
     # other classes would get votes even if the features were perfect.
     return max(1, min(200, len(labels) // classes // 2))
@@ -127,6 +130,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
     The learning rate is base_lr · batch_size / 256 and decays along a cosine. An epoch is a new
     order of x in batches of batch_size, or of N if that is less; a last incomplete one is left out.
+    Weights start as Gaussian numbers with std 0.01, biases at 0.
     """
     probe = nn.Linear(x.shape[1], classes, device=x.device)
     # As in the official code; the paper does not say. All classes start about equally likely.
@@ -151,6 +155,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
 def topk_accuracy(probe, x, labels, k):
     """The percentage of rows of x (N, c) whose label (N,) is among the k largest logits.
 
+    probe: a network (N, c) -> (N, probe.out_features)   returns: a float in [0, 100]
     With fewer than k classes that is 100.
     """
     top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
@@ -161,6 +166,7 @@ def choose_lr(x, labels, *settings):
     """The base lr of LRS with the best top-1 accuracy on a random tenth of x, held out of the fit.
 
     x: (N, c) training features   labels: (N,)   settings: fit_probe's arguments after base_lr
+    The tenth is the same for all, N // 10 rows but at least one; of equals the first in LRS wins.
     """
     # Not on the test images: the best of several test accuracies is no longer a fair estimate.
     order = torch.randperm(len(x)).to(x.device)

@@ -42,9 +42,10 @@ class SGD:
 
     @torch.no_grad()
     def step(self, *lrs):
-        """Move every parameter that has a gradient.
+        """Move every parameter that has a gradient, and its velocity v in self.velocity.
 
         lrs: the learning rate η of each group; ValueError if there are more or fewer than groups
+        A parameter without gradient (None) stays as it is, whatever the weight decay.
         """
         for group, velocities, lr in zip(self.param_groups, self.velocity, lrs, strict=True):
             for w, v in zip(group, velocities):
@@ -84,7 +85,10 @@ class LARS(SGD):
         self.trust = trust
 
     def direction(self, w):
-        """t ‖w‖ / ‖d‖ · d for a matrix, which has length t ‖w‖; g for a vector."""
+        """t ‖w‖ / ‖d‖ · d for a matrix, d = g + λ w; g for a vector; the shape of w.
+
+        d itself where ‖w‖ or ‖d‖ is 0   A matrix is anything with two dimensions or more.
+        """
         # A bias starts at or near 0: steps in proportion to its length would hardly move it.
         # here: this is the form of MoCo v3 and MAE. You et al. make no exception for vectors,
         # divide by ‖g‖ + λ ‖w‖, and have η inside v. The paper does not say which form it uses.

@@ -30,7 +30,11 @@ def conv(c_in, c_out, kernel, stride=1):
 
 
 def shortcut(c_in, c_out, stride):
-    """A block's shortcut: None for the identity, a 1 × 1 projection where the shape changes."""
+    """A block's shortcut: None for the identity, a 1 × 1 projection where the shape changes.
+
+    The projection is a convolution with the block's stride, then BN: an nn.Sequential that maps
+    (N, c_in, H, W) to (N, c_out, H/stride, W/stride).
+    """
     if stride == 1 and c_in == c_out:
         return None
     # here: resnet8 and resnet20 project too; He et al.'s CIFAR nets pad with zeros (option A).
@@ -54,6 +58,7 @@ class BasicBlock(nn.Module):
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x):
+        """ReLU(F(x) + shortcut(x)), where F is conv1, BN, ReLU, conv2, BN; x stays as it is."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))  # no ReLU yet: the branch may also subtract
         out += x if self.downsample is None else self.downsample(x)
@@ -79,6 +84,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.bn3.weight)  # App. A, as in BasicBlock
 
     def forward(self, x):
+        """As in BasicBlock, with three convolutions in F, each with its BN."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))

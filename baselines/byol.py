@@ -38,8 +38,9 @@ def momentum_update(target, online, m):
 
     target, online: modules with the same parameters in the same order; target changes in place
     m: in [0, 1]; 0 copies `online`, 1 leaves `target` as it is
+    Buffers, such as BN's running statistics, are left alone.   ValueError: more parameters in one
     """
-    # Parameters only. BN's running statistics are not averaged: the target keeps its own.
+    # The target's own statistics belong to its own outputs.
     for w_t, w in zip(target.parameters(), online.parameters(), strict=True):
         w_t.lerp_(w, 1 - m)  # w_t + (1 - m)(w - w_t)
 

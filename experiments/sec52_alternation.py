@@ -35,33 +35,48 @@ def running_statistics_kept(model):
         layer.momentum = momentum
 
 
+def targets(run, k, x1, x2):
+    """Eq. 8 by a single view (Eq. 10): η for this batch and those after it, k batches in all.
+
+    x1, x2: views of the batch of this step, run.state.step   k: a number, or math.inf
+    returns: [(η1, η2), ...], of x1 and x2, then of fresh run.two_views(indices) of each later
+    batch; all (N, d), by the encoder run.model.f as it is now, without gradient and with BN's
+    running statistics kept
+    If the epoch has fewer than k batches left, these. An epoch is run.steps_per_epoch steps, each
+    on the next run.args.batch_size indices of run.state.order.
+    """
+    N, S = run.args.batch_size, run.steps_per_epoch
+    i = run.state.step % S
+    # The step itself updates BN's statistics; a second update would differ from SimSiam.
+    with torch.no_grad(), running_statistics_kept(run.model):
+        eta = [(run.model.f(x1), run.model.f(x2))]
+        for j in range(i + 1, min(i + k, S)):
+            x1, x2 = run.two_views(run.state.order[j * N : (j + 1) * N])
+            eta.append((run.model.f(x1), run.model.f(x2)))
+    return eta
+
+
+def loss(model, x1, x2, eta1, eta2):
+    """Eq. 7, for one SGD step: Eq. 4 with the targets η1 of x1 and η2 of x2 in place of z1, z2.
+
+    x1, x2: (N, 3, S, S)   eta1, eta2: (N, d) constants   returns: the loss (), and z1 (N, d)
+    """
+    z1, z2 = model.f(x1), model.f(x2)
+    return model.D(model.h(z1), eta2) / 2 + model.D(model.h(z2), eta1) / 2, z1
+
+
 def alternation(k):
     """A study: η for the next k batches (Eq. 8), then an SGD step on each (Eq. 7).
 
     k: math.inf for all batches of an epoch, which η never outlives
     """
     def study(run):
-        f, h, D, state = run.model.f, run.model.h, run.model.D, run.state
-
-        def targets(x1, x2):
-            """η1, η2 (N, d) by the network as it is now, Eq. 10."""
-            # The step itself updates BN's statistics; a second update would differ from SimSiam.
-            with torch.no_grad(), running_statistics_kept(run.model):
-                return f(x1), f(x2)
-
         def loss_fn(x1, x2):
             # One pair for each batch to come; in the state, so that checkpoints hold it.
-            eta = state.extra.setdefault("eta", [])
-            if not eta:  # Eq. 8, for k batches or as many as the epoch still has
-                N, S = run.args.batch_size, run.steps_per_epoch
-                i = state.step % S
-                eta.append(targets(x1, x2))
-                for j in range(i + 1, min(i + k, S)):
-                    eta.append(targets(*run.two_views(state.order[j * N : (j + 1) * N])))
-            eta1, eta2 = eta.pop(0)
-            # Eq. 7, by one SGD step. η is a constant: it was computed without gradient.
-            z1, z2 = f(x1), f(x2)
-            return D(h(z1), eta2) / 2 + D(h(z2), eta1) / 2, z1
+            eta = run.state.extra.setdefault("eta", [])
+            if not eta:
+                eta += targets(run, k, x1, x2)
+            return loss(run.model, x1, x2, *eta.pop(0))
 
         return loss_fn
 

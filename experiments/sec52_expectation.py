@@ -20,23 +20,31 @@ from experiments.claims import below, every_run, has_collapsed, is_healthy
 from experiments.table import Claim, Row, main
 
 
+def moving_average(eta, z, m):
+    """The new targets: m η + (1 - m) z / ‖z‖; on the first visit to an image, z / ‖z‖.
+
+    eta: (N, d), one row per image, all zeros where it has not been visited yet
+    z: (N, d) projections of the same images   m: in [0, 1)
+    returns: (N, d), without gradient; it is not normalised again, and eta and z stay as they are
+    """
+    z = F.normalize(z.detach(), dim=1)
+    seen = eta.any(dim=1, keepdim=True)  # (N, 1)
+    # An average with the zeros would point the same way, but count less at the next visit.
+    return torch.where(seen, m * eta + (1 - m) * z, z)
+
+
 def expectation(m):
     """A study: targets that are moving averages with momentum m."""
     def study(run):
         f, D, state = run.model.f, run.model.D, run.state
-
-        def averaged(indices, z):
-            """m η + (1 - m) z / ‖z‖; on the first visit to an image, z / ‖z‖."""
-            z, eta = F.normalize(z.detach(), dim=1), state.extra["eta"][indices]  # (N, d)
-            seen = eta.any(dim=1, keepdim=True)  # (N, 1); zeros: not visited yet
-            return torch.where(seen, m * eta + (1 - m) * z, z)
 
         def loss_fn(x1, x2):
             z1, z2 = f(x1), f(x2)
             indices = run.indices.to(z1.device)
             if "eta" not in state.extra:  # the memory bank (n, d); checkpoints hold it
                 state.extra["eta"] = z1.new_zeros(len(run.images.train), z1.shape[1])
-            eta1, eta2 = averaged(indices, z1), averaged(indices, z2)
+            eta = state.extra["eta"][indices]  # (N, d)
+            eta1, eta2 = (moving_average(eta, z, m) for z in (z1, z2))
             state.extra["eta"][indices] = (eta1 + eta2) / 2
             # No h: z itself is compared with the target that the other view has moved.
             return D(z1, eta2) / 2 + D(z2, eta1) / 2, z1

@@ -552,11 +552,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "state.order[j * N : (j + 1) * N]",
             "state.order[i * N : (i + 1) * N]"),
         "eta is not in the checkpoint": (
-            'state.extra.setdefault("eta", [])',
+            'run.state.extra.setdefault("eta", [])',
             'run.__dict__.setdefault("eta", [])'),
         "each view is trained towards its own eta": (
-            "D(h(z1), eta2) / 2 + D(h(z2), eta1) / 2",
-            "D(h(z1), eta1) / 2 + D(h(z2), eta2) / 2"),
+            "D(model.h(z1), eta2) / 2 + model.D(model.h(z2), eta1) / 2",
+            "D(model.h(z1), eta1) / 2 + model.D(model.h(z2), eta2) / 2"),
     },
     "experiments/sec52_expectation.py": {
         "m and 1 - m are exchanged": ("m * eta + (1 - m) * z", "(1 - m) * eta + m * z"),

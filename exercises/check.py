@@ -1,0 +1,46 @@
+"""Check an exercise in your copy: the first law that your functions break, and an example.
+
+    python exercises/check.py 3        exercise 3
+    python exercises/check.py          all of them, a line each
+"""
+
+import os
+import pathlib
+import sys
+import textwrap
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the laws use small tensors
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from exercises import exercise
+from utils.console import plain_errors
+
+
+def check(number):
+    """Print what becomes of one exercise; returns whether it passes."""
+    status, text = exercise.outcome(number)
+    print(f"Exercise {number}, {exercise.title(number)}: {status}.")
+    for line in text.splitlines():
+        print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="  "))
+    if status != "passed":
+        print(textwrap.fill(f"Read: {exercise.about(number).READ}", 80, subsequent_indent="  "))
+    elif (sheet := exercise.sheet(number)).exists():
+        print(f'Next: "Then run" in {exercise.within(sheet)}')
+    return status == "passed"
+
+
+@plain_errors
+def main(argv):
+    every = exercise.numbers()
+    if argv and (len(argv) > 1 or argv[0] not in map(str, every)):
+        raise SystemExit(f"name one exercise of this copy: {', '.join(map(str, every))}; or none,"
+                         " for a line on each")
+    if argv:
+        sys.exit(0 if check(int(argv[0])) else 1)
+    for number in every:
+        status, _ = exercise.outcome(number)
+        print(f"{number:3}  {exercise.title(number):50}  {status}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""What make.py, check.py and grade.py share: reading an exercise, and running its laws.
+
+An exercise NN is two files:
+    NN_name.md     its sheet
+    laws_NN.py     BLANKS  the functions to write, as "simsiam.py:SimSiam.forward"
+                   READ    what to read when a law is broken
+                   FILES   whole files to write, {name: what the copy starts with} (optional)
+                   HIDE    functions elsewhere that would give the answer away (optional)
+                   law_*   functions; the docstring is the law, AssertionError the counter-example
+hidden_NN.py, where there is one, has laws for grade.py only.
+"""
+
+import ast
+import functools
+import importlib
+import pathlib
+import re
+import traceback
+from types import SimpleNamespace
+
+HOME = pathlib.Path(__file__).resolve().parent.parent
+SUBMITTED = {}  # text by name: what grade.py has read of a submission
+
+
+def numbers():
+    """The numbers of all exercises of this folder."""
+    return sorted(int(path.stem[5:]) for path in HOME.glob("exercises/laws_*.py"))
+
+
+def sheet(number):
+    """The sheet of an exercise."""
+    return next(HOME.glob(f"exercises/{number:02}_*.md"))
+
+
+def title(number):
+    return sheet(number).read_text().partition("\n")[0].partition(". ")[2]
+
+
+@functools.cache
+def about(number):
+    """BLANKS, READ, FILES and HIDE of an exercise, read without running it."""
+    found = {"FILES": {}, "HIDE": []}
+    for node in ast.parse(read(f"exercises/laws_{number:02}.py")).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id in ("BLANKS", "READ", *found):
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return SimpleNamespace(**found)
+
+
+def find(tree, name):
+    """The last definition of a name such as "SimSiam.forward"; None if there is none.
+
+    tree: of a module   A part of the name may be a class or a function: functions can be nested.
+    """
+    for part in name.split("."):
+        kinds = ast.ClassDef, ast.FunctionDef
+        found = [n for n in tree.body if isinstance(n, kinds) and n.name == part]
+        if not found:
+            return None
+        tree = found[-1]
+    return tree
+
+
+@functools.cache
+def read(name):
+    """The text of a file of the repository."""
+    return (HOME / name).read_text()
+
+
+def submitted(name):
+    """The text of a file that the student wrote as a whole."""
+    return SUBMITTED[name] if name in SUBMITTED else (HOME / name).read_text()
+
+
+# ------------------------------------------------------------------------------------------------
+# Running the laws.
+
+
+MODULES = {path.stem for path in HOME.glob("exercises/*.py")}
+
+
+def laws(number):
+    """The laws of an exercise in their order; in the grader the hidden ones as well."""
+    found = []
+    for name in (f"laws_{number:02}", f"hidden_{number:02}"):
+        if name in MODULES:
+            module = importlib.import_module(f"exercises.{name}")
+            found += [law for name, law in vars(module).items() if name.startswith("law_")]
+    return found
+
+
+def outcome(number):
+    """Run the laws until one is broken; returns a status and what to tell the student.
+
+    status: "passed", "failed", "blank" (a function of this exercise is not written yet)
+    """
+    law, i, every = None, 0, []
+    try:
+        every = laws(number)
+        for i, law in enumerate(every, start=1):
+            law()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a student's function may raise anything, SystemExit too
+        status, reason = explain(error, number)
+        if status == "failed" and law:
+            reason = f"Law {i} of {len(every)} is broken:\n{law.__doc__}\n{reason}"
+        return status, reason
+    return "passed", f"All {len(every)} laws hold."
+
+
+def explain(error, number):
+    """The status that an exception means, and the reason in plain words."""
+    text = str(error) or type(error).__name__
+    blank = re.fullmatch(r"exercise (\d+): (.*)", text, re.S)
+    if isinstance(error, NotImplementedError) and blank:
+        if int(blank[1]) == number:
+            return "blank", f"Not written yet: {blank[2]}."
+        return "failed", f"It needs what is not written yet: exercise {blank[1]}, {blank[2]}."
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"
+    # A law's own assertion has the counter-example; any other error happened at a line.
+    if isinstance(error, AssertionError) and within(frames[-1].filename).startswith("exercises/"):
+        return "failed", text
+    own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))]
+    place = f"{within(own[-1].filename)}, line {own[-1].lineno}: " if own else ""
+    return "failed", f"{place}{type(error).__name__}: {text}"
+
+
+def within(filename):
+    """A file's name relative to the repository, if it is in there."""
+    path = pathlib.Path(filename)
+    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else filename
+
+
+def show(v):
+    """A small tensor or number as a person writes it: [3, 4], 0.5."""
+    v = v.tolist() if hasattr(v, "tolist") else v
+    if isinstance(v, (list, tuple)):
+        return f"[{', '.join(map(show, v))}]"
+    return f"{v:.4g}" if isinstance(v, float) else str(v)

@@ -1,0 +1,283 @@
+"""The laws of exercise 13: the linear probe, and how its learning rate is chosen."""
+
+import contextlib
+
+import torch
+from torch import nn
+
+import lineval
+from exercises.exercise import show
+from lineval import LRS, choose_lr, fit_probe, topk_accuracy
+
+BLANKS = ["lineval.py:fit_probe", "lineval.py:topk_accuracy", "lineval.py:choose_lr"]
+READ = ("Sec. 3, linear evaluation, and App. A; the comment on the probe and the docstrings of"
+        " fit_probe, topk_accuracy and choose_lr in lineval.py.")
+
+
+def demand(got, wanted, what, slack=1e-4):
+    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
+    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
+    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=slack)
+    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
+
+
+@contextlib.contextmanager
+def replaced(**functions):
+    """Within this block functions of lineval.py are these."""
+    before = {name: getattr(lineval, name) for name in functions}
+    vars(lineval).update(functions)
+    try:
+        yield
+    finally:
+        vars(lineval).update(before)
+
+
+# ------------------------------------------------------------------------------------------------
+# fit_probe, with an optimizer that writes down what it is told.
+
+
+class Notes:
+    """An optimizer that never moves a weight."""
+
+    last = None
+
+    def __init__(self, param_groups, momentum=0.9, weight_decay=0.0):
+        self.parameters = [w for group in param_groups for w in group]
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.lrs, self.gradients = [], []  # of each step; gradients of the weight (classes, c)
+        Notes.last = self
+
+    def zero_grad(self):
+        for w in self.parameters:
+            w.grad = None
+
+    def step(self, *lrs):
+        self.lrs.append(lrs)
+        self.gradients.append([w.grad.clone() for w in self.parameters if w.ndim == 2][0])
+
+
+class TorchSGD(Notes):
+    """torch's SGD, for a probe that is to learn something."""
+
+    def __init__(self, param_groups):
+        super().__init__(param_groups)
+        self.sgd = torch.optim.SGD(self.parameters, lr=1.0, momentum=0.9)
+
+    def step(self, lr):
+        self.sgd.param_groups[0]["lr"] = lr
+        self.sgd.step()
+
+
+def schedule():
+    """cosine_lr and scaled_lr are exercise 10; here lr falls in a line, and all is written down."""
+    return replaced(scaled_lr=lambda base_lr, batch_size: base_lr * batch_size,
+                    cosine_lr=lambda lr, step, total_steps: lr * (1 - step / total_steps))
+
+
+def fitted(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
+    """A probe of n rows, row i being 1 in column i and else 0, with the labels 0, 1, 0, 1, ..."""
+    torch.manual_seed(0)
+    with schedule():
+        return fit_probe(torch.eye(n), torch.arange(n) % 2, base_lr, classes, optimizer, epochs,
+                         batch_size)
+
+
+def batches(n, epochs, batch_size):
+    """The rows of each batch: those whose column has a gradient."""
+    fitted(n, epochs=epochs, batch_size=batch_size)
+    return [[i for i in range(n) if g[:, i].any()] for g in Notes.last.gradients]
+
+
+def law_the_probe_is_linear():
+    """The probe is one linear layer from the features to the classes, with a bias."""
+    probe = fitted(n=6, classes=3)
+    assert isinstance(probe, nn.Linear), (
+        f"fit_probe must return an nn.Linear; yours returns a {type(probe).__name__}.")
+    got = probe.in_features, probe.out_features, probe.bias is not None
+    assert got == (6, 3, True), ("For 6 features and 3 classes it must be nn.Linear(6, 3) with a"
+                                 f" bias; yours is {probe}.")
+
+
+def law_it_starts_near_zero():
+    """Its weights start as Gaussian numbers with std 0.01, its biases at 0."""
+    probe = fitted(n=50, classes=20, epochs=1)
+    demand(probe.weight.std(), 0.01, "Of 1000 weights that the optimizer leaves alone the std must"
+           " be", slack=0.0015)
+    demand(probe.bias.abs().max(), 0.0, "Of the biases that the optimizer leaves alone the largest"
+           " must be")
+
+
+def law_an_epoch_is_every_row_once():
+    """An epoch takes every row once, in batches of batch_size."""
+    for epoch in (0, 1):
+        got = batches(6, 2, 2)[3 * epoch :][:3]
+        assert [len(b) for b in got] == [2] * 3 and sorted(sum(got, [])) == [*range(6)], (
+            f"For 6 rows and batches of 2 the batches of epoch {epoch} must take each of the rows"
+            f" 0 to 5 once; yours are {got}.")
+
+
+def law_the_last_incomplete_batch_is_left_out():
+    """A last batch with fewer rows is left out, and without full batch all rows are one."""
+    for n, batch_size, wanted in ((5, 2, [2, 2]), (3, 8, [3]), (4, 4, [4])):
+        got = [len(b) for b in batches(n, 1, batch_size)]
+        assert got == wanted, (f"For {n} rows and batch_size {batch_size} an epoch must have"
+                               f" batches of {wanted} rows; yours has {got}.")
+
+
+def law_every_epoch_has_a_new_order():
+    """Every epoch takes the rows in a new random order."""
+    orders = {str(batches(8, 10, 2)[4 * epoch :][:4]) for epoch in range(10)}
+    assert len(orders) > 5, ("For 8 rows, batches of 2 and 10 epochs the epochs must differ in what"
+                             f" rows a batch has; yours have {len(orders)} different orders.")
+
+
+def law_the_loss_is_the_mean_cross_entropy():
+    """The loss is the cross-entropy, averaged over the batch, of the current batch alone."""
+    fitted(n=2, epochs=3, batch_size=2)
+    # Both classes have a probability near 1/2: (1/2 - 1) / 2 for a row's own class, 1/4 for others.
+    for step, gradient in enumerate(Notes.last.gradients, start=1):
+        demand(gradient, [[-0.25, 0.25], [0.25, -0.25]], "For two rows [1, 0] and [0, 1] with the"
+               " labels 0 and 1, and weights near 0, the gradient of the weights must at step"
+               f" {step} be about", slack=0.02)
+
+
+def law_all_of_the_probe_is_trained_without_weight_decay():
+    """The optimizer gets weights and biases in one group, momentum 0.9, and no weight decay."""
+    probe, notes = fitted(), Notes.last
+    assert {id(w) for w in notes.parameters} == {id(w) for w in probe.parameters()}, (
+        "The optimizer must be given the probe's weight and bias; yours is given"
+        f" {len(notes.parameters)} parameters: {[list(w.shape) for w in notes.parameters]}.")
+    got = notes.momentum, notes.weight_decay
+    assert got == (0.9, 0.0), ("The optimizer must have momentum 0.9 and weight decay 0; yours has"
+                               f" {got[0]} and {got[1]}.")
+    assert all(len(lrs) == 1 for lrs in notes.lrs), (
+        "The optimizer must have one group, and step() one learning rate.")
+
+
+def law_the_learning_rate_is_scaled_and_decays():
+    """The learning rate is base_lr · batch_size / 256, and falls along a cosine over all steps."""
+    fitted(n=8, base_lr=64.0, epochs=2, batch_size=4)
+    got = [lr for lr, in Notes.last.lrs]
+    assert len(got) == 4, ("For 8 rows, batches of 4 and 2 epochs there must be 4 steps; yours has"
+                           f" {len(got)}.")
+    # What schedule() gives, if its functions were asked; else 1, with cos 45°, 90° and 135°.
+    if got != [256.0, 192.0, 128.0, 64.0]:
+        demand(got, [1.0, 0.853553, 0.5, 0.146447], "For base_lr 64, batches of 4, and 4 steps in"
+               " all, the learning rates (with a line in place of cosine_lr, and no division in"
+               " scaled_lr, [256, 192, 128, 64]) must be")
+
+
+def law_the_probe_learns():
+    """The probe learns to tell classes apart that a line separates."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 2)
+    labels = (x[:, 0] > 2 * x[:, 1]).long()
+    with schedule():
+        probe = fit_probe(x, labels, 0.02, 2, TorchSGD, 20, 20)
+    right = (probe(x).argmax(dim=1) == labels).sum().item()
+    assert right > 190, ("Of 200 points in a plane, of two classes on either side of a line, more"
+                         " than 190 must be classified correctly after the fit; yours are"
+                         f" {right}.")
+
+
+# ------------------------------------------------------------------------------------------------
+# topk_accuracy, with a probe whose logits are its inputs.
+
+
+def identity(classes):
+    probe = nn.Linear(classes, classes)
+    nn.init.eye_(probe.weight), nn.init.zeros_(probe.bias)
+    return probe
+
+
+def law_the_label_is_among_the_k_largest():
+    """A row counts if its label is among the k largest logits."""
+    logits = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0], [4.0, 1.0, 3.0, 2.0]]
+    labels = [0, 1, 3]  # the first, the third and the third in its row
+    for k, wanted in ((1, 100 / 3), (2, 100 / 3), (3, 100.0), (4, 100.0)):
+        got = topk_accuracy(identity(4), torch.tensor(logits), torch.tensor(labels), k)
+        assert isinstance(got, float), ("topk_accuracy must return a float; yours returns a"
+                                        f" {type(got).__name__}.")
+        demand(got, wanted, f"Logits {show(logits)}, labels {labels}, k = {k}: the percentage must"
+               " be")
+
+
+def law_fewer_classes_than_k():
+    """With fewer than k classes every row counts: 100 %."""
+    got = topk_accuracy(identity(2), torch.tensor([[1.0, 2.0]]), torch.tensor([0]), 5)
+    demand(got, 100.0, "Logits [1, 2], label 0, k = 5: the percentage must be")
+
+
+# ------------------------------------------------------------------------------------------------
+# choose_lr, with stand-ins for the two functions above.
+
+
+def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0)):
+    """What choose_lr returns and what it did: (lr, rows fitted, rows tested, arguments)."""
+    fits, tests, arguments = [], [], []
+
+    def fit(x, labels, base_lr, *settings):
+        assert x[:, 0].tolist() == labels.tolist(), (
+            "fit_probe is given rows of x with the labels of other rows.")
+        fits.append((base_lr, labels.tolist()))
+        arguments.append(settings)
+        return base_lr  # stands for the probe
+
+    def test(probe, x, labels, k):
+        assert x[:, 0].tolist() == labels.tolist(), (
+            "topk_accuracy is given rows of x with the labels of other rows.")
+        assert k == 1, f"The learning rate is chosen by top-1 accuracy; yours asks for top-{k}."
+        tests.append((probe, labels.tolist()))
+        return dict(zip(LRS, accuracies))[probe]
+
+    torch.manual_seed(0)
+    with replaced(fit_probe=fit, topk_accuracy=test):
+        rows = torch.arange(n)
+        lr = choose_lr(rows[:, None].float(), rows, 10, "optimizer", 3, 4)
+    return lr, fits, tests, arguments
+
+
+def law_every_learning_rate_is_tried():
+    """Every learning rate of LRS is tried, with the settings that choose_lr was given."""
+    _, fits, tests, arguments = chosen()
+    for name, v in (("fitted", fits), ("tested", tests)):
+        got = sorted(lr for lr, _ in v)
+        assert got == list(LRS), f"The learning rates {list(LRS)} must be {name}; yours are {got}."
+    assert set(arguments) == {(10, "optimizer", 3, 4)}, (
+        "fit_probe must be given the settings (10, 'optimizer', 3, 4) behind base_lr; yours is"
+        f" given {arguments[0]}.")
+
+
+def law_the_best_on_the_held_out_rows_wins():
+    """The learning rate with the best accuracy is chosen, of equals the first one."""
+    for accuracies, wanted in (((20.0, 40.0, 30.0, 10.0), 1.0), ((5.0, 6.0, 7.0, 8.0), 100.0),
+                               ((9.0, 6.0, 7.0, 8.0), 0.1), ((7.0, 9.0, 9.0, 8.0), 1.0)):
+        got = chosen(accuracies=accuracies)[0]
+        demand(got, wanted, f"If the accuracies for {list(LRS)} are {list(accuracies)}, the chosen"
+               " lr must be")
+
+
+def law_no_row_is_both_fitted_and_tested():
+    """A tenth of the rows is held out: the probe is tested on rows that it was not fitted to."""
+    for n, held_out in ((100, 10), (59, 5), (5, 1)):
+        _, fits, tests, _ = chosen(n)
+        for (lr, fitted_rows), (_, tested) in zip(fits, tests):
+            both = set(fitted_rows) & set(tested)
+            assert not both, (f"Of {n} rows {len(both)} are both fitted and tested at lr {lr}, such"
+                              f" as row {min(both)}; none may be.")
+            got = len(fitted_rows), len(tested)
+            assert got == (n - held_out, held_out), (
+                f"Of {n} rows {n - held_out} must be fitted and {held_out} held out; at lr {lr}"
+                f" yours are {got[0]} and {got[1]}.")
+
+
+def law_the_tenth_is_random_and_the_same_for_all():
+    """The held-out rows are drawn at random, once for all learning rates."""
+    _, _, tests, _ = chosen()
+    rows = [sorted(tested) for _, tested in tests]
+    assert all(r == rows[0] for r in rows), (
+        "All learning rates must be tested on the same rows; yours are tested on"
+        f" {rows[0]} and on {next(r for r in rows if r != rows[0])}, for example.")
+    gaps = {b - a for a, b in zip(rows[0], rows[0][1:])}
+    assert len(gaps) > 1, ("The held-out rows must be drawn at random, as a data set may be sorted"
+                           f" by class; yours are {rows[0]}.")

@@ -1,0 +1,101 @@
+"""The laws of exercise 18: a method of the student's own, in mine.py."""
+
+import ast
+
+import torch
+from torch import nn
+
+from exercises import exercise
+from simsiam import SimSiam, effective_rank, output_std
+
+BLANKS = []
+READ = 'the sheet; "A method" in the original README; a short one of baselines/, such as byol.py.'
+FILES = {"mine.py": '''\
+"""Exercise 18: a method of my own."""
+
+from simsiam import D, SimSiam
+
+
+class Mine(SimSiam):
+    """What differs from SimSiam: ..."""
+
+    def forward(self, x1, x2):
+        raise NotImplementedError("exercise 18: write your method in mine.py")
+'''}
+STEPS = 100
+
+
+def mine():
+    """The class Mine of mine.py."""
+    names = {"__name__": "mine"}
+    path = str(exercise.HOME / "mine.py")
+    exec(compile(exercise.submitted("mine.py"), path, "exec"), names)
+    assert isinstance(names.get("Mine"), type), "mine.py must define a class Mine."
+    return names["Mine"]
+
+
+def network(method):
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU())
+    backbone.features = 64
+    return method(backbone, dim=64, pred_dim=16, proj_layers=2)
+
+
+def trained(method, steps):
+    """A network after some steps on Gaussian rows, with noise as augmentation; losses; last z1."""
+    model, losses = network(method), []
+    torch.manual_seed(1)
+    x = torch.randn(512, 32)
+    for _ in range(steps):
+        batch = x[torch.randint(512, (128,))]
+        loss, z1 = model(*(batch + 2 * torch.randn(128, 32) for _ in range(2)))
+        model.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for w in model.parameters():
+                if w.grad is not None:
+                    w -= 3 * w.grad
+    return model, losses, z1.detach()
+
+
+def law_at_most_20_lines():
+    """mine.py has at most 20 lines; blank ones, comments and docstrings do not count."""
+    text = exercise.submitted("mine.py")
+    lines = text.splitlines()
+    counted = {i for i, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
+    for node in ast.walk(ast.parse(text, "mine.py")):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            counted -= set(range(node.lineno, node.end_lineno + 1))
+    assert len(counted) <= 20, f"Yours has {len(counted)}."
+    longest = max(map(len, lines))
+    assert longest <= 100, f"A line may have 100 characters; yours has one of {longest}."
+
+
+def law_a_loss_and_z1():
+    """Two views go in; a single number and z1, one row per image, come out."""
+    model, x = network(mine()), torch.randn(8, 32, generator=torch.Generator().manual_seed(2))
+    got = model(x, x + 1)
+    assert isinstance(got, tuple) and len(got) == 2, "forward must return loss, z1."
+    shapes = [list(v.shape) for v in got]
+    assert shapes == [[], [8, 64]], (f"For 8 images and d = 64 the shapes must be [] and [8, 64];"
+                                     f" yours are {shapes[0]} and {shapes[1]}.")
+
+
+def law_not_SimSiam_itself():
+    """After five steps its encoder is another one than SimSiam's."""
+    one, two = (torch.cat([w.flatten() for w in trained(method, 5)[0].backbone.parameters()])
+                for method in (mine(), SimSiam))
+    assert not torch.allclose(one, two, atol=1e-5), "All weights of the backbone are the same."
+
+
+def law_it_learns_and_does_not_collapse():
+    """It learns: in 100 steps the loss falls, and the outputs do not collapse."""
+    _, losses, z = trained(mine(), STEPS)
+    first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+    assert last < first, (f"The mean loss of the first ten steps is {first:.3f}, of the last ten"
+                          f" {last:.3f}; it must be smaller.")
+    std, rank = output_std(z).item(), effective_rank(z).item()
+    assert std > 0.5 and rank > 8, (
+        f"The outputs end with std {std:.2f} and rank {rank:.1f}; they must be above 0.5 and 8."
+        " SimSiam has 0.99 and 27 here; without stop-gradient it has 0.12 and 4.")

@@ -1,0 +1,256 @@
+"""A student's functions in the reference's place, in memory: no file is written.
+
+Of a student's file only this counts: the functions of the exercise, and what they use that the
+reference does not have: helper functions, constants, imports, further methods of the class. Where
+both have something of one name, the reference's is used. Line numbers in messages are the
+student's. A file that does not parse is read in pieces, so that one open bracket does not cost
+the exercises beside it.
+"""
+
+import ast
+import contextlib
+import copy
+import functools
+import importlib.abc
+import importlib.util
+import re
+import sys
+from importlib.machinery import ModuleSpec
+
+import torch
+
+from exercises import exercise
+from exercises.exercise import HOME, find
+
+FOLDERS = "utils", "baselines", "experiments", "exercises"
+FILES = {str(path.relative_to(HOME))[:-3].replace("/", "."): path
+         for folder in (".", *FOLDERS) for path in HOME.glob(f"{folder}/*.py")}
+# Those that must stay as they are: they hold what is going on.
+OURS = {name for name in FILES if not name.startswith("utils.")} - {
+    f"exercises.{name}" for name in ("exercise", "transplant", "grade", "make", "check")}
+
+# ------------------------------------------------------------------------------------------------
+# Reading a student's file.
+
+
+class Refused(Exception):
+    """A file or a function is missing or cannot be read."""
+
+
+def parse(text, name):
+    """The syntax tree of a student's file; of one that does not parse, what does, and its error."""
+    try:
+        return ast.parse(text), None
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        return ast.Module(list(pieces(text)), []), f"{name}{line} does not parse: {reason}"
+
+
+def pieces(text):
+    """The top-level statements that parse on their own, of a class the methods that do."""
+    lines = text.splitlines(keepends=True)
+    for start, end in stretches(lines, 0, len(lines), r"[^\s#)\]}]"):
+        try:
+            yield from ast.parse("\n" * start + "".join(lines[start:end])).body
+        except (SyntaxError, ValueError):
+            if lines[start].startswith("class "):
+                yield from methods(lines, start, end)
+
+
+def methods(lines, start, end):
+    """A class with those of its methods that parse."""
+    name, whole = re.match(r"class (\w+)", lines[start])[1], None
+    for a, b in stretches(lines, start + 1, end, r"    (def|@)"):
+        with contextlib.suppress(SyntaxError, ValueError):
+            head = "\n" * (a - 1) + f"class {name}:\n"  # so that line numbers stay
+            one = ast.parse(head + "".join(lines[a:b])).body[0]
+            whole = whole or ast.ClassDef(one.name, [], [], [], [], lineno=start + 1, col_offset=0)
+            whole.body += one.body
+    if whole:
+        yield whole
+
+
+def stretches(lines, start, end, pattern):
+    """Where statements begin and end: (first line, line after the last), counted from 0."""
+    starts = [i for i in range(start, end) if re.match(pattern, lines[i])]
+    # A decorator belongs to what follows.
+    starts = [i for i, before in zip(starts, [None, *starts])
+              if before is None or not lines[before].lstrip().startswith("@")]
+    return zip(starts, [*starts[1:], end])
+
+
+# ------------------------------------------------------------------------------------------------
+# The transplant.
+
+
+def defined(tree):
+    """What a module defines at its top level: {name: statement}."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update({(a.asname or a.name).split(".")[0]: node for a in node.names})
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            found.update({n.id: node for n in ast.walk(node)
+                          if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
+    return found
+
+
+def helpers(node, student, reference):
+    """The student's statements that `node` uses, directly or not, and the reference lacks."""
+    own, theirs, found, todo = defined(student), defined(reference), [], [node]
+    while todo:
+        names = {n.id for n in ast.walk(todo.pop()) if isinstance(n, ast.Name)}
+        for name in sorted(names & own.keys() - theirs.keys()):
+            if own[name] not in found:
+                found.append(own[name])
+                todo.append(own[name])
+    return sorted(found, key=lambda statement: statement.lineno)
+
+
+def further_methods(node, student, reference):
+    """Methods of the student's class that a method uses and the reference's class lacks."""
+    own, theirs, found, todo = defined(student), defined(reference), [], [node]
+    while todo:
+        names = {n.attr for n in ast.walk(todo.pop()) if isinstance(n, ast.Attribute)}
+        for name in sorted(names & own.keys() - theirs.keys()):
+            if own[name] not in found:
+                found.append(own[name])
+                todo.append(own[name])
+    return found
+
+
+def transplant(reference, student, names, hidden=()):
+    """Put functions of the student's tree into the reference's; Refused if one is not there.
+
+    hidden: functions that the student's copy lacks, and that the reference must not lend either
+    """
+    missing = ast.parse("def missing(*_, **__): raise NameError('left out of your copy')").body[0]
+    for name in (*names, *hidden):
+        new, outer = find(student, name), name.rpartition(".")[0]
+        if new is None and name in hidden:
+            new = copy.deepcopy(missing)
+            new.name = name.rpartition(".")[2]
+        if not isinstance(new, ast.FunctionDef):
+            raise Refused(f"there is no function {name}.")
+        place = find(reference, outer) if outer else reference
+        place.body[place.body.index(find(reference, name))] = new
+        top = reference.body.index(find(reference, name.split(".")[0]))
+        used = [new]
+        if isinstance(place, ast.ClassDef):
+            extra = further_methods(new, find(student, outer), place)
+            place.body += extra
+            used += extra
+        for node in used:
+            extra = helpers(node, student, reference)
+            reference.body[top:top] = extra
+            top += len(extra)
+
+
+def changed(number, files):
+    """The modules that an exercise changes: {module name: tree}; Refused says why there are none.
+
+    files: {"simsiam.py": bytes, or None if it was not handed in}
+    """
+    info, trees = exercise.about(number), {}
+    texts = {name: decoded(name, content) for name, content in files.items()}
+    for name in info.FILES:
+        exercise.SUBMITTED[name] = texts[name]
+    for file in dict.fromkeys(place.split(":")[0] for place in info.BLANKS):
+        names, hidden = ([place.split(":")[1] for place in places if place.startswith(file + ":")]
+                         for places in (info.BLANKS, info.HIDE))
+        student, error = parse(texts[file], file)
+        tree = ast.parse(exercise.read(file))
+        try:
+            transplant(tree, student, names, hidden)
+        except Refused as refused:
+            raise Refused(error or f"{file}: {refused}")
+        trees[file.removesuffix(".py").replace("/", ".")] = tree
+    return trees
+
+
+def decoded(name, content):
+    if content is None:
+        raise Refused(f"{name} was not handed in (or is a link, or larger than a megabyte).")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeError:
+        raise Refused(f"{name} is not UTF-8 text.")
+
+
+# ------------------------------------------------------------------------------------------------
+# Importing this repository from memory.
+
+
+@functools.cache
+def compiled(name):
+    """The code of a module of this repository as it is."""
+    return compile(FILES[name].read_text(), str(FILES[name]), "exec")
+
+
+class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports this repository's modules: some with a student's functions, the others as they are.
+
+    All come from memory: after the process has become another user it may not read the files.
+    """
+
+    def __init__(self, trees):
+        self.code = {name: compile(ast.fix_missing_locations(tree), str(FILES[name]), "exec")
+                     for name, tree in trees.items()}
+
+    def find_spec(self, name, path=None, target=None):
+        if name in FOLDERS:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(HOME / name)]
+            return spec
+        return importlib.util.spec_from_loader(name, self) if name in FILES else None
+
+    def exec_module(self, module):
+        name = module.__name__
+        module.__file__ = str(FILES[name])
+        exec(self.code.get(name) or compiled(name), vars(module))
+
+
+@contextlib.contextmanager
+def imported(trees):
+    """A context in which `import` finds these trees in the place of this repository's modules."""
+    importer = Importer(trees)
+    before = {name: sys.modules.pop(name) for name in OURS & sys.modules.keys()}
+    sys.meta_path.insert(0, importer)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(importer)
+        for name in OURS & sys.modules.keys():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def judge(number, files):
+    """What becomes of an exercise with a student's files: a status and a text."""
+    try:
+        with imported(changed(number, files)):
+            status, text = exercise.outcome(number)
+    except Refused as refused:
+        return "blank" if "handed in" in str(refused) else "failed", str(refused)
+    except MemoryError:
+        status, text = "memory", ""
+    except Exception as error:  # a default argument or a decorator of theirs raised it
+        return "failed", f"{type(error).__name__}: {error}"
+    if "MemoryError" in text or "can't allocate memory" in text:
+        return "memory", f"It needs too much memory. {text}"
+    return status, text
+
+
+def warm_up(numbers):
+    """Read and import, once for all children, what the exercises need."""
+    with imported({}):
+        for number in numbers:
+            exercise.laws(number)
+            for place in exercise.about(number).BLANKS:
+                exercise.read(place.split(":")[0])
+    for name in FILES:  # whatever they import in the middle of a law
+        compiled(name)
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # imports for seconds

@@ -1,0 +1,133 @@
+"""Answers to exercise 13, right and wrong."""
+
+FIT, TOPK, CHOOSE = "lineval.py:fit_probe", "lineval.py:topk_accuracy", "lineval.py:choose_lr"
+
+
+def fit(probe="nn.Linear(x.shape[1], classes)", std="0.01", bias="0.0",
+        optimizer="optimizer([probe.parameters()])", order="torch.randperm(len(x))", once="pass",
+        stop="len(x) // size", zero="opt.zero_grad()",
+        loss="F.cross_entropy(probe(x[i]), labels[i])",
+        peak="scaled_lr(base_lr, size)", lr="cosine_lr(peak, step, epochs * steps)"):
+    """The probe as two loops, over epochs and over batches."""
+    return FIT, f"""
+def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
+    probe = {probe}
+    nn.init.normal_(probe.weight, std={std})
+    nn.init.constant_(probe.bias, {bias})
+    opt = {optimizer}
+    size = min(batch_size, len(x))
+    steps, step = {stop}, 0
+    peak = {peak}
+    {once}
+    for epoch in range(epochs):
+        order = {order}
+        for b in range(steps):
+            i = order[b * size : (b + 1) * size]
+            {zero}
+            {loss}.backward()
+            opt.step({lr})
+            step += 1
+    return probe
+"""
+
+
+def choose(order="torch.randperm(n)", tenth="max(1, n // 10)", fit="x[order[tenth:]]",
+           labels="labels[order[tenth:]]", test="order[:tenth]", best="accuracy > best",
+           start="-1", each="pass", k="1", settings="*settings"):
+    return CHOOSE, f"""
+def choose_lr(x, labels, *settings):
+    n = len(x)
+    order, tenth = {order}, {tenth}
+    best, chosen = {start}, None
+    for lr in LRS:
+        {each}
+        probe = fit_probe({fit}, {labels}, lr, {settings})
+        held_out = {test}
+        accuracy = topk_accuracy(probe, x[held_out], labels[held_out], {k})
+        if {best}:
+            best, chosen = accuracy, lr
+    return chosen
+"""
+
+
+def topk(line):
+    return TOPK, f"@torch.no_grad()\ndef topk_accuracy(probe, x, labels, k):\n    {line}\n"
+
+
+WRONG = {
+    "two layers": fit(probe="nn.Sequential(nn.Linear(x.shape[1], 8), nn.ReLU(),"
+                      " nn.Linear(8, classes)); probe.weight, probe.bias = probe[2].weight,"
+                      " probe[2].bias"),
+    "PyTorch's own initialisation": fit(std="0.01); probe.reset_parameters(); (0"),
+    "std 1": fit(std="1.0"),
+    "the biases start at 1": fit(bias="1.0"),
+    "the weight alone is trained": fit(optimizer="optimizer([[probe.weight]])"),
+    "weight decay": fit(optimizer="optimizer([probe.parameters()], weight_decay=1e-4)"),
+    "no momentum": fit(optimizer="optimizer([probe.parameters()], momentum=0.0)"),
+    "the rows are not shuffled": fit(order="torch.arange(len(x))"),
+    "one order for all epochs": fit(order="fixed", once="fixed = torch.randperm(len(x))"),
+    "rows drawn with replacement": fit(order="torch.randint(len(x), (len(x),))"),
+    "the last incomplete batch is kept": fit(stop="-(-len(x) // size)"),
+    "gradients add up": fit(zero="pass"),
+    "a sum over the batch": fit(
+        loss="F.cross_entropy(probe(x[i]), labels[i], reduction='sum')"),
+    "squared error": fit(
+        loss="F.mse_loss(probe(x[i]), F.one_hot(labels[i], classes).float())"),
+    "softmax twice": fit(loss="F.cross_entropy(probe(x[i]).softmax(dim=1), labels[i])"),
+    "the learning rate is not scaled": fit(peak="base_lr"),
+    "the learning rate is constant": fit(lr="peak"),
+    "the learning rate changes once per epoch": fit(lr="cosine_lr(peak, epoch, epochs)"),
+    "a learning rate for each parameter": fit(
+        optimizer="optimizer([[probe.weight], [probe.bias]])",
+        lr="*[cosine_lr(peak, step, epochs * steps)] * 2"),
+    "a fraction, not a percentage": topk(
+        "return float((probe(x).topk(min(k, probe.out_features), dim=1).indices"
+        " == labels[:, None]).any(dim=1).double().mean())"),
+    "top-1, whatever k": topk(
+        "return 100 * float((probe(x).argmax(dim=1) == labels).double().mean())"),
+    "the k-th largest alone": topk(
+        "return 100 * float((probe(x).topk(min(k, probe.out_features), dim=1).indices[:, -1]"
+        " == labels).double().mean())"),
+    "divided by k": topk(
+        "return 100 * float((probe(x).topk(min(k, probe.out_features), dim=1).indices"
+        " == labels[:, None]).double().mean())"),
+    "more than the classes": topk(
+        "return 100 * float((probe(x).topk(k, dim=1).indices == labels[:, None]).any(dim=1)"
+        ".double().mean())"),
+    "a tensor": topk(
+        "return 100 * (probe(x).topk(min(k, probe.out_features), dim=1).indices"
+        " == labels[:, None]).any(dim=1).double().mean()"),
+    "tested on the rows it was fitted to": choose(test="order[tenth:]"),
+    "fitted to all rows": choose(fit="x", labels="labels"),
+    "tested on all rows": choose(test="order"),
+    "the first tenth": choose(order="torch.arange(n)"),
+    "every tenth row": choose(order="torch.tensor(sorted(range(n), key=lambda r: r % 10))"),
+    "a new tenth for each": choose(each="order = torch.randperm(n)"),
+    "the worst": choose(best="accuracy < best", start="1000"),
+    "the last of equals": choose(best="accuracy >= best"),
+    "labels of other rows": choose(labels="labels[tenth:]"),
+    "by top-5": choose(k="5"),
+    "a tenth that may be empty": choose(tenth="n // 10"),
+    "the settings are forgotten": choose(settings="settings[0], SGD, 100, 256"),
+    "half is held out": choose(tenth="n // 2"),
+}
+
+RIGHT = {
+    "loops over epochs and batches": fit(),
+    "without the functions of optim.py": fit(
+        once="import math", peak="base_lr * size / 256",
+        lr="peak / 2 * (1 + math.cos(math.pi * step / (epochs * steps)))"),
+    "gradients by hand": fit(
+        zero="pass", loss="grads = torch.autograd.grad(-F.log_softmax(probe(x[i]), dim=1)"
+        ".gather(1, labels[i, None]).mean(), [probe.weight, probe.bias]);"
+        " probe.weight.grad, probe.bias.grad = grads; torch.zeros(1, requires_grad=True)"),
+    "a loop over rows": topk(
+        "return 100.0 * sum(y in sorted(range(len(v)), key=lambda j: -v[j])[:k]"
+        " for v, y in zip(probe(x).tolist(), labels.tolist())) / len(x)"),
+    "ranks": topk(
+        "v = probe(x); return 100.0 * ((v > v.gather(1, labels[:, None])).sum(dim=1) < k)"
+        ".float().mean().item()"),
+    "a loop over learning rates": choose(),
+    "the tail of a permutation": choose(
+        fit="x[order[:-tenth]]", labels="labels[order[:-tenth]]", test="order[-tenth:]"),
+}

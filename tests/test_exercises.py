@@ -1,0 +1,389 @@
+"""The graders' grader: right answers pass, wrong ones do not.    pytest tests/test_exercises.py
+
+pytest tests/test_exercises.py -m ""    also in processes of their own, as grade.py runs them
+"""
+
+import ast
+import csv
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import xml.etree.ElementTree
+import zipfile
+
+import pytest
+
+from exercises import check, exercise, grade, make, transplant
+from exercises.exercise import HOME
+from simsiam import collapsed
+
+NUMBERS = exercise.numbers()
+
+
+def answers(number):
+    """tests/answers/NN.py as a module."""
+    path = HOME / f"tests/answers/{number:02}.py"
+    spec = importlib.util.spec_from_file_location(f"answers_{number:02}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ANSWERS = {number: answers(number) for number in NUMBERS}
+
+
+def solved(number):
+    """The reference's files, as a submission: {name: bytes}."""
+    info = exercise.about(number)
+    files = {place.split(":")[0] for place in info.BLANKS}
+    return {name: exercise.read(name).encode() for name in files}
+
+
+def with_answer(number, place, source, text=None):
+    """A submission that is the reference but for one function, or one file that a student writes.
+
+    text: what the function's file is, if not the reference's
+    """
+    file, _, name = place.partition(":")
+    files = solved(number)
+    if not name:
+        return {**files, file: source.encode()}
+    text = text or files[file].decode()
+    node = exercise.find(ast.parse(text), name)
+    lines = text.splitlines(keepends=True)
+    start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    new = textwrap.indent(textwrap.dedent(source).strip("\n") + "\n", " " * node.col_offset)
+    text = "".join([*lines[: start - 1], new, *lines[node.end_lineno :]])
+    return {**files, file: text.encode()}
+
+
+def outcome(number, files):
+    status, text = transplant.judge(number, files)
+    return status if status != "failed" else text
+
+
+# ------------------------------------------------------------------------------------------------
+# The laws.
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_reference_passes(number):
+    if exercise.about(number).BLANKS:
+        assert outcome(number, solved(number)) == "passed"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_at_least_four_wrong_answers_are_refused_and_two_right_ones_of_another_form_accepted(number):
+    wrong, right = ANSWERS[number].WRONG, ANSWERS[number].RIGHT
+    assert len(wrong) >= 4 and len(right) >= 2
+    for what, answer in wrong.items():
+        assert outcome(number, with_answer(number, *answer)) not in ("passed", "blank"), what
+    for what, answer in right.items():
+        assert outcome(number, with_answer(number, *answer)) == "passed", what
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_blank_imports_and_fails_its_own_exercise_and_no_other(number):
+    copy = make.copy_of([number])
+    files = {name: text.encode() for name, text in copy.items()}
+    assert outcome(number, files) == "blank"
+    trees = {name: ast.parse(copy[file]) for name in ("simsiam", "options", "train", "lineval")
+             if (file := f"{name}.py")}
+    with transplant.imported(trees):
+        importlib.import_module("train")
+    files, touched = dict(solved(number)), {p.split(":")[0] for p in exercise.about(number).BLANKS}
+    for place in exercise.about(number).BLANKS:
+        file, name = place.split(":")
+        files[file] = make.blank(files[file].decode(), name, "raise NotImplementedError").encode()
+    for other in NUMBERS:
+        info = exercise.about(other)
+        if other != number and touched & {place.split(":")[0] for place in info.BLANKS}:
+            assert outcome(other, {**solved(other), **files}) == "passed", other
+
+
+def test_no_function_is_cut_out_by_two_exercises():
+    places = [place for number in NUMBERS for place in exercise.about(number).BLANKS]
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_law_is_a_sentence_and_says_what_to_read(number):
+    assert exercise.about(number).READ
+    module = importlib.import_module(f"exercises.laws_{number:02}")
+    laws = [law for name, law in vars(module).items() if name.startswith("law_")]
+    for law in laws:
+        assert re.fullmatch(r"[^\n]{10,98}\.", law.__doc__), law
+
+
+def test_what_exercise_19_calls_seen_is_what_the_logs_of_shapes_end_with():
+    from exercises import hidden_19
+
+    found = 0
+    for name, (verdict, log) in hidden_19.SEEN.items():
+        for path in HOME.glob(f"experiments/results/shapes/logs/{log}-seed-?.jsonl"):
+            last = json.loads(path.read_text().splitlines()[-1])
+            found += 1
+            assert collapsed(last["std"], last["rank"]) == (verdict == "collapses"), path
+    assert found >= 3
+
+
+# ------------------------------------------------------------------------------------------------
+# The copy.
+
+
+COPY = make.copy_of(NUMBERS)
+
+
+def test_no_line_of_a_solution_stands_anywhere_in_the_copy():
+    everything = "\n".join(COPY.values())
+    for number in NUMBERS:
+        for place in exercise.about(number).BLANKS:
+            file, name = place.split(":")
+            node = exercise.find(ast.parse(exercise.read(file)), name)
+            start = node.body[ast.get_docstring(node) is not None].lineno
+            for line in exercise.read(file).splitlines()[start - 1 : node.end_lineno]:
+                code = line.partition("  #")[0].strip()
+                alike = code.startswith(("#", "for ", "def ", "with torch.no_grad", '"""'))
+                assert len(code) < 30 or alike or code not in everything, (number, code)
+
+
+def test_the_copy_has_no_tests_answers_results_or_grader():
+    for name in COPY:
+        assert not re.match(r"tests/|\.git/|experiments/results|exercises/(hidden|grade|make|ans)",
+                            name), name
+    assert "For teachers" not in COPY["README.md"]
+
+
+def test_every_python_file_of_the_copy_parses_and_nothing_but_bodies_has_changed():
+    for name, text in COPY.items():
+        if name.endswith(".py") and (HOME / name).exists():
+            theirs, ours = (ast.parse(t) for t in (text, exercise.read(name)))
+            blanked = [ast.unparse(n) for n in ast.walk(theirs) if isinstance(n, ast.FunctionDef)]
+            assert len(blanked) <= sum(isinstance(n, ast.FunctionDef) for n in ast.walk(ours))
+
+
+def test_every_link_of_the_copy_leads_to_a_file_of_it():
+    for page in [name for name in COPY if name.endswith(".md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", COPY[page]):
+            assert str(pathlib.PurePath(page).parent / link) in COPY, (page, link)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_sheet_says_what_to_read_to_write_to_check_to_run_and_asks_a_question(number):
+    sheet = exercise.sheet(number).read_text()
+    wanted = rf"# {number}\. .+\n\n\* Read: (.|\n)+\* Difficulty: .+ Minutes: (.|\n)+\* Write: "
+    assert re.match(wanted, sheet)
+    parts = ["<details><summary>Hint", f"python exercises/check.py {number}\n", "Then run",
+             "Question: "]
+    places = [sheet.index(part) for part in parts]
+    assert places == sorted(places)
+    assert f"\n{number}. " in exercise.read("exercises/answers.md")
+    assert f"| {number} | [{exercise.title(number)}]({exercise.sheet(number).name})" in (
+        exercise.read("exercises/README.md"))
+    assert max(map(len, sheet.splitlines())) <= 100
+
+
+def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_columns(capsys):
+    for answer in (with_answer(1, "simsiam.py:D", "def D(p, z, stopgrad=True, similarity=None):\n"
+                               '    raise NotImplementedError("exercise 1: write D in simsiam.py")'),
+                   with_answer(1, *ANSWERS[1].WRONG["no eps in the normalisation"])):
+        with transplant.imported(transplant.changed(1, answer)):
+            assert not check.check(1)
+    printed = capsys.readouterr().out
+    assert "Not written yet: write D in simsiam.py." in printed and "Traceback" not in printed
+    assert "A row of zeros counts as cosine 0" in printed and "Read: Sec. 3" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+# ------------------------------------------------------------------------------------------------
+# The transplant.
+
+
+def test_helpers_constants_imports_and_methods_that_a_student_added_come_along():
+    files = solved(1)
+    text = files["simsiam.py"].decode().replace("import torch\n", "import math as m\nimport torch\n")
+    text = text.replace("def negative_cosine(p, z):", '''TINY = m.pow(10, -8)
+
+
+def unit(v):
+    return v / (v.norm(dim=1, keepdim=True) + TINY)
+
+
+def negative_cosine(p, z):
+    return -(unit(p) * unit(z)).sum(dim=1)
+
+
+def _(p, z):''')
+    assert outcome(1, {"simsiam.py": text.encode()}) == "passed"
+    text = solved(3)["simsiam.py"].decode().replace("z1, z2 = self.f(x1), self.f(x2)  # (N, d)\n",
+                                                    "z1, z2 = self.both(x1, x2)\n")
+    text = text.replace("    def forward(self, x1, x2):\n", '''    def both(self, x1, x2):
+        return self.f(x1), self.f(x2)
+
+    def forward(self, x1, x2):
+''')
+    assert outcome(3, {"simsiam.py": text.encode()}) == "passed"
+
+
+def test_an_open_bracket_costs_its_own_function_only():
+    text = solved(3)["simsiam.py"].decode()
+    for line in ("    return similarity(p, z).mean()", "        z1, z2 = self.f(x1), self.f(x2)"):
+        assert line in text
+        files = {"simsiam.py": text.replace(line, line + " + (").encode()}
+        found = [outcome(number, files) for number in (1, 2, 3, 4)]
+        broken = 0 if "similarity(p" in line else 2
+        assert "does not parse: '(' was never closed" in found.pop(broken)
+        assert found == ["passed"] * 3
+
+
+def test_what_is_not_asked_for_is_not_taken():
+    """A law, another function or a constant that a student edits has no effect."""
+    wrong = with_answer(1, *ANSWERS[1].WRONG["no stop-gradient"])
+    wrong["exercises/laws_01.py"] = b""
+    assert "no gradient" in outcome(1, wrong)
+    assert outcome(3, wrong) == "passed"
+
+
+@pytest.mark.parametrize("content, said", [
+    (None, "was not handed in"), (b"\xff\xfe", "not UTF-8"), (b"\0", "does not parse"),
+    (b"(" * 10_000, "does not parse"), (b"", "no function"), (b"D = negative_cosine = 1", "no func"),
+    (b"def negative_cosine(p, z): 1 / 0\ndef D(p, z, x=1 / 0): 1", "ZeroDivisionError"),
+    (b"def negative_cosine(p, z): raise SystemExit\ndef D(p, z): 1", "SystemExit")])
+def test_what_cannot_be_read_or_run_is_refused_with_a_reason(content, said):
+    assert said in transplant.judge(1, {"simsiam.py": content})[1]
+
+
+def test_a_link_a_pipe_or_a_huge_file_is_not_read(tmp_path):
+    (tmp_path / "link.py").symlink_to(HOME / "simsiam.py")
+    (tmp_path / "experiments").symlink_to(HOME / "experiments")
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "huge.py").write_bytes(b"#" * (grade.LARGEST + 1))
+    (tmp_path / "good.py").write_bytes(b"#")
+    for name in ("link.py", "experiments/table.py", "pipe.py", "huge.py", "none.py"):
+        assert grade.read_file(tmp_path, name) is None
+    assert grade.read_file(tmp_path, "good.py") == b"#"
+
+
+# ------------------------------------------------------------------------------------------------
+# Reports.
+
+
+def jobs(*statuses):
+    return [grade.Job("a", 1 + i, pathlib.Path(), status, '<"&\x1b>', 0.5)
+            for i, status in enumerate(statuses)]
+
+
+def test_the_reports_have_the_forms_that_others_read():
+    classes = {"=a": jobs("passed", "failed"), "b,c": jobs("passed", "time")}
+    assert [row for row in csv.reader(grade.as_csv(classes).splitlines())] == [
+        ["submission", "score", "1", "2"], ["'=a", "1", "1", "0"], ["b,c", "1", "1", "0"]]
+    suites = xml.etree.ElementTree.fromstring(grade.as_junit(classes))
+    assert [suite.get("failures") for suite in suites] == ["1", "1"]
+    assert suites.find(".//failure").get("message") == '<"&?>'
+    results = json.loads(grade.as_gradescope(jobs("passed", "died")))
+    assert [sorted(test) for test in results["tests"]] == [
+        ["max_score", "name", "number", "output", "score", "status", "visibility"]] * 2
+    assert [test["score"] for test in results["tests"]] == [1.0, 0.0]
+    assert json.loads(grade.as_json(classes))["b,c"]["exercises"]["2"]["status"] == "time"
+    assert max(map(len, grade.table(classes).splitlines())) <= 80
+
+
+# ------------------------------------------------------------------------------------------------
+# In processes of their own.
+
+HOSTILE = {  # what D does: what becomes of exercise 1
+    "while True: pass": "time",
+    "__import__('time').sleep(1000)": "time",
+    "__import__('os')._exit(0)": "died",
+    "raise SystemExit(0)": "failed",
+    "torch.zeros(10**10); return p": "memory",
+    "return [0] * 10**9": "memory",
+    "__import__('os').close(3); __import__('time').sleep(1000)": "time",
+    "[__import__('os').write(fd, b'[\"\", \"passed\", \"\"]') for fd in (1, 2, 3)]": "failed",
+    "__import__('ctypes').string_at(0)": "died",
+    "open('/tmp/simsiam-was-here', 'w').write('x' * 10**6)": "failed",
+    "__import__('subprocess').run(['sleep', '1000'])": "failed",
+}
+
+
+def write_class(folder):
+    """Thirty submissions; returns what must become of exercises 1 to 4 in each."""
+    reference, expected = solved(1)["simsiam.py"].decode(), {}
+
+    def write(name, text, *statuses):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "simsiam.py").write_text(text)
+        expected[name] = list(statuses)
+
+    def mix(pick):
+        text = reference
+        for number in (1, 2, 3, 4):
+            kind, i = pick(number)
+            place, source = list(getattr(ANSWERS[number], kind).values())[i]
+            text = with_answer(number, place, source, text)["simsiam.py"].decode()
+        return text
+
+    for i in range(8):  # right, in other forms
+        write(f"right{i}", mix(lambda number: ("RIGHT", (i + number) % 2)), *["passed"] * 4)
+    for i in range(8):  # one exercise wrong
+        bad = 1 + i % 4
+        text = mix(lambda number: ("WRONG", i) if number == bad else ("RIGHT", i % 2))
+        write(f"wrong{i}", text, *["passed"] * (bad - 1), "failed", *["passed"] * (4 - bad))
+    line = "    return similarity(p, z).mean()  # (N,) -> ()"
+    for i, (body, status) in enumerate(HOSTILE.items()):
+        write(f"hostile{i:02}", reference.replace(line, f"    {body}"), status, *["passed"] * 3)
+    write("blank", make.copy_of([1, 2, 3, 4])["simsiam.py"], *["blank"] * 4)
+    write("bracket", reference.replace(line, line.replace(")  #", "  #")), "failed",
+          *["passed"] * 3)
+    (folder / "empty").mkdir()
+    expected["empty"] = ["blank"] * 4
+    return expected
+
+
+@pytest.mark.slow
+def test_a_class_of_thirty_gets_the_marks_it_deserves_whatever_one_of_them_does(tmp_path):
+    expected = write_class(tmp_path / "class")
+    assert len(expected) == 30
+    command = [sys.executable, "exercises/grade.py", *sorted((tmp_path / "class").iterdir()),
+               "--exercises", "1", "2", "3", "4", "--json", tmp_path / "marks.json"]
+    subprocess.run(command, cwd=HOME, check=True)
+    marks = json.loads((tmp_path / "marks.json").read_text())
+    for name, statuses in expected.items():
+        got = [each["status"] for each in marks[name]["exercises"].values()]
+        assert got == statuses, (name, marks[name])
+
+
+@pytest.mark.slow
+def test_the_zip_for_gradescope_grades_a_submission_without_the_rest_of_the_repository(tmp_path):
+    subprocess.run([sys.executable, "exercises/gradescope.py", tmp_path / "a.zip", "1", "17"],
+                   cwd=HOME, check=True)
+    source, results = tmp_path / "source", tmp_path / "results.json"
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert all(file.getinfo(n).external_attr >> 16 & 0o100 for n in ("setup.sh",
+                                                                         "run_autograder"))
+        file.extractall(source)
+    (tmp_path / "submission").mkdir()
+    shutil.copy(HOME / "simsiam.py", tmp_path / "submission")
+    (tmp_path / "submission/mylaws.py").write_text(list(ANSWERS[17].RIGHT.values())[0][1])
+    subprocess.run([sys.executable, source / "exercises/grade.py", tmp_path / "submission",
+                    "--exercises", "1", "17", "--gradescope", results], check=True, cwd=tmp_path)
+    assert [t["score"] for t in json.loads(results.read_text())["tests"]] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_copy_made_and_solved_in_a_shell_passes_its_own_check(tmp_path):
+    run = lambda *command: subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    made = run(HOME / "exercises/make.py", tmp_path / "hw", "1", "3")
+    assert made.returncode == 0, made.stderr
+    check = tmp_path / "hw/exercises/check.py"
+    assert "Not written yet" in run(check, "3").stdout
+    shutil.copy(HOME / "simsiam.py", tmp_path / "hw/simsiam.py")
+    assert run(check, "3").returncode == 0 and run(check, "1").returncode == 0
+    assert "choose" in run(HOME / "exercises/make.py", tmp_path / "hw2", "99").stderr
+    assert "already" in run(HOME / "exercises/make.py", tmp_path / "hw").stderr
