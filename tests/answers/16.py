@@ -5,7 +5,8 @@ LOSS = "experiments/sec52_alternation.py:loss"
 
 
 def eta(i="run.state.step % S", last="min(i + k, S)",
-        indices="run.state.order[j * N : (j + 1) * N]", first="eta = [(f(x1), f(x2))]", views="run.two_views(indices)",
+        indices="run.state.order[j * N : (j + 1) * N]", first="eta = [(f(x1), f(x2))]",
+        views="run.two_views(indices)",
         around="torch.no_grad(), running_statistics_kept(run.model)", f="run.model.f",
         pair="(f(x1), f(x2))", start="i + 1", end="return eta"):
     return TARGETS, f"""
