@@ -23,7 +23,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu
+from utils import checkpoint, cpu, parallel
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -130,7 +130,12 @@ def parser():
       help="leave out files of a folder that cannot be decoded (default: name them and stop)")
     g("--seed", type=seed, default=0, help="seed of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun cuda is the process's own GPU"
+      " (default: cuda if there is one, else cpu)")
+    g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
+      " slice of a batch by itself (default: all of the batch, as in Sec. 3)")
+    g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
+      " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
@@ -250,10 +255,19 @@ def check(args):
     if foreign:
         raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
                          " option; leave it out")
+    N, K, B = parallel.world(), args.accumulate, args.batch_size
     no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     for wrong, complaint in (
         (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
          f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
+        (B % (N * K), f"--batch-size {B}: cannot be shared by {N} processes in {K} pieces each;"
+         f" choose a multiple of {N * K}"),
+        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN with less than the"
+         " two images it needs; choose a larger one"),
+        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its whole"
+         " batch at once; leave it out"),
+        (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun it"
+         " must be cpu or cuda, of which every process has its own"),
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
@@ -278,6 +292,8 @@ def build(args):
     """The model that the options describe, on its device."""
     own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
     model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **own)
+    if parallel.world() > 1 and not args.local_bn:
+        parallel.synchronise(model)
     if args.compile:
         model.compile()
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
