@@ -302,7 +302,7 @@ def build(args):
 
 def describe(run):
     """Print the options in effect."""
-    args, n_test = run.args, len(run.images.test)
+    args, n_test, N = run.args, len(run.images.test), parallel.world()
     words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
              for name in METHODS[args.method].OPTIONS}
     if "stopgrad" in words:
@@ -310,7 +310,9 @@ def describe(run):
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     predictor = bool(list(run.model.h.parameters()))
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
-          f"\n  {len(args.classes)} classes, on {args.device}")
+          f"\n  {len(args.classes)} classes, on {args.device}"
+          + (f", {N} processes, BN {'local' if args.local_bn else 'synchronised'}" if N > 1 else "")
+          + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
     print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
           f"{', compiled' * args.compile}; {', '.join(heads)}")
     print(f"{args.method}: {', '.join(words.values())}")

@@ -310,8 +310,9 @@ def train(args, study=None):
     """
     if args.device == "cpu":
         tune_cpu()
-    with parallel.one_first():  # it decodes, and the others find the result
-        images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
+    # One decodes a folder; under torchrun the others find the result.
+    images = parallel.one_first(
+        data.load, args.data, args.root, args.image_size, args.skip_bad_images)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)

@@ -1,16 +1,13 @@
-"""One run in N processes that torchrun starts, each on an N-th of every batch (Sec. 3: 8 GPUs).
+"""One run in N processes, `torchrun --nproc-per-node N train.py`: 8 GPUs in Sec. 3.
 
-    torchrun --nproc-per-node 8 train.py --data PATH           NCCL, a process for each GPU
-    torchrun --nproc-per-node 2 train.py --device cpu          gloo
+They compute what one process computes on the whole batch, up to rounding. All draw the whole
+batch's random numbers; process r, its "rank", works on the r-th of N equal slices. What is left is
+to compute across slices: BN's statistics (SyncBN), losses that compare images (gather), and the
+mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of it does nothing.
 
-N processes compute what one computes on the whole batch, up to rounding. All draw the whole batch's
-random numbers; process r, its "rank", works on the r-th of N equal slices. What is left is to
-compute across slices: BN's statistics (SyncBN), losses that compare images (gather), and the mean
-gradient (PyTorch's DistributedDataParallel).
-
-Why no factor of N is lost: slices are equal, so L = (L_0 + ... + L_{N-1}) / N. DDP divides by N; a
-rank is to hand it its part of the gradient of the sum, and that is what AllSum's backward returns,
-whether L_r is the loss of a rank's own rows or, on every rank, the loss of all rows.
+Why the factors are right: L = (L_0 + ... + L_{N-1}) / N, as slices are equal. DDP divides by N, so
+each rank owes it its part of the gradient of the sum. AllSum's backward returns that, whether L_r
+is the loss of the rank's own rows or, alike on every rank, the loss of all rows.
 """
 
 import contextlib
@@ -23,9 +20,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-
-# ------------------------------------------------------------------------------------------------
-# Across the slices. In one process each function returns what it is given.
 
 
 def rank():
@@ -56,7 +50,7 @@ def gather(x):
     if world() == 1:
         return x
     # A sum again: each rank's rows have a place of their own, in which the others have zeros.
-    return AllSum.apply(torch.cat([x if r == rank() else torch.zeros_like(x)
+    return AllSum.apply(torch.cat([x if r == rank() else x.new_zeros(x.shape)
                                    for r in range(world())]))
 
 
@@ -82,15 +76,8 @@ def agree(*flags):
     return flags[1:].bool().tolist()
 
 
-# ------------------------------------------------------------------------------------------------
-# The network.
-
-
 class SyncBN(nn.modules.batchnorm._BatchNorm):
-    """BN by the statistics of the whole batch: (n, C) or (n, C, H, W), to the same shape.
-
-    torch.nn.SyncBatchNorm does the same on GPUs only.
-    """
+    """BN by the whole batch's statistics; (n, C) or (n, C, H, W). PyTorch's refuses CPUs."""
 
     def forward(self, x):
         if not self.training:
@@ -130,18 +117,22 @@ def averaged(model):
 
 
 def share_buffers(model):
-    """Give every rank the BN statistics of rank 0, from which they differ under --local-bn."""
+    """Give all ranks rank 0's running statistics: with --local-bn each has its own."""
     for buffer in model.buffers() if world() > 1 else ():
         dist.broadcast(buffer, 0)
 
 
-# ------------------------------------------------------------------------------------------------
-# The processes.
+def one_first(function, *args):
+    """function(*args), which the others compute when one process of each machine has done so."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    found = function(*args) if first else None
+    agree()
+    return found if first else function(*args)
 
 
 @contextlib.contextmanager
 def group():
-    """A context in which torchrun's processes are one run. Rank 0 prints; one error, one message."""
+    """A context in which torchrun's processes are one run: rank 0 prints, one error is one line."""
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield
         return
@@ -155,24 +146,12 @@ def group():
     sys.stdout, sys.stderr = silent if rank() else loud
     try:
         yield
-        dist.destroy_process_group()
     except (Exception, SystemExit) as error:
         if isinstance(getattr(error, "code", ""), str):  # otherwise it has said why
             # The others fail when they miss this process, which is no news.
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
-                raise SystemExit("another process of this run has ended; what was saved before is"
-                                 " intact: use --resume") from None
+                raise SystemExit("another process of this run has ended: use --resume") from None
         raise
-
-
-@contextlib.contextmanager
-def one_first():
-    """A context that the first process of each machine leaves before the others enter it."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not first:
-        agree()
-    yield
-    if first:
-        agree()
+    dist.destroy_process_group()
