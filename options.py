@@ -260,14 +260,14 @@ def check(args):
     for wrong, complaint in (
         (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
          f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
-        (B % (N * K), f"--batch-size {B}: cannot be shared by {N} processes in {K} pieces each;"
-         f" choose a multiple of {N * K}"),
-        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN with less than the"
-         " two images it needs; choose a larger one"),
-        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its whole"
-         " batch at once; leave it out"),
-        (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun it"
-         " must be cpu or cuda, of which every process has its own"),
+        (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
+         " pieces, --accumulate) have equal shares"),
+        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
+         " images that it needs; choose a larger one"),
+        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
+         " as a whole; leave it out"),
+        (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun,"
+         " choose cpu or cuda, which is then each process's own GPU"),
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),

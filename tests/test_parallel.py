@@ -8,19 +8,20 @@ import contextlib
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
-from strategies import make_folder, message, normal, records
-from torch.utils._python_dispatch import TorchDispatchMode
+from hypothesis import given
+from strategies import gradients, make_folder, normal, records, seeds, tiny, views
+from torch import nn
 
-import lineval
 import options
 import train
 from augment import Augment
-from optim import LARS, SGD
+from optim import SGD
 from simsiam import effective_rank, output_std
 from utils import data, parallel, plot
 from utils.runs import load_checkpoint
@@ -40,11 +41,11 @@ COMMANDS = [  # every method, and every switch that changes what a process has t
 
 def several_steps(*argv):
     """Three steps of a tiny network in float64: everything that comes of them, by name."""
-    found, command = {}, ["--arch", "resnet8", "--batch-size", "8", "--dim", "16", "--queue", "20"]
-    command = command if "moco" in argv else command[:-2]
-    args = options.fill_in(options.parse([*command, "--device", "cpu", *argv]), 8)
+    argv = [*(["--queue", "20"] if "moco" in argv else []), *argv]  # fewer keys than in three steps
+    args = options.fill_in(options.parse(
+        ["--arch", "resnet8", "--batch-size", "8", "--dim", "16", "--device", "cpu", *argv]), 8)
     torch.manual_seed(0)
-    model = options.build(args).double()
+    model, found = options.build(args).double(), {}
     loss_fn, sgd = parallel.averaged(model), SGD(train.param_groups(model), weight_decay=1e-3)
     if args.accumulate > 1:
         loss_fn = train.in_pieces(loss_fn, args.accumulate)
@@ -70,11 +71,15 @@ def drawn_views(K):
     return torch.stack(run.two_views(torch.randperm(12)[:8]))
 
 
-def run(folder, name, *more):
-    """A run of four steps in two epochs on 16 images; Ctrl-C and the like end it as usual."""
-    argv = ["--data", str(folder / "images"), "--arch", "resnet8", "--batch-size", "8", "--dim",
-            "16", "--epochs", "2", "--lr", "0.1", "--device", "cpu", "--out", str(folder / name)]
-    return train.train(options.parse([*argv, *more]))
+def command(folder, name, *more):
+    """The options of a run of four steps, in two epochs, on 16 images."""
+    return ["--data", str(folder / "images"), "--arch", "resnet8", "--batch-size", "8", "--dim",
+            "16", "--epochs", "2", "--lr", "0.1", "--device", "cpu", "--out", str(folder / name),
+            *more]
+
+
+def run(*words):
+    return train.train(options.parse(command(*words)))
 
 
 @contextlib.contextmanager
@@ -105,7 +110,7 @@ def main(folder):
      ).sum().backward()
     found["gathered"] = parallel.gather(w.detach()[None] + parallel.rank()), w.grad
     x = 100 + 0.01 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
-    bn = torch.nn.BatchNorm1d(3, eps=0)
+    bn = nn.BatchNorm1d(3, eps=0)
     parallel.synchronise(bn)
     found["far from zero"] = parallel.gather(bn(parallel.own(x)).detach())
     torch.save(found, folder / f"{parallel.rank()}.pt")
@@ -242,6 +247,70 @@ def test_when_one_process_is_killed_the_other_says_so_in_one_line_and_the_run_ca
 def test_rank_0_alone_prints(folder):
     assert "run folder" in said(folder, 0, "stdout")
     assert said(folder, 1, "stdout") == said(folder, 1, "stderr") == ""
+
+
+@pytest.mark.slow
+def test_two_machines_are_like_two_processes_of_one(folder):
+    """Two launches that meet on the loopback, as on two machines that share a disk."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launches = [subprocess.Popen(
+        [*torchrun(HOME / "train.py", "--nnodes", "2", "--node-rank", str(i), "--master-addr",
+                   "127.0.0.1", "--master-port", str(port), processes=1,
+                   log_dir=folder / f"machine {i}"), *command(folder, "machines")], env=ENVIRONMENT)
+        for i in range(2)]
+    assert [launch.wait() for launch in launches] == [0, 0]
+    ends = [load_checkpoint(folder / name)["model"] for name in ("one", "machines")]
+    assert furthest(*ends)[0] < 1e-5
+
+
+# ------------------------------------------------------------------------------------------------
+# --accumulate, and what is refused.
+
+
+@given(seeds)
+def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_batch_without_BN_and_not_with_it(seed):
+    for bn, same in (("none", True), ("default", False)):
+        model, (x1, x2) = tiny(seed, bn=bn), views(seed)
+        whole = gradients(model, model(x1, x2)[0])
+        loss_fn = train.in_pieces(model, 3)
+        model.zero_grad()
+        L, z1 = loss_fn(x1, x2)
+        L.backward()
+        assert all(torch.allclose(w.grad, whole[name], atol=1e-12)
+                   for name, w in model.named_parameters()) == same
+        if same:
+            assert torch.allclose(L, model(x1, x2)[0]) and torch.allclose(z1, model.f(x1))
+
+
+def test_a_piece_leaves_memory_before_the_next_is_computed():
+    model, passes = tiny(), []
+
+    def loss_fn(x1, x2):
+        L, z1 = model(x1, x2)
+        passes.append("forward")
+        L.register_hook(lambda _: passes.append("backward"))
+        return L, z1
+
+    train.in_pieces(loss_fn, 3)(*views(0))[0].backward()
+    assert passes == 3 * ["forward", "backward"]
+
+
+@pytest.mark.parametrize("processes, argv, refusal", [
+    (3, [], "--batch-size 64: must be a multiple of 3"),
+    (1, ["--accumulate", "5"], "--batch-size 64: must be a multiple of 5"),
+    (2, ["--accumulate", "64"], "--batch-size 64: must be a multiple of 128"),
+    (1, ["--accumulate", "64"], "leaves BN fewer than the two"),
+    (64, ["--local-bn"], "leaves BN fewer than the two"),
+    (1, ["--accumulate", "2", "--method", "byol"], "--accumulate: --method byol"),
+    (2, ["--device", "meta"], "--device meta: under torchrun")])
+def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
+        processes, argv, refusal, monkeypatch):
+    monkeypatch.setattr(parallel, "world", lambda: processes)
+    with pytest.raises(SystemExit) as stop:
+        options.complete(options.parse(["--device", "cpu", *argv]), data.load("shapes"))
+    assert refusal in stop.value.code and "\n" not in stop.value.code
 
 
 if __name__ == "__main__":
