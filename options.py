@@ -10,6 +10,7 @@ refuses impossible ones, and the model they describe.
 
 import argparse
 import math
+import os
 import re
 
 import torch
@@ -266,6 +267,9 @@ def check(args):
          " images that it needs; choose a larger one"),
         (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
          " as a whole; leave it out"),
+        (args.device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+         > torch.cuda.device_count(), "--nproc-per-node: more processes than this machine has GPUs;"
+         " choose fewer, or --device cpu"),
         (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun,"
          " choose cpu or cuda, which is then each process's own GPU"),
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"

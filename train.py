@@ -141,7 +141,7 @@ def pretrain(run, loss_fn, signals):
                 i = step - epoch * S
                 run.indices = state.order[i * N : (i + 1) * N]
                 x1, x2 = run.two_views(run.indices)
-                run.optimizer.zero_grad()
+                run.optimizer.zero_grad()  # --accumulate has its first gradients in loss_fn
                 L, z1 = loss_fn(x1, x2)
 
                 # 3. Backward: with stop-gradient f learns through p1 and p2, not through targets.

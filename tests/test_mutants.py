@@ -254,7 +254,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "no shuffling": (
             "state.order = torch.randperm(len(run.images.train))",
             "state.order = torch.arange(len(run.images.train))"),
-        "gradients pile up": ("            run.optimizer.zero_grad()\n", ""),
+        "gradients pile up": ("run.optimizer.zero_grad()  #", "#"),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
         "the predictor is not trained": (
             "return [f, list(model.h.parameters())]",

@@ -116,13 +116,15 @@ def interruptions():
 
     def receive(number, _):
         if received and (number == signal.SIGHUP or not alone):
-            return  # the system and the shell both send it
+            return  # SIGHUP: the system and the shell both send it
         if received:
             raise KeyboardInterrupt(number)
         received.append(number)
-        # Not print(): a signal may arrive in the middle of another print(), which would raise.
-        with contextlib.suppress(OSError):
-            alone and os.write(2, b"\nstopping after this step or evaluation; a second signal stops now\n")
+        if alone:
+            # Not print(): a signal may arrive in the middle of another print(), which would raise.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step or evaluation; a second signal stops"
+                            b" now\n")
 
     with signal_handler(receive):
         yield received

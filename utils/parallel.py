@@ -56,6 +56,8 @@ def gather(x):
 
 def own(x, parts=1):
     """This rank's slice of a batch, or of each of its equal parts: (N n, ...) -> (n, ...)."""
+    if world() == 1:
+        return x
     return x.unflatten(0, (parts, world(), -1))[:, rank()].flatten(0, 1)
 
 
@@ -152,6 +154,7 @@ def group():
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
-                raise SystemExit("another process of this run has ended: use --resume") from None
+                reason = " ".join(str(error).split())[-100:]
+                raise SystemExit(f"another process of this run has ended ({reason}): use --resume")
         raise
     dist.destroy_process_group()
