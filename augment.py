@@ -43,8 +43,8 @@ class Augment:
         # here: odd, about a tenth of the view's side, as in SimCLR; the paper does not say.
         self.kernel_size = max(3, size // 20 * 2 + 1)
 
-    def __call__(self, x):
-        draws = self.draw(len(x), x.shape[2])
+    def __call__(self, x, draws=None):
+        draws = draws or self.draw(len(x), x.shape[2])
         # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once.
         size = 128 if x.device.type == "cpu" else len(x)
         views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,

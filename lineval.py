@@ -29,7 +29,7 @@ from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from options import device, parser, positive, seed
 from resnet import resnet
-from utils import checkpoint, data, runs
+from utils import checkpoint, data, parallel, runs
 from utils.console import plain_errors
 
 # ------------------------------------------------------------------------------------------------
@@ -102,8 +102,14 @@ def knn_accuracy(bank, labels, query, query_labels):
     query: (N, c) features of the test images   query_labels: (N,)   returns: a float in [0, 100]
     """
     classes = int(labels.max()) + 1
-    predicted = knn_predict(bank, labels, query, classes, neighbours(labels, classes))
-    return 100 * float((predicted == query_labels).double().mean())
+    k = neighbours(labels, classes)
+    predicted = parallel.spread(lambda q: knn_predict(bank, labels, q, classes, k), query)
+    return percentage(predicted == query_labels)
+
+
+def percentage(right):
+    """The percentage of True: (N,) bool -> a float in [0, 100]."""
+    return 100 * (right.sum().item() / len(right))  # mps has no float64, and float32 would round
 
 
 # ------------------------------------------------------------------------------------------------
@@ -159,7 +165,7 @@ def topk_accuracy(probe, x, labels, k):
     With fewer than k classes that is 100.
     """
     top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
-    return 100 * float((top == labels[:, None]).any(dim=1).double().mean())
+    return percentage((top == labels[:, None]).any(dim=1))
 
 
 def choose_lr(x, labels, *settings):
@@ -213,7 +219,7 @@ def parse(argv=None):
       help="of the probe (default: 256; 4096 in App. A)")
     g("--seed", type=seed, default=0, help="of the probe (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ..., mps (never tried) (default: cuda if there is one, else cpu)")
     args = p.parse_args(argv)
     if bool(args.run) == args.pixels or args.pixels and not args.data:
         p.error("name a run, or --pixels and --data")

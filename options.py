@@ -10,6 +10,7 @@ refuses impossible ones, and the model they describe.
 
 import argparse
 import math
+import os
 import re
 
 import torch
@@ -23,7 +24,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu
+from utils import checkpoint, cpu, parallel
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -130,7 +131,12 @@ def parser():
       help="leave out files of a folder that cannot be decoded (default: name them and stop)")
     g("--seed", type=seed, default=0, help="seed of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun cuda is the process's own GPU"
+      " (default: cuda if there is one, else cpu)")
+    g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
+      " slice of a batch by itself (default: all of the batch, as in Sec. 3)")
+    g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
+      " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
@@ -250,10 +256,22 @@ def check(args):
     if foreign:
         raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
                          " option; leave it out")
+    N, K, B = parallel.world(), args.accumulate, args.batch_size
     no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     for wrong, complaint in (
         (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
          f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
+        (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
+         " pieces, --accumulate) have equal shares"),
+        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
+         " images that it needs; choose a larger one"),
+        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
+         " as a whole; leave it out"),
+        (args.device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+         > torch.cuda.device_count(), "--nproc-per-node: more processes than this machine has GPUs;"
+         " choose fewer, or --device cpu"),
+        (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun,"
+         " choose cpu or cuda, which is then each process's own GPU"),
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
@@ -278,6 +296,8 @@ def build(args):
     """The model that the options describe, on its device."""
     own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
     model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **own)
+    if parallel.world() > 1 and not args.local_bn:
+        parallel.synchronise(model)
     if args.compile:
         model.compile()
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
@@ -286,7 +306,7 @@ def build(args):
 
 def describe(run):
     """Print the options in effect."""
-    args, n_test = run.args, len(run.images.test)
+    args, n_test, N = run.args, len(run.images.test), parallel.world()
     words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
              for name in METHODS[args.method].OPTIONS}
     if "stopgrad" in words:
@@ -294,7 +314,9 @@ def describe(run):
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     predictor = bool(list(run.model.h.parameters()))
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
-          f"\n  {len(args.classes)} classes, on {args.device}")
+          f"\n  {len(args.classes)} classes, on {args.device}"
+          + (f", {N} processes, BN {'local' if args.local_bn else 'synchronised'}" if N > 1 else "")
+          + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
     print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
           f"{', compiled' * args.compile}; {', '.join(heads)}")
     print(f"{args.method}: {', '.join(words.values())}")

@@ -88,7 +88,7 @@ def linear_bn_relu(c_in, c_out, bn, relu, affine=True):
     """
     # BN subtracts the batch mean, and with it any bias added just before: no bias in front of BN.
     layers = [nn.Linear(c_in, c_out, bias=not bn)]
-    # here: no SyncBN: on several GPUs each would normalise its own share of the batch.
+    # On several GPUs train.py makes this SyncBN, as in Sec. 3: see utils/parallel.py.
     if bn:
         layers.append(nn.BatchNorm1d(c_out, affine=affine))
     if relu:

@@ -5,6 +5,7 @@
     python train.py --method byol              another method, from baselines/ (Sec. 6)
     python train.py --data cifar10             Appendix D's recipe, for a GPU
     python train.py --data PATH --arch resnet8 --image-size 64     photographs, on a CPU
+    torchrun --nproc-per-node 8 train.py --data PATH               the same run on eight GPUs
 
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
@@ -21,8 +22,10 @@ import argparse
 import math
 import pathlib
 import shlex
+import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -35,7 +38,7 @@ from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
 from simsiam import collapsed, effective_rank, output_std
-from utils import checkpoint, data, plot, runs
+from utils import checkpoint, data, parallel, plot, runs
 from utils.console import duration, interruptions, plain_errors, progress_bar
 from utils.cpu import tune_cpu
 
@@ -88,12 +91,17 @@ class Run:
         return min(self.total_steps, self.args.max_steps or self.total_steps)
 
     def two_views(self, indices):
-        """Fresh views x1, x2 of the images with these numbers: (N,) -> twice (N, 3, S, S)."""
+        """Fresh views x1, x2 of the images with these numbers: (N,) -> twice (N, 3, S, S).
+
+        Under torchrun, those of this process's slice of the batch.
+        """
         # Both are drawn in one call, which is faster; every row has random numbers of its own, so
         # the two views of an image are independent.
-        x = self.images.train
+        x, K = self.images.train, self.args.accumulate
+        draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch in any case
+        indices = parallel.own(indices, K)
         x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, S, S)
-        return self.augment(x).chunk(2)
+        return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
 
 
 def param_groups(model):
@@ -111,6 +119,7 @@ def pretrain(run, loss_fn, signals):
     """Algorithm 1, epoch by epoch, until the last step or a signal.
 
     loss_fn: x1, x2 (N, 3, S, S) -> loss (), z1 (N, d)   signals: empty until one arrives
+    Under torchrun loss_fn gets a slice of the batch: see utils/parallel.py.
     """
     args, state, N, S = run.args, run.state, run.args.batch_size, run.steps_per_epoch
     peak_lr = scaled_lr(args.lr, N)
@@ -132,10 +141,10 @@ def pretrain(run, loss_fn, signals):
                 i = step - epoch * S
                 run.indices = state.order[i * N : (i + 1) * N]
                 x1, x2 = run.two_views(run.indices)
+                run.optimizer.zero_grad()  # --accumulate has its first gradients in loss_fn
                 L, z1 = loss_fn(x1, x2)
 
                 # 3. Backward: with stop-gradient f learns through p1 and p2, not through targets.
-                run.optimizer.zero_grad()
                 L.backward()
 
                 # 4. Update f and h together. SimSiam has no momentum encoder (BYOL has): the next
@@ -146,11 +155,34 @@ def pretrain(run, loss_fn, signals):
                 advance()
                 if state.step % S == 0 or state.step == run.last_step:
                     evaluate(run)
-                if signals or checkpoint.is_due(run):
+                stop, due = parallel.agree(bool(signals), checkpoint.is_due(run))
+                if stop or due:
                     check_finite(run)
                     checkpoint.save(run)
-                if signals:
+                if stop:
                     return
+
+
+def in_pieces(loss_fn, K):
+    """--accumulate: the loss of a batch as the mean of its K pieces', one in memory at a time.
+
+    loss_fn: as in pretrain()   returns: a function like it; when it returns, the gradients of all
+    pieces but the last are in w.grad, and the loss's backward() adds the last's
+    """
+    # Not what one pass computes: BN normalises each piece by itself. Without BN it is the same.
+    def loss_of_all(x1, x2):
+        last, losses, outputs = K - 1, [], []
+        for i, views in enumerate(zip(x1.chunk(K), x2.chunk(K))):
+            # Under torchrun the gradient is averaged once, with the last piece.
+            with getattr(loss_fn, "no_sync", nullcontext)() if i < last else nullcontext():
+                L, z1 = loss_fn(*views)
+                if i < last:
+                    (L / K).backward()  # and the piece's activations are free
+            losses.append(L.detach() if i < last else L)
+            outputs.append(z1.detach())
+        return torch.stack(losses).mean(), torch.cat(outputs)
+
+    return loss_of_all
 
 
 def remember(state, L, z1, lr):
@@ -164,7 +196,7 @@ def remember(state, L, z1, lr):
 
 def forget_outputs(state):
     """Keep the last 2048 or so outputs: enough for std and rank, and cheap to hold and to save."""
-    if sum(map(len, state.outputs[1:])) >= 2048:
+    if sum(map(len, state.outputs[1:])) * parallel.world() >= 2048:
         del state.outputs[0]
 
 
@@ -197,8 +229,10 @@ def check_finite(run):
 def knn_eval(run):
     """kNN accuracy on all test images, in percent, of the backbone's features (Fig. 2, right)."""
     args, images = run.args, run.images
-    bank, query = (features(run.model.backbone, x, args.mean, args.std)
-                   for x in (images.train, images.test))
+    if args.local_bn:
+        parallel.share_buffers(run.model)
+    extract = lambda x: features(run.model.backbone, x, args.mean, args.std)
+    bank, query = (parallel.spread(extract, x) for x in (images.train, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
 
@@ -207,11 +241,11 @@ def evaluate(run):
     check_finite(run)  # this also waits for the device, so that the clock is right
     state, (started, first) = run.state, run.clock
     seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
-    epoch, z = state.step / run.steps_per_epoch, torch.cat(state.outputs)
+    epoch, z = state.step / run.steps_per_epoch, parallel.gather(torch.cat(state.outputs))
     due = epoch % run.args.knn_every == 0 or state.step == run.last_step
     record = {
         "epoch": int(epoch) if epoch.is_integer() else epoch,
-        "loss": torch.stack(state.losses).mean().item(),
+        "loss": parallel.gather(torch.stack(state.losses)).mean().item(),
         "std": output_std(z).item(), "rank": effective_rank(z).item(),
         "knn": knn_eval(run) if due else None,
         "lr": state.lr, "images_per_s": images / seconds,
@@ -276,7 +310,9 @@ def train(args, study=None):
     """
     if args.device == "cpu":
         tune_cpu()
-    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
+    # One decodes a folder; under torchrun the others find the result.
+    images = parallel.one_first(
+        data.load, args.data, args.root, args.image_size, args.skip_bad_images)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)
@@ -287,7 +323,9 @@ def train(args, study=None):
         # exclude those when they use LARS.
         sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
         run = Run(args, out, images.to(args.device), augment, model, sgd)
-        loss_fn = study(run) if study else run.model
+        loss_fn = study(run) if study else parallel.averaged(run.model)
+        if args.accumulate > 1:
+            loss_fn = in_pieces(loss_fn, args.accumulate)
         describe(run)
         if args.resume:
             checkpoint.restore(run)
@@ -296,10 +334,12 @@ def train(args, study=None):
         pretrain(run, loss_fn, signals)
     state = run.state
     if state.step < run.last_step:
-        resume = f"python train.py --resume --out {shlex.quote(str(out))}"
+        N = parallel.world()
+        python = "python" if N == 1 else f"torchrun --nproc-per-node {N}"
+        resume = f"{python} train.py --resume --out {shlex.quote(str(out))}"
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"{'the same command again' if study else resume}", file=sys.stderr)
-        sys.exit(128 + signals[0])
+        sys.exit(128 + max(signals, default=signal.SIGTERM))  # another process may have got it
     plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim)
     print(verdict(state.records))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
@@ -310,7 +350,8 @@ def train(args, study=None):
 @plain_errors
 def main(argv=None):
     """Parse a command line and train."""
-    return train(parse(argv))
+    with parallel.group():
+        return train(parse(argv))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from simsiam import linear_bn_relu
+from utils.parallel import gather
 
 LAMBDA = 0.005  # λ, Sec. 2.2 of Barlow Twins
 
@@ -70,4 +71,4 @@ class BarlowTwins(nn.Module):
     def forward(self, x1, x2):
         """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
-        return redundancy(z1, z2), z1
+        return redundancy(gather(z1), gather(z2)), z1

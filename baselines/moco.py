@@ -13,8 +13,8 @@ first in, first out. f_t must change slowly, so that old keys still compare with
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
 here: K = 1024 on shapes, which has 4096 images, and 8192 on other small images (MoCo: 65536).
 here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
-here: BN is not shuffled between GPUs, as there is one. A query might recognise its key by the
-statistics of their batch.
+here: BN is not shuffled between GPUs. A query might recognise its key by the statistics of their
+batch.
 """
 
 import copy
@@ -25,6 +25,7 @@ from torch import nn
 
 from baselines.byol import momentum_update
 from simsiam import linear_bn_relu
+from utils.parallel import gather
 
 T = 0.2  # temperature of MoCo v2; the first MoCo had 0.07
 
@@ -95,5 +96,5 @@ class MoCo(nn.Module):
         # at epoch 0, which only measures: the queue would start with the untrained network's keys.
         if torch.is_grad_enabled():
             for k in keys:
-                self.enqueue(k)
+                self.enqueue(gather(k))  # the keys of the whole batch, in its order
         return L, z1

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from simsiam import linear_bn_relu, prediction_mlp
+from utils.parallel import gather
 
 T = 0.5  # temperature
 
@@ -67,7 +68,9 @@ class SimCLR(nn.Module):
     def forward(self, x1, x2):
         """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
-        p, z = torch.cat([self.h(z1), self.h(z2)]), torch.cat([z1, z2])  # (2N, d)
+        # gather: the candidates are those of the whole batch, on however many GPUs it is.
+        p, z = (torch.cat([gather(v1), gather(v2)])  # (2N, d)
+                for v1, v2 in ((self.h(z1), self.h(z2)), (z1, z2)))
         # SimCLR does not need the stop-gradient: if all outputs were the same, all 2N - 1
         # candidates would be equally likely, and the loss high.
         return nt_xent(p, z.detach() if self.stopgrad else z), z1

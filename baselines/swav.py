@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from simsiam import linear_bn_relu, prediction_mlp
+from utils.parallel import gather
 
 T, PROTOTYPES = 0.1, 30
 
@@ -74,6 +75,7 @@ class SwAV(nn.Module):
 
     def D(self, p, s):
         """The cross-entropy -q · log softmax(p), q the codes of s.   p, s: (N, K)   returns: ()"""
+        p, s = gather(p), gather(s)  # the whole batch shares out the prototypes
         q = sinkhorn(s)
         q = q.detach() if self.stopgrad else q
         return -(q * F.log_softmax(p, dim=1)).sum(dim=1).mean()

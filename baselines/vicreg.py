@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.barlow import expander
+from utils.parallel import gather
 
 
 def variance(z):
@@ -66,6 +67,7 @@ class VICReg(nn.Module):
     def forward(self, x1, x2):
         """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
-        s = F.mse_loss(z1, z2)
-        v, c = variance(z1) + variance(z2), covariance(z1) + covariance(z2)
+        y1, y2 = gather(z1), gather(z2)  # all of the batch
+        s = F.mse_loss(y1, y2)
+        v, c = variance(y1) + variance(y2), covariance(y1) + covariance(y2)
         return s + v + c / 25, z1

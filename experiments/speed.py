@@ -22,6 +22,7 @@ import datetime
 import gc
 import importlib.metadata
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -41,7 +42,7 @@ from experiments.benchmark import (
 from experiments.logs import HERE, machine
 from experiments.peers import PIL_VIEW, lightly_peer, peer_loop, torchvision_peer
 from optim import SGD
-from utils import data
+from utils import data, runs
 from utils.console import plain_errors
 from utils.cpu import tune_cpu
 
@@ -171,6 +172,23 @@ def decoding(n=60000):
                     lambda: data.load(str(folder)), 2)
 
 
+def two_processes(turns=3):
+    """images/s of train.py in two processes of one thread, against one process of two threads."""
+    argv = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    rates = {1: [], 2: []}  # by the number of threads
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(turns + 1):  # the first turn is a warm-up
+            for threads, launcher in ((1, argv), (2, [])):
+                out = pathlib.Path(folder, f"{turn}-{threads}")
+                subprocess.run(
+                    [sys.executable, *launcher, "train.py", "--max-steps", "64", "--device", "cpu",
+                     "--out", str(out)], cwd=HERE.parent, check=True, capture_output=True,
+                    env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+                rates[threads].append(runs.read_metrics(out)[-1]["images_per_s"])
+    return [compared("train.py, the recipe for shapes, two processes of one thread", "images/s",
+                     rates[1][1:], "one process of two threads", rates[2][1:])]
+
+
 def start():
     """Seconds until a fresh process has done next to nothing."""
     call = lambda *argv: lambda: subprocess.run(
@@ -194,7 +212,7 @@ def main():
     report(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
            "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
     sizes = [partial(loops, peers, *size) for size in SIZES]
-    for rows in (*sizes, variants, views, knn, decoding, start):
+    for rows in (*sizes, variants, views, knn, two_processes, decoding, start):
         report(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
                  for what, unit, ours, name, theirs, ratio in rows()))
 

@@ -255,13 +255,13 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "train.py": {
         "the two views are one": (
-            "return self.augment(x).chunk(2)",
-            "return self.augment(x).chunk(2)[:1] * 2"),
+            "for v in draws]).chunk(2)",
+            "for v in draws]).chunk(2)[:1] * 2"),
         "every step waits for the device": ("to_device(indices, x.device)", "indices.to(x.device)"),
         "no shuffling": (
             "state.order = torch.randperm(len(run.images.train))",
             "state.order = torch.arange(len(run.images.train))"),
-        "gradients pile up": ("            run.optimizer.zero_grad()\n", ""),
+        "gradients pile up": ("run.optimizer.zero_grad()  #", "#"),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
         "the predictor is not trained": (
             "return [f, list(model.h.parameters())]",
@@ -283,8 +283,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if bad or not all(",
             "    if False and not all("),
         "an interrupted run is not saved": (
-            "if signals or checkpoint.is_due(run):",
-            "if checkpoint.is_due(run):"),
+            "parallel.agree(bool(signals), ",
+            "parallel.agree(False, "),
         "the losses of an epoch are never cleared": (
             "state.losses, state.outputs = [], []",
             "state.outputs = []"),
@@ -393,6 +393,20 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "images, bad = cached or decode_all",
             "images, bad = decode_all"),
     },
+    "utils/parallel.py": {
+        "every rank has the gradient of its own loss": ("return AllSum.apply(grad)", "return grad"),
+        "the gradients are not averaged": (
+            "        model = nn.parallel.DistributedDataParallel(model)\n",
+            "        pass\n"),
+        "BN stays local": ("m.__class__ = SyncBN", "pass"),
+        "the running variance is biased": ("(M / (M - 1))", "1"),
+        "the running variance knows only one slice": (
+            "M = world() * x.numel()",
+            "M = x.numel()"),
+        "all ranks take the first slice": ("[:, rank()].flatten", "[:, 0].flatten"),
+        "the rows come in the order of the ranks": ("chunk(world()), dim=1)", "chunk(world()))"),
+        "a signal stops one process only": ("dist.all_reduce(flags, dist.ReduceOp.MAX)", "pass"),
+    },
     "utils/plot.py": {
         "the picture's rows are exchanged": ("[originals, *views]", "[*views, originals]"),
         "the cross-entropy's loss is off the panel": (
@@ -487,7 +501,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "baselines/vicreg.py": {
         "variances in place of stds": ("(z.var(dim=0) + 1e-4).sqrt()", "(z.var(dim=0) + 1e-4)"),
         "the diagonal is punished": (" - cov.diagonal().square().sum()", ""),
-        "only one view has variance": ("variance(z1) + variance(z2)", "variance(z1)"),
+        "only one view has variance": ("variance(y1) + variance(y2)", "variance(y1)"),
     },
     "experiments/claims.py": {
         "no correction for many comparisons": ("(len(p) - i) * p[what]", "p[what]"),

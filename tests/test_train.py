@@ -10,6 +10,7 @@ import pytest
 import torch
 from strategies import TINY, message, records
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import augment
 import lineval
@@ -156,6 +157,37 @@ def test_a_step_never_waits_for_the_device(method, monkeypatch):
         loss.backward()
         sgd.step(0.1, 0.1)
     assert loss.device.type == "meta"
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses operations whose result is float64, which mps does not have."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        assert not any(isinstance(v, torch.Tensor) and v.dtype == torch.float64
+                       for v in tree_leaves(found)), function
+        return found
+
+
+@pytest.mark.parametrize("method", options.METHODS)
+def test_nothing_that_a_device_computes_is_float64(method):
+    """On the CPU, which would do it: there is no mps device here to refuse it."""
+    images = data.load("shapes")
+    args = options.parse(["--method", method, "--batch-size", "8", "--device", "cpu"])
+    args = options.complete(args, images)
+    model, view = options.build(args), augment.Augment(args.image_size, args.mean, args.std)
+    run = train.Run(args, None, images, view, model, None)
+    probe = torch.nn.Linear(model.backbone.features, 10)
+    with NoFloat64():
+        for kind in (train.SGD, lineval.LARS):
+            optimizer = kind(train.param_groups(model), weight_decay=0.1)
+            loss, z = run.model(*run.two_views(torch.arange(8)))
+            loss.backward()
+            optimizer.step(0.1, 0.1)
+        simsiam.output_std(z), simsiam.effective_rank(z)
+        x = lineval.features(model.backbone, images.test, args.mean, args.std)
+        lineval.knn_accuracy(x, images.test_labels, x, images.test_labels)
+        lineval.topk_accuracy(probe, x, images.test_labels, 5)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")

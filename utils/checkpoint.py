@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from utils import runs
+from utils import parallel, runs
 
 # To be raised whenever content() changes. A checkpoint without a format is older than 1.
 FORMAT = 1
@@ -31,6 +31,8 @@ def content(run):
     """Everything that the rest of the run depends on, as a dict."""
     state = dict(vars(run.state))
     state["seconds"] = time.time() - state.pop("start_time")
+    state["outputs"] = [parallel.gather(z) for z in state["outputs"]]
+    state["losses"] = [parallel.gather(L[None]).mean() for L in state["losses"]]
     return dict(state, format=FORMAT, commit=runs.commit(), config=vars(run.args),
                 model=run.model.state_dict(), optimizer=run.optimizer.state_dict(),
                 rng=torch.get_rng_state())
@@ -77,6 +79,7 @@ def restore(run):
     saved["start_time"] = time.time() - saved["seconds"]
     if saved["order"] is not None:  # the checkpoint of epoch 0 has none yet
         saved["order"] = saved["order"].cpu()  # slices of it are pinned on their way to a GPU
+    saved["outputs"] = [parallel.own(z) for z in saved["outputs"]]
     vars(run.state).update({name: saved[name] for name in vars(run.state)})
     # --max-steps may have left the record of an unfinished epoch, and a kill records of epochs
     # after this checkpoint: those epochs will be run again.

@@ -109,19 +109,22 @@ def interrupt(number, _):
 def interruptions():
     """A context in which the first signal only goes into a list; yields the list.
 
-    So the caller can finish the current step and save. The second one raises KeyboardInterrupt.
+    So the caller can finish the current step and save. The second one raises KeyboardInterrupt,
+    but not under torchrun, which passes on every signal that the system may have sent as well.
     """
-    received = []
+    received, alone = [], "TORCHELASTIC_RUN_ID" not in os.environ
 
     def receive(number, _):
-        if received and number == signal.SIGHUP:
-            return  # the system and the shell both send it
+        if received and (number == signal.SIGHUP or not alone):
+            return  # SIGHUP: the system and the shell both send it
         if received:
             raise KeyboardInterrupt(number)
         received.append(number)
-        # Not print(): a signal may arrive in the middle of another print(), which would raise.
-        with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping after this step or evaluation; a second signal stops now\n")
+        if alone:
+            # Not print(): a signal may arrive in the middle of another print(), which would raise.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step or evaluation; a second signal stops"
+                            b" now\n")
 
     with signal_handler(receive):
         yield received

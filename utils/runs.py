@@ -27,6 +27,8 @@ import subprocess
 
 import torch
 
+from utils import parallel
+
 # ------------------------------------------------------------------------------------------------
 # The folder.
 
@@ -39,6 +41,9 @@ def lock_run_dir(args):
     SystemExit: it cannot be made, another process trains in it, or it holds a run already and
     --resume is not given
     """
+    if parallel.rank():  # rank 0 has the folder
+        yield pathlib.Path(args.out or "")
+        return
     out = make_run_dir(args)
     lock = os.open(out, os.O_RDONLY)
     try:
@@ -108,6 +113,8 @@ def make_run_dir(args):
 
 def atomic_write(path, content):
     """Write bytes or text to a file so that at every moment it is complete: either old or new."""
+    if parallel.rank():
+        return  # rank 0 alone writes
     folder, part = path.parent, path.with_name(path.name + ".part")
     if folder in LOCKED and not (
             folder.exists() and os.path.samestat(LOCKED[folder], os.stat(folder))):

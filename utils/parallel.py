@@ -1,0 +1,160 @@
+"""One run in N processes, `torchrun --nproc-per-node N train.py`: 8 GPUs in Sec. 3.
+
+They compute what one process computes on the whole batch, up to rounding. All draw the whole
+batch's random numbers; process r, its "rank", works on the r-th of N equal slices. What is left is
+to compute across slices: BN's statistics (SyncBN), losses that compare images (gather), and the
+mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of it does nothing.
+
+Why the factors are right: L = (L_0 + ... + L_{N-1}) / N, as slices are equal. DDP divides by N, so
+each rank owes it its part of the gradient of the sum. AllSum's backward returns that, whether L_r
+is the loss of the rank's own rows or, alike on every rank, the loss of all rows.
+"""
+
+import contextlib
+import datetime
+import os
+import re
+import sys
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+
+def rank():
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world():
+    """N, the number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class AllSum(torch.autograd.Function):
+    """Σ_r x_r on every rank; its gradient is the sum of the gradients on all ranks."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return AllSum.apply(grad)
+
+
+def gather(x):
+    """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (N n, ...)."""
+    if world() == 1:
+        return x
+    # A sum again: each rank's rows have a place of their own, in which the others have zeros.
+    return AllSum.apply(torch.cat([x if r == rank() else x.new_zeros(x.shape)
+                                   for r in range(world())]))
+
+
+def own(x, parts=1):
+    """This rank's slice of a batch, or of each of its equal parts: (N n, ...) -> (n, ...)."""
+    if world() == 1:
+        return x
+    return x.unflatten(0, (parts, world(), -1))[:, rank()].flatten(0, 1)
+
+
+def spread(function, x):
+    """function(x), which works row by row; each rank computes every N-th: (M, ...) -> (M, ...)."""
+    if world() == 1:
+        return function(x)
+    y, n = function(x[rank() % len(x) :: world()]), -(-len(x) // world())
+    y = torch.cat([y, y[: n - len(y)]])  # n rows, as gather() needs the same number from all
+    return torch.stack(gather(y).chunk(world()), dim=1).flatten(0, 1)[: len(x)]
+
+
+def agree(*flags):
+    """For each flag whether it is true in any process; waits for the others."""
+    flags = torch.tensor([0, *flags], dtype=torch.uint8)  # on the CPU: GPUs may go on working
+    if world() > 1:
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return flags[1:].bool().tolist()
+
+
+class SyncBN(nn.modules.batchnorm._BatchNorm):
+    """BN by the whole batch's statistics; (n, C) or (n, C, H, W). PyTorch's refuses CPUs."""
+
+    def forward(self, x):
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                                eps=self.eps)
+        x, dtype, dims = x.to(self.running_mean.dtype), x.dtype, [0, *range(2, x.ndim)]
+        mean = AllSum.apply(x.mean(dims, keepdim=True)) / world()  # (1, C, 1, 1)
+        # First the mean, then the squares around it. E[x²] - E[x]² needs only one sum, but in
+        # float32 it is rounding noise, even negative, where the mean is 10,000 times the std.
+        x = x - mean
+        var = AllSum.apply(x.square().mean(dims, keepdim=True)) / world()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            M = world() * x.numel() / x.shape[1]  # `var` divides by M, the running one by M - 1
+            self.running_var.lerp_(var.flatten() * (M / (M - 1)), self.momentum)
+        scale, shift = (var + self.eps).rsqrt(), torch.zeros_like(mean)
+        if self.affine:
+            scale, shift = scale * self.weight.view_as(mean), self.bias.view_as(mean)
+        return torch.addcmul(shift, x, scale).to(dtype)
+
+
+def synchronise(model):
+    """Make every BN of a model a SyncBN, with the same weights, statistics and names."""
+    for m in model.modules():
+        if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            m.__class__ = SyncBN
+
+
+def averaged(model):
+    """What to call, once per step, for a loss whose backward() leaves the mean gradient."""
+    if world() > 1:
+        model = nn.parallel.DistributedDataParallel(model)
+        # Not at every step: SyncBN's statistics and MoCo's queue are the same on all ranks anyway.
+        model.broadcast_buffers = False
+    return model
+
+
+def share_buffers(model):
+    """Give all ranks rank 0's running statistics: with --local-bn each has its own."""
+    for buffer in model.buffers() if world() > 1 else ():
+        dist.broadcast(buffer, 0)
+
+
+def one_first(function, *args):
+    """function(*args), which the others compute when one process of each machine has done so."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    found = function(*args) if first else None
+    agree()
+    return found if first else function(*args)
+
+
+@contextlib.contextmanager
+def group():
+    """A context in which torchrun's processes are one run: rank 0 prints, one error is one line."""
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        yield
+        return
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)  # "cuda" from here on
+    # A day: one decodes a large set, the others wait. The end of a process is seen at once.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo",
+                            timeout=datetime.timedelta(days=1))
+    loud, silent = (sys.stdout, sys.stderr), 2 * [open(os.devnull, "w")]
+    sys.stdout, sys.stderr = silent if rank() else loud
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(getattr(error, "code", ""), str):  # otherwise it has said why
+            # The others fail when they miss this process, which is no news.
+            first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
+            sys.stdout, sys.stderr = loud if first else silent
+            if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
+                reason = " ".join(str(error).split())[-100:]
+                raise SystemExit(f"another process of this run has ended ({reason}): use --resume")
+        raise
+    dist.destroy_process_group()
