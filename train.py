@@ -92,7 +92,9 @@ class Run:
         # Both are drawn in one call, which is faster; every row has random numbers of its own, so
         # the two views of an image are independent.
         x = self.images.train
-        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, S, S)
+        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
+        if x.device.type == "cpu":  # so is a set that does not fit on the GPU
+            x = to_device(x, self.args.device)
         return self.augment(x).chunk(2)
 
 
@@ -132,6 +134,7 @@ def pretrain(run, loss_fn, signals):
                 i = step - epoch * S
                 run.indices = state.order[i * N : (i + 1) * N]
                 x1, x2 = run.two_views(run.indices)
+                run.images.prefetch(state.order[(i + 1) * N : (i + 2) * N])
                 L, z1 = loss_fn(x1, x2)
 
                 # 3. Backward: with stop-gradient f learns through p1 and p2, not through targets.
@@ -197,8 +200,8 @@ def check_finite(run):
 def knn_eval(run):
     """kNN accuracy on all test images, in percent, of the backbone's features (Fig. 2, right)."""
     args, images = run.args, run.images
-    bank, query = (features(run.model.backbone, x, args.mean, args.std)
-                   for x in (images.train, images.test))
+    bank, query = (features(run.model.backbone, x, args.mean, args.std, args.image_size)
+                   for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
 
@@ -230,7 +233,7 @@ def start(run):
     sample = x[:: len(x) // 16 + 1]  # at most 16
     views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
              for _ in range(2)]
-    plot.save_views(sample.float() / 255, views, run.out / "views.png")
+    plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fits no network: let them see some batches.
     order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)
     for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
@@ -260,7 +263,7 @@ def print_eta(run, seconds):
     """Print how long the run will take; seconds: of one batch without its backward pass."""
     images, batch = run.images, 2 * run.args.batch_size  # two views
     evaluations = run.last_step / run.steps_per_epoch / run.args.knn_every + 1
-    knn = evaluations * (len(images.train) + len(images.test)) / batch
+    knn = evaluations * (len(images.labelled) + len(images.test)) / batch
     total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
     print(f"this will take about {duration(total)}, estimated from one batch")
 
@@ -276,7 +279,8 @@ def train(args, study=None):
     """
     if args.device == "cpu":
         tune_cpu()
-    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
+    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images,
+                       args.stored_size)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)
