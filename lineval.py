@@ -48,7 +48,7 @@ def features(backbone, images, mean, std, size=None):
     # BN's running statistics would move, so that looking at a run would change it.
     backbone.eval()
     chunks = []
-    for x in images.split(500):
+    for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
         # No augmentation: a test image is seen as it is, a large photograph without its rim.
         x = normalize(data.central(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))

@@ -1,7 +1,7 @@
 """The cache of a folder of photographs: its decoded images in one file, mapped into memory.
 
     .simsiam-256px.u8      the images, (n, 3, 256, 256) uint8, one after another
-    .simsiam-256px.json    a digest of the folder, the SHA-256 of every thousand files' images, and
+    .simsiam-256px.json    a digest of the folder, the SHA-256 of the images of every 500 files, and
                            which files could not be decoded
 
 A mapped tensor takes no memory of its own: the system reads parts of the file when they are used,
@@ -30,7 +30,7 @@ import torch
 
 from utils import runs
 
-CHUNK = 1000  # files with a checksum of their own: no more are decoded twice after a kill
+CHUNK = 500  # files that share a checksum: no more are decoded twice after a kill
 
 
 @dataclass

@@ -95,7 +95,7 @@ def central(x, size=None):
     size = size or C
     box = max(size, round(C * 7 / 8))
     start = (C - box) // 2
-    x = x[:, :, start : start + box, start : start + box].float() / 255
+    x = x[:, :, start : start + box, start : start + box].float().div_(255)
     return x if box == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
 
