@@ -188,8 +188,8 @@ def parse(argv=None):
     if not args.out:
         raise SystemExit("--resume: --out must name the run folder to continue")
     saved = checkpoint.load(args.out)["config"]
-    # A flag newer than the run had its default, but photographs were kept at the size of views.
-    started = {**vars(p.parse_args([])), "stored_size": saved.get("image_size"), **saved}
+    saved.setdefault("stored_size", saved.get("image_size"))  # in runs older than the option
+    started = {**vars(p.parse_args([])), **saved}  # a flag newer than the run had its default
     kept = [key for key in vars(args) if key not in MAY_CHANGE]
     # These four may change, but stay unless the command line says so.
     names = [*kept, "data", "root", "checkpoint_every", "knn_every"]

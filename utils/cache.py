@@ -8,8 +8,8 @@ A mapped tensor takes no memory of its own: the system reads parts of the file w
 and forgets them when memory is short. So a set may be larger than memory, and decoding it takes
 constant memory. A decoder that was killed leaves a record of what is done, from which the next one
 continues; a whole cache is only ever read, or removed and made anew, because another run may have
-mapped it. Every start checks all sums: 63 GB (ImageNet at 128 px) take 76 s on one core, and less
-on several, where the disk keeps up.
+mapped it. Every start checks all sums, 1.6 GB/s on each core where the disk keeps up: 63 GB, ImageNet at
+128 px, are 40 s of one core.
 """
 
 import contextlib
