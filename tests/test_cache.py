@@ -1,4 +1,4 @@
-"""The laws of utils/cache.py: how a set larger than memory is kept.    pytest tests/test_cache.py"""
+"""The laws of utils/cache.py: sets larger than memory.    pytest tests/test_cache.py"""
 
 import json
 import os

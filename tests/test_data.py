@@ -119,7 +119,8 @@ def test_cifar100_has_its_fine_labels_and_names_and_rows_are_not_columns(tmp_pat
     names = [f"class {i}" for i in range(100)]
     for i, split in enumerate(("train", "test")):
         (folder / split).write_bytes(pickle.dumps({
-            "data": pixels(i, 4, 3 * 32 * 32), "fine_labels": [5, 99, 0, i], "coarse_labels": [1] * 4}))
+            "data": pixels(i, 4, 3 * 32 * 32), "fine_labels": [5, 99, 0, i],
+            "coarse_labels": [1, 1, 1, 1]}))
         monkeypatch.setattr(source, f"{split}_list", [[split, md5(folder / split)]])
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
     monkeypatch.setattr(source, "meta", {**source.meta, "md5": md5(folder / "meta")})
@@ -152,8 +153,8 @@ def test_stl10_trains_on_images_without_labels_too_and_is_evaluated_on_those_wit
     assert images.classes == list("abcdefghij")
 
     monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
-    last = train.main(["--data", "stl10", "--root", str(tmp_path), "--arch", "resnet8", "--dim", "8",
-                       "--batch-size", "5", "--epochs", "1", "--lr", "0", "--device", "cpu",
+    last = train.main(["--data", "stl10", "--root", str(tmp_path), "--arch", "resnet8", "--dim",
+                       "8", "--batch-size", "5", "--epochs", "1", "--lr", "0", "--device", "cpu",
                        "--out", str(tmp_path / "run")])
     assert last["epoch"] == 1 and last["knn"] in (0, 50, 100)  # of two test images
     assert load_checkpoint(tmp_path / "run")["step"] == 2  # of five images each, all ten used
@@ -189,7 +190,8 @@ def test_training_and_evaluation_take_views_of_one_size_from_larger_photographs(
     config = load_checkpoint(tmp_path / "run")["config"]
     assert (config["image_size"], config["stored_size"]) == (16, 32)
     sizes, normalize = set(), lineval.normalize
-    monkeypatch.setattr(lineval, "normalize", lambda x, *_: sizes.add(x.shape[2]) or normalize(x, *_))
+    monkeypatch.setattr(
+        lineval, "normalize", lambda x, *of: sizes.add(x.shape[2]) or normalize(x, *of))
     lineval.main([str(tmp_path / "run"), "--epochs", "1", "--device", "cpu"])
     assert sizes == {16} and (tmp_path / "run" / "lineval.json").exists()
 

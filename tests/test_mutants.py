@@ -341,7 +341,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "shapes of different areas": ("box(x, y, 1.0, 0.3375)", "box(x, y, 1.0, 0.3)"),
         "the tint is forgotten": ('tint=0.3 if name == "shapes-tinted" else 0.02', "tint=0.02"),
         "the std may be zero": (".clamp(min=1 / 255**2)", ""),
-        "the bank has images without labels": ("self.train[: len(self.train_labels)]", "self.train"),
+        "the bank has images without labels": (
+            "self.train[: len(self.train_labels)]",
+            "self.train"),
         "a large photograph is evaluated whole": ("max(size, round(C * 7 / 8))", "C"),
     },
     "utils/folders.py": {
@@ -533,7 +535,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs"], "utils/cpu.py": ["train"],
-         "utils/console.py": ["runs"]}
+         "utils/console.py": ["runs"], "utils/cache.py": ["folders"]}
 
 
 def files_watching(script):

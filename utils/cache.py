@@ -6,10 +6,11 @@
 
 A mapped tensor takes no memory of its own: the system reads parts of the file when they are used,
 and forgets them when memory is short. So a set may be larger than memory, and decoding it takes
-constant memory. A decoder that was killed leaves a record of what is done, from which the next one
-continues; a whole cache is only ever read, or removed and made anew, because another run may have
-mapped it. Every start checks all sums, 1.6 GB/s on each core where the disk keeps up: 63 GB, ImageNet at
-128 px, are 40 s of one core.
+constant memory. Decoding that was interrupted goes on where it stopped. A complete cache is never
+written to, only read, or removed and made anew: another run may have mapped it.
+
+Every start checks all sums, at 1.6 GB/s on each core (AMD EPYC), where the disk keeps up: ImageNet
+at 128 px, 63 GB, takes 40 s of one core.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ class Cache:
     def images(self):
         """The images of the files that are done and good, mapped: (n, 3, size, size) uint8."""
         shape = self.done - len(self.bad), 3, self.size, self.size
-        if not shape[0]:  # nothing cannot be mapped
+        if not shape[0]:  # an empty file cannot be mapped
             return torch.empty(shape, dtype=torch.uint8)
         # Read-only and shared: a private mapping, as by torch.load(), counts as memory that the
         # process may need, and the system refuses one that is larger than the machine's.
@@ -156,17 +157,16 @@ def fill(cache, decode, save):
     """Decode what is missing; save: called with the record after each chunk."""
     start, image = cache.done, 3 * cache.size**2
     disk = os.fstatvfs(cache.file.fileno())
-    # Better now than after hours.
+    # Now rather than after hours.
     if (needed := (cache.n_files - start) * image) > disk.f_bavail * disk.f_frsize:
         raise OSError(errno.ENOSPC, f"no room for {needed / 1e9:.1f} GB")
-    cache.file.truncate((start - len(cache.bad)) * image)
+    cache.file.truncate((start - len(cache.bad)) * image)  # a kill may have left half a chunk
     cache.file.seek(0, os.SEEK_END)
     digest = hashlib.sha256()
-    bad = list(cache.bad)
     with contextlib.closing(decode(start)) as results:
         for i, result in enumerate(results, start):
             if isinstance(result, str):
-                bad.append([i, result])
+                cache.bad.append([i, result])
             else:
                 pixels = torch.from_numpy(result).permute(2, 0, 1).contiguous().numpy()
                 digest.update(pixels)
@@ -174,7 +174,6 @@ def fill(cache, decode, save):
             if (i + 1) % CHUNK == 0 or i + 1 == cache.n_files:
                 cache.file.flush()
                 cache.sums.append(digest.hexdigest())
-                cache.bad = list(bad)
                 save({"sums": cache.sums, "bad": cache.bad})
                 digest = hashlib.sha256()
 

@@ -2,8 +2,8 @@
 
     shapes            ten generated shapes, nothing to download (the default)
     shapes-tinted     the same, but each image has a tint of its own: the README's shortcut
-    cifar10, cifar100 downloaded by torchvision into --root unless they are there already
-    stl10             also; the training images are 5,000 with labels, then 100,000 without
+    cifar10, cifar100, stl10
+                      downloaded by torchvision into --root unless they are there already
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
 load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
@@ -41,7 +41,7 @@ class Data(NamedTuple):
         return self.train[: len(self.train_labels)]
 
     def to(self, device):
-        """The set on a device; images that do not fit stay where they are, without their labels."""
+        """The set on a device. Images that do not fit stay where they are; labels never do."""
         moved = self._replace(train_labels=self.train_labels.to(device),
                               test_labels=self.test_labels.to(device))
         if self.train.nbytes + self.test.nbytes > room(device):
@@ -212,7 +212,10 @@ def draw_shapes(n, size, tint, seed):
 
 
 def download(name, root):
-    """CIFAR-10, -100 or STL-10 through torchvision, downloaded to `root` if it is not there."""
+    """CIFAR-10, -100 or STL-10 through torchvision, downloaded to `root` if it is not there.
+
+    STL-10's training images are 5,000 with labels, then 100,000 without.
+    """
     from torchvision import datasets
 
     source, splits = {"cifar10": (datasets.CIFAR10, (True, False)),
@@ -231,5 +234,5 @@ def download(name, root):
         labels = torch.as_tensor(s.labels if name == "stl10" else s.targets).long()
         if name != "stl10":
             images = images.permute(0, 3, 1, 2)  # (N, 32, 32, 3) -> (N, 3, 32, 32)
-        parts += [images.contiguous(), labels[labels >= 0]]  # -1: STL-10's images without a label
+        parts += [images.contiguous(), labels[labels >= 0]]  # -1: no label
     return Data(*parts, splits[0].classes)

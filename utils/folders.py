@@ -1,8 +1,8 @@
 """Folders of photographs: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE, or val/ for test/.
 
 read_folder() does everything; the rest of the file is in the order in which it needs it: list the
-files, choose the sizes, decode the files on all cores. What was decoded stays in the folder, so that
-the next start takes seconds: see cache.py. What read_folder() returns are the parts of a Data.
+files, choose the sizes, decode the files on all cores. What was decoded stays in the folder, so
+that the next start takes seconds: see cache.py. read_folder() returns the parts of a Data.
 """
 
 import concurrent.futures
