@@ -314,10 +314,11 @@ def main():
     args = p.parse_args()
     torch.manual_seed(args.seed)
     images = data.load(args.data, args.root)
-    augment = Augment(images.train.shape[3], *images.mean_std(), args.crop_min, blur_p=args.blur)
-    x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, S, S)
+    size = images.view_size or images.train.shape[3]
+    augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
+    x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
     views = [augment.view(x, *augment.draw(len(x), x.shape[2])) for _ in range(2)]
-    plot.save_views(x / 255, views, args.out)
+    plot.save_views(data.central(x, size), views, args.out)
     print(f"{args.out}: {len(x)} images of {args.data} above two views of each")
 
 

@@ -37,10 +37,10 @@ from utils.console import plain_errors
 
 
 @torch.no_grad()
-def features(backbone, images, mean, std):
-    """The backbone's features of whole images: (N, 3, S, S) uint8 -> (N, backbone.features).
+def features(backbone, images, mean, std, size=None):
+    """The backbone's features of whole images: (N, 3, C, C) uint8 -> (N, backbone.features).
 
-    mean, std: of each channel, as in pre-training
+    mean, std: of each channel, as in pre-training   size: S, that of views, if it is not C
     The backbone works in eval mode, then returns to the mode it was in; nothing in it changes.
     """
     mode, device = backbone.training, next(backbone.parameters()).device
@@ -48,9 +48,9 @@ def features(backbone, images, mean, std):
     # BN's running statistics would move, so that looking at a run would change it.
     backbone.eval()
     chunks = []
-    for x in images.split(500):
-        # No augmentation: a test image is seen as it is, whole.
-        x = normalize(x.to(device).float() / 255, mean, std)
+    for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
+        # No augmentation: a test image is seen as it is, a large photograph without its rim.
+        x = normalize(data.central(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
     return torch.cat(chunks)
@@ -208,7 +208,7 @@ def parse(argv=None):
     g("--pixels", action="store_true",
       help="evaluate raw pixels instead of a run; needs --data, and prints only")
     g("--data", help="images to use instead of the run's own, named as in train.py")
-    g("--root", help="the folder of cifar10 and cifar100 (default: the run's own)")
+    g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
     g("--optimizer", choices=("sgd", "lars"), default="sgd",
       help="of the probe (default: sgd; lars in App. A)")
     g("--lr", type=float, help="base lr of the probe; the actual one is lr x batch size / 256"
@@ -240,11 +240,12 @@ def load_features(args):
     else:
         backbone, config = load_backbone(args.run, args.device)
         args.data, args.root = args.data or config["data"], args.root or config["root"]
-        images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"])
+        images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"],
+                           config.get("stored_size", config["image_size"]))
         name = checkpoint.result_name(config, images, args.data)
-        extract = lambda x: features(backbone, x, config["mean"], config["std"])
+        extract = lambda x: features(backbone, x, config["mean"], config["std"], images.view_size)
     images = images.to(args.device)
-    return images, extract(images.train), extract(images.test), name
+    return images, extract(images.labelled), extract(images.test), name
 
 
 @plain_errors

@@ -113,12 +113,15 @@ def parser():
         " from the recipe for the data; a run prints the values in effect when it starts.")
     g = p.add_argument_group("the run").add_argument
     g("--data", default="shapes", help="shapes, shapes-tinted (where SimSiam takes a shortcut:"
-      " colour), cifar10, cifar100, or a folder with train/CLASS/ and test/CLASS/ in it"
+      " colour), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it"
       " (default: shapes)")
     g("--root", default="datasets",
-      help="the folder of cifar10 and cifar100 (default: datasets)")
-    g("--image-size", type=positive, help="side in pixels to which images are resized (default:"
-      " 24 for shapes; for a folder the size of its images, at most 224)")
+      help="the folder of cifar10, cifar100 and stl10 (default: datasets)")
+    g("--image-size", type=positive, help="side of a view in pixels (default: 24 for shapes; for a"
+      " folder the size of its images, at most 224)")
+    g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
+      " photographs are kept, C x C x 3 bytes each, for views to be cropped from (default: 256 for"
+      " views of 224 px, and so on; up to 64 px that of views)")
     g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
     g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
@@ -191,6 +194,7 @@ def parse(argv=None):
     if not args.out:
         raise SystemExit("--resume: --out must name the run folder to continue")
     saved = checkpoint.load(args.out)["config"]
+    saved.setdefault("stored_size", saved.get("image_size"))  # in runs older than the option
     started = {**vars(p.parse_args([])), **saved}  # a flag newer than the run had its default
     kept = [key for key in vars(args) if key not in MAY_CHANGE]
     # These four may change, but stay unless the command line says so.
@@ -239,7 +243,9 @@ def fill_in(args, image_size):
 
 def complete(args, images):
     """All options in effect, and what the data are, as a new object; refuses impossible ones."""
-    args = fill_in(args, images.train.shape[-1])
+    stored_size = images.train.shape[-1]
+    args = fill_in(args, images.view_size or stored_size)
+    args.stored_size = stored_size
     args.classes, args.n_train = images.classes, len(images.train)
     args.mean, args.std = images.mean_std()
     args.data_digest = images.digest()
@@ -313,7 +319,7 @@ def describe(run):
         words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     predictor = bool(list(run.model.h.parameters()))
-    print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
+    print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.stored_size} px,"
           f"\n  {len(args.classes)} classes, on {args.device}"
           + (f", {N} processes, BN {'local' if args.local_bn else 'synchronised'}" if N > 1 else "")
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
@@ -326,5 +332,6 @@ def describe(run):
           + f"; weight decay {args.weight_decay:g};\n  {args.epochs} epochs of"
           f" {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
-    print(f"views: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
+    of_size = f" of {args.image_size} px" * (args.image_size != args.stored_size)
+    print(f"views{of_size}: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
           f" seed {args.seed}\nrun folder: {run.out}")

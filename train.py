@@ -100,7 +100,9 @@ class Run:
         x, K = self.images.train, self.args.accumulate
         draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch in any case
         indices = parallel.own(indices, K)
-        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, S, S)
+        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
+        if x.device.type == "cpu":  # so is a set that does not fit on the GPU
+            x = to_device(x, self.args.device)
         return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
 
 
@@ -141,6 +143,9 @@ def pretrain(run, loss_fn, signals):
                 i = step - epoch * S
                 run.indices = state.order[i * N : (i + 1) * N]
                 x1, x2 = run.two_views(run.indices)
+                if i + 1 < S:
+                    following = state.order[(i + 1) * N : (i + 2) * N]
+                    run.images.prefetch(parallel.own(following, args.accumulate))
                 run.optimizer.zero_grad()  # --accumulate has its first gradients in loss_fn
                 L, z1 = loss_fn(x1, x2)
 
@@ -231,8 +236,8 @@ def knn_eval(run):
     args, images = run.args, run.images
     if args.local_bn:
         parallel.share_buffers(run.model)
-    extract = lambda x: features(run.model.backbone, x, args.mean, args.std)
-    bank, query = (parallel.spread(extract, x) for x in (images.train, images.test))
+    extract = lambda x: features(run.model.backbone, x, args.mean, args.std, args.image_size)
+    bank, query = (parallel.spread(extract, x) for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
 
@@ -264,7 +269,7 @@ def start(run):
     sample = x[:: len(x) // 16 + 1]  # at most 16
     views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
              for _ in range(2)]
-    plot.save_views(sample.float() / 255, views, run.out / "views.png")
+    plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fits no network: let them see some batches.
     order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)
     for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
@@ -294,7 +299,7 @@ def print_eta(run, seconds):
     """Print how long the run will take; seconds: of one batch without its backward pass."""
     images, batch = run.images, 2 * run.args.batch_size  # two views
     evaluations = run.last_step / run.steps_per_epoch / run.args.knn_every + 1
-    knn = evaluations * (len(images.train) + len(images.test)) / batch
+    knn = evaluations * (len(images.labelled) + len(images.test)) / batch
     total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
     print(f"this will take about {duration(total)}, estimated from one batch")
 
@@ -312,7 +317,7 @@ def train(args, study=None):
         tune_cpu()
     # One decodes a folder; under torchrun the others find the result.
     images = parallel.one_first(
-        data.load, args.data, args.root, args.image_size, args.skip_bad_images)
+        data.load, args.data, args.root, args.image_size, args.skip_bad_images, args.stored_size)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)

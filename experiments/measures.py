@@ -51,7 +51,8 @@ def measure_outputs(out):
     # A study may have put another predictor in the place of h; z does not depend on it.
     encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}
     model.load_state_dict(encoder, strict=False)
-    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
+    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images,
+                       args.stored_size or args.image_size)
     augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
     torch.manual_seed(0)
     N = args.batch_size  # in training mode BN uses a batch's statistics: same N as in the run

@@ -1,12 +1,20 @@
 """The laws of utils/data.py, and its messages.    pytest tests/test_data.py"""
 
 import hashlib
+import pickle
 
+import numpy
 import pytest
 import torch
+import torchvision
+from torchvision.transforms.v2 import functional as transforms
 
+import lineval
+import train
+from simsiam import SimSiam
 from strategies import make_folder
-from utils import data
+from utils import data, plot
+from utils.runs import load_checkpoint, write_checkpoint
 
 # ------------------------------------------------------------------------------------------------
 # Shapes
@@ -110,10 +118,118 @@ def test_shapes_larger_than_64_px_are_refused():
 
 
 def test_without_a_network_cifar10_says_what_to_do(tmp_path, monkeypatch):
-    import torchvision
-
     def no_network(*_, **__):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
     assert "cifar-10-python.tar.gz" in message("cifar10", root=str(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------
+# CIFAR and STL-10, from tiny archives of the same form
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def pixels(seed, *shape):
+    return numpy.random.default_rng(seed).integers(256, size=shape, dtype=numpy.uint8)
+
+
+def test_cifar100_has_its_fine_labels_and_names_and_rows_are_not_columns(tmp_path, monkeypatch):
+    folder, source = tmp_path / "cifar-100-python", torchvision.datasets.CIFAR100
+    folder.mkdir()
+    names = [f"class {i}" for i in range(100)]
+    for i, split in enumerate(("train", "test")):
+        (folder / split).write_bytes(pickle.dumps({
+            "data": pixels(i, 4, 3 * 32 * 32), "fine_labels": [5, 99, 0, i],
+            "coarse_labels": [1, 1, 1, 1]}))
+        monkeypatch.setattr(source, f"{split}_list", [[split, md5(folder / split)]])
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": md5(folder / "meta")})
+    images = data.load("cifar100", str(tmp_path))
+    for i, (x, labels) in enumerate(((images.train, images.train_labels), images[2:4])):
+        assert (x.numpy().reshape(4, -1) == pixels(i, 4, 3 * 32 * 32)).all()
+        assert labels.tolist() == [5, 99, 0, i] and labels.dtype == torch.int64
+    assert images.classes == names
+
+
+def test_stl10_trains_on_images_without_labels_too_and_is_evaluated_on_those_with(
+        tmp_path, monkeypatch):
+    folder, source = tmp_path / "stl10_binary", torchvision.datasets.STL10
+    folder.mkdir()
+    shapes = {"train": (4, 3, 96, 96), "unlabeled": (6, 3, 96, 96), "test": (2, 3, 96, 96)}
+    stored = {split: pixels(i, *shape) for i, (split, shape) in enumerate(shapes.items())}
+    for split, x in stored.items():  # column by column, labels from 1
+        (folder / f"{split}_X.bin").write_bytes(x.tobytes())
+        (folder / f"{split}_y.bin").write_bytes(bytes([10, 1, 2, 1][: len(x)]))
+    (folder / "class_names.txt").write_text("\n".join("abcdefghij"))
+    for splits in (["train_X", "train_y", "unlabeled_X"], ["test_X", "test_y"]):
+        files = [[f"{name}.bin", md5(folder / f"{name}.bin")] for name in splits]
+        monkeypatch.setattr(source, f"{splits[0][:-2]}_list", files)
+    images = data.load("stl10", str(tmp_path))
+    upright = {split: x.transpose(0, 1, 3, 2) for split, x in stored.items()}
+    assert (images.labelled.numpy() == upright["train"]).all()
+    assert (images.train[4:].numpy() == upright["unlabeled"]).all()
+    assert (images.test.numpy() == upright["test"]).all()
+    assert images.train_labels.tolist() == [9, 0, 1, 0] and images.test_labels.tolist() == [9, 0]
+    assert images.classes == list("abcdefghij")
+
+    monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+    last = train.main(["--data", "stl10", "--root", str(tmp_path), "--arch", "resnet8", "--dim",
+                       "8", "--batch-size", "5", "--epochs", "1", "--lr", "0", "--device", "cpu",
+                       "--out", str(tmp_path / "run")])
+    assert last["epoch"] == 1 and last["knn"] in (0, 50, 100)  # of two test images
+    assert load_checkpoint(tmp_path / "run")["step"] == 2  # of five images each, all ten used
+    assert lineval.main([str(tmp_path / "run"), "--epochs", "1", "--device", "cpu"])["top5"] >= 0
+
+
+# ------------------------------------------------------------------------------------------------
+# Photographs larger than views
+
+
+def test_a_large_photograph_is_evaluated_as_by_resize_256_and_centercrop_224():
+    x = torch.from_numpy(pixels(0, 2, 3, 256, 256))
+    assert torch.equal(data.central(x, 224), transforms.center_crop(x, 224) / 255)
+    x = transforms.resize(x, 512)
+    expected = transforms.center_crop(transforms.resize(x.float() / 255, 256), 224)
+    assert torch.allclose(data.central(x, 224)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2],
+                          atol=1e-5)  # at the rim only one of the two sees what is beyond it
+    assert torch.equal(data.central(x), x / 255)  # images of the views' size are seen whole
+
+
+def test_training_and_evaluation_take_views_of_one_size_from_larger_photographs(
+        tmp_path, monkeypatch):
+    seen = set()
+    forward = SimSiam.forward
+    monkeypatch.setattr(SimSiam, "forward", lambda self, *views: (
+        seen.update(x.shape for x in views), forward(self, *views))[1])
+    monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+    make_folder(tmp_path, size=(50, 40))
+    train.main(["--data", str(tmp_path), "--image-size", "16", "--stored-size", "32", "--arch",
+                "resnet8", "--dim", "8", "--batch-size", "6", "--epochs", "1", "--device", "cpu",
+                "--out", str(tmp_path / "run")])
+    assert seen == {(6, 3, 16, 16)}
+    config = load_checkpoint(tmp_path / "run")["config"]
+    assert (config["image_size"], config["stored_size"]) == (16, 32)
+    sizes, normalize = set(), lineval.normalize
+    monkeypatch.setattr(
+        lineval, "normalize", lambda x, *of: sizes.add(x.shape[2]) or normalize(x, *of))
+    lineval.main([str(tmp_path / "run"), "--epochs", "1", "--device", "cpu"])
+    assert sizes == {16} and (tmp_path / "run" / "lineval.json").exists()
+
+
+def test_a_run_from_before_photographs_were_kept_larger_is_resumed_and_evaluated(tmp_path):
+    make_folder(tmp_path, size=(90, 90))
+    out = tmp_path / "run"
+    train.main(["--data", str(tmp_path), "--image-size", "72", "--stored-size", "72", "--arch",
+                "resnet8", "--dim", "8", "--batch-size", "6", "--epochs", "2", "--max-steps", "1",
+                "--device", "cpu", "--out", str(out)])
+    saved = load_checkpoint(out)
+    del saved["config"]["stored_size"]
+    write_checkpoint(out / "checkpoint.pt", saved)
+    lineval.main([str(out), "--epochs", "1", "--device", "cpu"])
+    assert (out / "lineval.json").exists()  # the name says that the data are the run's
+    last = train.main(["--resume", "--out", str(out), "--max-steps", "2"])
+    assert last["epoch"] == 2 and load_checkpoint(out)["config"]["stored_size"] == 72

@@ -180,110 +180,29 @@ def is_alive(process):
 
 
 # ------------------------------------------------------------------------------------------------
-# The cache
+# Sizes
 
 
-def test_the_second_start_reads_the_cache(tmp_path, monkeypatch):
-    first = read(make_folder(tmp_path))
-    monkeypatch.setattr(folders, "decode_all", lambda *_: pytest.fail("decoded again"))
-    assert torch.equal(read(tmp_path).train, first.train)
+@pytest.mark.parametrize("side, given, sizes", [
+    (32, (None, None), (32, 32)),  # small images are kept as they are
+    (500, (64, None), (64, 64)),
+    (500, (None, None), (224, 256)),  # App. A's sizes
+    (240, (None, None), (224, 240)),  # nothing is enlarged without need
+    (100, (224, None), (224, 224)),
+    (500, (128, None), (128, 146)),
+    (500, (64, 100), (64, 100))])
+def test_photographs_larger_than_views_are_kept_larger(side, given, sizes, tmp_path):
+    for i in range(3):
+        Image.new("RGB", (side + 9, side)).save(tmp_path / f"{i}.png")
+    files = [(entry, 0) for entry in os.scandir(tmp_path)]
+    assert folders.default_sizes(files, *given) == sizes
 
 
-def test_a_folder_that_has_changed_is_decoded_again(tmp_path):
-    path = make_folder(tmp_path)
-    assert len(read(path).train) == 6
-    Image.new("RGB", (10, 8), (1, 2, 3)).save(tmp_path / "train" / "cat" / "9.png")
-    assert len(read(path).train) == 7
-    os.remove(tmp_path / "train" / "cat" / "0.png")
-    assert len(read(path).train) == 6
-    Image.new("RGB", (10, 8), (9, 9, 9)).save(tmp_path / "train" / "cat" / "1.png")
-    assert read(path).train[0, :, 0, 0].tolist() == [9, 9, 9]
-
-
-def test_a_damaged_cache_is_replaced(tmp_path):
-    path = make_folder(tmp_path)
-    first = read(path)
-    (cache,) = tmp_path.glob(".simsiam*")
-    cache.write_bytes(cache.read_bytes()[:100])
-    assert torch.equal(read(path).train, first.train)
-
-
-def zeros(saved):
-    saved["images"][3:6] = 0
-
-
-DAMAGED = {  # what may be wrong with a cache whose digest of the files is right
-    "some images are black": zeros,
-    "too few images": lambda saved: saved.update(images=saved["images"][:-1]),
-    "another type": lambda saved: saved.update(images=saved["images"].float()),
-    "one channel": lambda saved: saved.update(images=saved["images"][:, :1]),
-    "another size": lambda saved: saved.update(images=saved["images"][:, :, :4, :4]),
-    "a bad file that does not exist": lambda saved: saved.update(bad=[(99, "x")]),
-    "bad files of another type": lambda saved: saved.update(bad=7),
-    "no images": lambda saved: saved.pop("images"),
-    "no sum": lambda saved: saved.pop("sum"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
-def test_a_cache_that_does_not_fit_is_made_anew(damage, tmp_path):
-    first = read(make_folder(tmp_path))
-    (cache,) = tmp_path.glob(".simsiam*")
-    saved = torch.load(cache)
-    damage(saved)
-    if "images" in saved and "sum" in saved and damage is not zeros:
-        saved["sum"] = folders.checksum(saved["images"].contiguous())  # even so
-    torch.save(saved, cache)
-    for _ in range(2):
-        assert torch.equal(read(tmp_path).train, first.train)
-    assert torch.load(cache)["images"].shape == (12, 3, 8, 8)
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "other")])
-def test_a_cache_that_is_a_pipe_or_a_link_is_not_followed(make, tmp_path):
-    first = read(make_folder(tmp_path))
-    (cache,) = tmp_path.glob(".simsiam*")
-    content = cache.read_bytes()
-    for name in (cache, cache.with_suffix(f".{os.getpid()}")):
-        (tmp_path / "other").write_bytes(content)
-        name.unlink(missing_ok=True)
-        make(name)
-        assert torch.equal(read(tmp_path).train, first.train)
-        assert cache.is_file() and not cache.is_symlink()
-        assert (tmp_path / "other").read_bytes() == content
-
-
-def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path):
-    make_folder(tmp_path)
-    child = subprocess.Popen(["true"])
-    child.wait()
-    dead, living = (tmp_path / f".simsiam-8px.{n}" for n in (child.pid, os.getppid()))
-    dead.touch()
-    living.touch()
-    read(tmp_path)
-    assert not dead.exists() and living.exists()
-
-
-def test_a_cache_with_code_in_it_is_replaced_and_the_code_does_not_run(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "boom"),)
-
-    first = read(make_folder(tmp_path))
-    (cache,) = tmp_path.glob(".simsiam*")
-    torch.save(Bomb(), cache)
-    assert torch.equal(read(tmp_path).train, first.train)
-    assert not (tmp_path / "boom").exists()
-    torch.save(Bomb(), cache)
-    torch.load(cache, weights_only=False)
-    assert (tmp_path / "boom").exists()  # the bomb was live
-
-
-def test_a_folder_in_which_no_cache_can_be_written_is_read_all_the_same(tmp_path, capsys):
-    (make_folder(tmp_path) / ".simsiam-8px.pt").mkdir()  # where the cache would be
-    assert len(read(tmp_path).train) == 6
-    assert "no cache" in capsys.readouterr().out
-    assert len(list(tmp_path.glob(".simsiam*"))) == 1  # and no temporary file is left
+def test_a_folder_is_kept_at_the_stored_size_and_a_smaller_one_than_that_of_views_is_refused(
+        tmp_path):
+    images = read(make_folder(tmp_path), image_size=8, stored_size=16)
+    assert images.train.shape == (6, 3, 16, 16) and images.view_size == 8
+    assert "--stored-size 7: must be at least" in message(tmp_path, image_size=8, stored_size=7)
 
 
 # ------------------------------------------------------------------------------------------------

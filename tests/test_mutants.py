@@ -353,6 +353,22 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "other data go unnoticed": ("            if before != now:\n", "            if False:\n"),
         "a checkpoint of another format is resumed": ('or saved["format"] != FORMAT:', "or False:"),
     },
+    "utils/cache.py": {
+        "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
+        "the cache is never used": ("if cache and cache.done == n_files:", "if False:"),
+        "another folder's cache is used": ('record["digest"] == digest and ', ""),
+        "no checksum": ("if fits and cache.is_intact()", "if fits"),
+        "links are followed": ("os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_NONBLOCK"),
+        "images are overwritten under another run": (
+            "        old.unlink(missing_ok=True)\n    return open(path, \"x+b\")",
+            "        pass\n    return open(path, \"w+b\")"),
+        "the rest of a killed chunk stays": (
+            "    cache.file.truncate((start - len(cache.bad)) * image)\n",
+            ""),
+        "two runs decode at once": ("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH"),
+        "the set counts as memory": ("mmap.ACCESS_READ", "mmap.ACCESS_COPY"),
+        "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
+    },
     "utils/console.py": {
         "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
         "Ctrl-C is never obeyed": ("        if received:\n", "        if False:\n"),
@@ -376,22 +392,23 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "shapes of different areas": ("box(x, y, 1.0, 0.3375)", "box(x, y, 1.0, 0.3)"),
         "the tint is forgotten": ('tint=0.3 if name == "shapes-tinted" else 0.02', "tint=0.02"),
         "the std may be zero": (".clamp(min=1 / 255**2)", ""),
+        "the bank has images without labels": (
+            "self.train[: len(self.train_labels)]",
+            "self.train"),
+        "a large photograph is evaluated whole": ("max(size, round(C * 7 / 8))", "C"),
     },
     "utils/folders.py": {
         "a changed file is not noticed": (
             "status = status.st_size, status.st_mtime_ns",
             "status = 0"),
         "files in the order of the disk": ("sorted(images, key=lambda e: e.name)", "images[::-1]"),
-        "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
         "sixteen bits are clipped": ('image.mode.startswith("I;16")', "False"),
         "bad images become black ones": (
-            "images[good], labels[good], int(good[:n_train].sum())",
-            "images, labels, n_train"),
+            "labels, n_train = labels[good], int(good[:n_train].sum())",
+            "pass"),
         "EXIF's orientation is ignored": ("ImageOps.exif_transpose(image)", "image"),
-        "code in a cache is run": ("mmap=True, weights_only=True", "mmap=True, weights_only=False"),
-        "the cache is never used": (
-            "images, bad = cached or decode_all",
-            "images, bad = decode_all"),
+        "photographs are kept no larger than views": ("round(S * 8 / 7)", "S"),
+        "what was decoded is decoded again": ("range(first, len(paths)", "range(0, len(paths)"),
     },
     "utils/parallel.py": {
         "every rank has the gradient of its own loss": ("return AllSum.apply(grad)", "return grad"),
@@ -588,7 +605,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options", "wiring"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
-         "utils/console.py": ["runs"]}
+         "utils/console.py": ["runs"], "utils/cache.py": ["folders"]}
 
 
 def files_watching(script):

@@ -109,7 +109,7 @@ def result_name(config, images, name):
 NEEDED = "arch", "stem", "data", "root", "image_size", "skip_bad_images"
 
 
-def check_config(path, config, parser, names=(*NEEDED, "bf16"), required=NEEDED):
+def check_config(path, config, parser, names=(*NEEDED, "bf16", "stored_size"), required=NEEDED):
     """SystemExit unless these options of a checkpoint could have been given on a command line."""
     wrong = [name for name in required if config.get(name) is None]
     for action in (action for action in parser._actions if action.dest in names):

@@ -1,35 +1,59 @@
-"""The images: generated shapes, CIFAR through torchvision, or any folder of photographs.
+"""The images: generated shapes, CIFAR or STL-10, or any folder of photographs.
 
     shapes            ten generated shapes, nothing to download (the default)
     shapes-tinted     the same, but each image has a tint of its own: the README's shortcut
-    cifar10, cifar100 downloaded by torchvision into --root unless they are there already
+    cifar10, cifar100, stl10
+                      downloaded by torchvision into --root unless they are there already
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
-load() returns the whole set as uint8 tensors. SimSiam itself never sees a label: labels serve only
-the kNN classifier and the linear probe, which evaluate the features.
+load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
+larger than memory (cache.py). SimSiam itself never sees a label: labels serve only the kNN
+classifier and the linear probe, which evaluate the features.
 """
 
 import hashlib
 import math
 import os
-from typing import NamedTuple
+import threading
+from typing import BinaryIO, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
+from utils.cache import read_ahead
 from utils.folders import read_folder
 
 
 class Data(NamedTuple):
     """A labelled set of square images, split in two."""
 
-    train: torch.Tensor  # (N, 3, S, S) uint8
-    train_labels: torch.Tensor  # (N,) int64
+    train: torch.Tensor  # (N, 3, C, C) uint8
+    train_labels: torch.Tensor  # (M,) int64, of the first M ≤ N images; the rest have no label
     test: torch.Tensor
     test_labels: torch.Tensor
     classes: list  # the names of the labels
+    view_size: int | None = None  # S ≤ C, the side of views; None: C
+    file: BinaryIO | None = None  # from which the images, train first, are mapped
+
+    @property
+    def labelled(self):
+        """The training images that have a label."""
+        return self.train[: len(self.train_labels)]
 
     def to(self, device):
-        return Data(*(t.to(device) for t in self[:4]), self.classes)
+        """The set on a device. Images that do not fit stay where they are; labels never do."""
+        moved = self._replace(train_labels=self.train_labels.to(device),
+                              test_labels=self.test_labels.to(device))
+        if self.train.nbytes + self.test.nbytes > room(device):
+            return moved
+        return moved._replace(train=self.train.to(device), test=self.test.to(device))
+
+    def prefetch(self, indices):
+        """Start to read these training images from their file, so that the next step finds them."""
+        # On a GPU they are in its memory; macOS cannot be asked.
+        if self.file and self.train.device.type == "cpu" and hasattr(os, "posix_fadvise"):
+            threading.Thread(target=read_ahead, daemon=True, args=(
+                self.file, indices.tolist(), self.train[0].nbytes)).start()
 
     def mean_std(self):
         """The mean and std of each channel, in [0, 1], over at most 5000 training images.
@@ -39,8 +63,9 @@ class Data(NamedTuple):
         # Every k-th image, not the first 5000: folders are sorted by class.
         x = self.train[:: math.ceil(len(self.train) / 5000)]
         # From a histogram: exact, and without a copy of the images in floating point.
-        counts = [torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(dim=1)]
-        share = torch.stack(counts).double() / counts[0].sum()  # (3, 256), each row sums to 1
+        counts = sum(torch.stack([torch.bincount(channel.flatten(), minlength=256)
+                                  for channel in some.unbind(dim=1)]) for some in x.split(100))
+        share = counts.double() / counts[0].sum()  # (3, 256), each row sums to 1
         level = torch.arange(256).double() / 255
         mean = share @ level
         # At least one grey level: in a channel that is constant, views would be divided by 0.
@@ -54,11 +79,31 @@ class Data(NamedTuple):
                 for name, t in zip(names, self)}
 
 
-def load(name, root="datasets", image_size=None, skip_bad=False):
+def room(device):
+    """How many bytes of images may lie on a device: on a GPU, half of what is free."""
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.cuda.mem_get_info(device)[0] // 2 if on_gpu else math.inf
+
+
+def central(x, size=None):
+    """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
+
+    size: S; by default C, and then the images are seen whole. Otherwise, as in App. A's Resize 256
+    and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized to S.
+    """
+    C = x.shape[3]
+    size = size or C
+    box = max(size, round(C * 7 / 8))
+    start = (C - box) // 2
+    x = x[:, :, start : start + box, start : start + box].float().div_(255)
+    return x if box == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+
+def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=None):
     """The set called `name`, or the folder at that path, as Data.
 
-    root: where CIFAR is kept   image_size: side in pixels, for shapes and folders
-    skip_bad: leave out files of a folder that cannot be decoded
+    root: where CIFAR and STL-10 are kept   image_size: S in pixels, for shapes and folders
+    skip_bad, stored_size: for folders: see read_folder()
     SystemExit: in one line, what is wrong and what to do
     """
     if name in ("shapes", "shapes-tinted"):
@@ -66,12 +111,12 @@ def load(name, root="datasets", image_size=None, skip_bad=False):
             raise SystemExit(f"--image-size {image_size}: shapes have at most 64 px; choose a"
                              " smaller size")
         return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
-    if name in ("cifar10", "cifar100"):
-        return cifar(name, root)
+    if name in ("cifar10", "cifar100", "stl10"):
+        return download(name, root)
     if os.path.isdir(name):
-        return Data(*read_folder(name, image_size, skip_bad))
-    raise SystemExit(f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100 nor a"
-                     " folder; choose one of these")
+        return Data(*read_folder(name, image_size, skip_bad, stored_size))
+    raise SystemExit(f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100, stl10 nor"
+                     " a folder; choose one of these")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -163,22 +208,31 @@ def draw_shapes(n, size, tint, seed):
 
 
 # ------------------------------------------------------------------------------------------------
-# CIFAR-10 and CIFAR-100.
+# CIFAR-10, CIFAR-100 and STL-10.
 
 
-def cifar(name, root):
-    """CIFAR-10 or -100 through torchvision, downloaded to `root` if it is not there."""
-    import torchvision
+def download(name, root):
+    """CIFAR-10, -100 or STL-10 through torchvision, downloaded to `root` if it is not there.
 
-    sources = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}
-    source = sources[name]
+    STL-10's training images are 5,000 with labels, then 100,000 without.
+    """
+    from torchvision import datasets
+
+    source, splits = {"cifar10": (datasets.CIFAR10, (True, False)),
+                      "cifar100": (datasets.CIFAR100, (True, False)),
+                      "stl10": (datasets.STL10, ("train+unlabeled", "test"))}[name]
     try:
-        splits = [source(root, train=train, download=True) for train in (True, False)]
+        splits = [source(root, split, download=True) for split in splits]
     except (OSError, RuntimeError) as error:
         raise SystemExit(
             f"--data {name}: cannot be downloaded ({error}). Put {source.filename} into {root}/,"
             " or use --data shapes, which needs no network, or a folder: --data PATH"
         )
-    images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in splits]
-    labels = [torch.tensor(s.targets) for s in splits]
-    return Data(images[0], labels[0], images[1], labels[1], splits[0].classes)
+    parts = []
+    for s in splits:
+        images = torch.from_numpy(s.data)
+        labels = torch.as_tensor(s.labels if name == "stl10" else s.targets).long()
+        if name != "stl10":
+            images = images.permute(0, 3, 1, 2)  # (N, 32, 32, 3) -> (N, 3, 32, 32)
+        parts += [images.contiguous(), labels[labels >= 0]]  # -1: no label
+    return Data(*parts, splits[0].classes)

@@ -1,8 +1,8 @@
 """Folders of photographs: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE, or val/ for test/.
 
 read_folder() does everything; the rest of the file is in the order in which it needs it: list the
-files, decode them on all cores, and cache the result in the folder, so that the next start takes
-seconds. What it returns are plain tensors; data.py wraps them in its class Data.
+files, choose the sizes, decode the files on all cores. What was decoded stays in the folder, so
+that the next start takes seconds: see cache.py. read_folder() returns the parts of a Data.
 """
 
 import concurrent.futures
@@ -20,36 +20,46 @@ import warnings
 import torch
 from tqdm import tqdm
 
+from utils import cache
+
 # Those of IMG_EXTENSIONS. PIL looks at the contents, not at the name, and would start another
 # program for some others: a PostScript file called x.jpg would run in Ghostscript.
 FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 
 
-def read_folder(path, image_size=None, skip_bad=False):
-    """All images of a folder: train, train_labels, test, test_labels, classes.
+def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
+    """All images of a folder: train, train_labels, test, test_labels, classes, view_size, file.
 
-    train, test: (N, 3, S, S) uint8   labels: (N,) int64   classes: the sorted folder names
-    image_size: S in pixels; by default the size of the images, 224 at most
+    train, test: (N, 3, C, C) uint8, mapped from `file`   labels: (N,) int64   classes: the sorted
+    folder names   view_size: S
+    image_size, stored_size: S and C in pixels; by default as in default_sizes()
     skip_bad: leave out files that cannot be decoded   SystemExit: in one line, what is wrong and
     what to do, also for the first such file without skip_bad
     """
     path = pathlib.Path(path)
     train_files, test_files, classes = list_splits(path)
     files, n_train = train_files + test_files, len(train_files)
-    size = image_size or native_size(files)
-    check_memory(len(files), size)
-    images, bad = decode_or_cached(path, files, size, skip_bad)
+    S, C = default_sizes(files, image_size, stored_size)
+    decode_from = lambda k: decode_all([entry.path for entry, _ in files], C, k)
+    cached = cache.read_or_fill(path, fingerprint(path, files), len(files), C, decode_from)
     labels = torch.tensor([label for _, label in files])
-    if bad:
+    if cached.bad:
+        i, reason = cached.bad[0]
+        if not skip_bad:
+            raise SystemExit(f"{len(cached.bad)} of {len(files)} files cannot be decoded; the first"
+                             f" is {files[i][0].path!r} ({reason}): repair or remove them, or leave"
+                             " them out with --skip-bad-images")
         good = torch.ones(len(files), dtype=torch.bool)
-        good[[i for i, _ in bad]] = False
-        images, labels, n_train = images[good], labels[good], int(good[:n_train].sum())
-        print(f"{path}: left out {len(bad)} files that cannot be decoded")
+        good[[i for i, _ in cached.bad]] = False
+        labels, n_train = labels[good], int(good[:n_train].sum())
+        print(f"{path}: left out {len(cached.bad)} files that cannot be decoded")
     for split in (labels[:n_train], labels[n_train:]):
         if len(split.unique()) < len(classes):
             raise SystemExit(f"{path}: no image of one of the classes can be decoded; repair some,"
                              " or remove the class from both splits")
-    return images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes
+    images = cached.images()
+    return (images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes, S,
+            cached.file)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -99,8 +109,42 @@ def list_split(split):
     return files, classes
 
 
-def native_size(files, largest=224):
-    """The median shorter side of about a hundred of the images, but at most `largest`."""
+def fingerprint(path, files):
+    """A digest of the names, below path, the sizes and the times of last change of all files."""
+    # Not of the contents: every start would have to read the whole folder.
+    lines = []
+    for entry, _ in files:
+        try:
+            status = entry.stat()
+            status = status.st_size, status.st_mtime_ns
+        except OSError as error:  # decode() will say which file and why
+            status = error.errno
+        lines.append(f"{os.path.relpath(entry.path, path)}\0{status}\n")
+    # surrogateescape: on Linux a file's name may be any bytes, not only valid UTF-8
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------
+# Sizes: views have S px, and are cropped from photographs that are kept at C px.
+
+
+def default_sizes(files, image_size, stored_size):
+    """S and C, where not given: the images' own size, at most 224; and 8/7 of S, at most their own.
+
+    Up to 64 px C is S. SystemExit: C is smaller than S
+    """
+    native = native_size(files)
+    S = image_size or min(native, 224)
+    # App. A evaluates photographs of 256 px at 224 px. A view that shows 20 % of the area then has
+    # 114 true pixels along its side, not 100, for a third more memory.
+    C = stored_size or (max(S, min(native, round(S * 8 / 7))) if S > 64 else S)
+    if C < S:
+        raise SystemExit(f"--stored-size {C}: must be at least --image-size, {S}")
+    return S, C
+
+
+def native_size(files):
+    """The median shorter side of about a hundred of the images."""
     from PIL import Image
 
     sides = []
@@ -110,29 +154,15 @@ def native_size(files, largest=224):
                 with Image.open(entry.path, formats=FORMATS) as image:  # reads the header only
                     sides.append(min(image.size))
     sides.sort()
-    return min(largest, sides[len(sides) // 2]) if sides else largest
-
-
-def check_memory(n, size):
-    """Refuse n images that would take more than half of the machine's memory."""
-    # Half, because training needs memory too. Without this check the system would kill the
-    # process, or start to swap, after minutes of decoding and without a word about the reason.
-    needed, has = 3 * n * size**2, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > has / 2:
-        raise SystemExit(f"{n} images of {size} px take {needed / 1e9:.0f} GB, over half of this"
-                         " machine's memory: choose a smaller --image-size, or fewer images")
+    return sides[len(sides) // 2] if sides else 224
 
 
 # ------------------------------------------------------------------------------------------------
 # Decoding.
 
 
-def decode_all(paths, size):
-    """Decode image files on all cores: images (n, 3, size, size) uint8, and a list of failures.
-
-    A failure is a pair (number of the file, reason); its image stays black.
-    """
-    images, bad = torch.zeros(len(paths), 3, size, size, dtype=torch.uint8), []
+def decode_all(paths, size, first=0):
+    """Decode image files on all cores, from one on: yields what decode() returns for each."""
     with contextlib.ExitStack() as stack:
         try:
             # Processes, not threads: a file that crashes the decoder, or exhausts the memory, kills
@@ -140,20 +170,18 @@ def decode_all(paths, size):
             # with it.
             pool = concurrent.futures.ProcessPoolExecutor(initializer=prepare_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
-            arrays = pool.map(decode, paths, itertools.repeat(size), chunksize=32)
+            decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
         except OSError:  # no shared memory: /dev/shm may be read-only or full
-            arrays = map(decode, paths, itertools.repeat(size))
-        bar = tqdm(arrays, "decoding", len(paths), unit=" images", mininterval=1, disable=None)
+            decode_some = lambda some: map(decode, some, itertools.repeat(size))
+        # Not all at once: results that are not yet written would fill the memory.
+        some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
+        results = itertools.chain.from_iterable(map(decode_some, some))
         try:
-            for i, array in enumerate(bar):
-                if isinstance(array, str):
-                    bad.append((i, array))
-                else:
-                    images[i] = torch.from_numpy(array).permute(2, 0, 1)  # (3, size, size)
+            yield from tqdm(results, "decoding", len(paths), initial=first, unit=" images",
+                            mininterval=1, disable=None)
         except concurrent.futures.process.BrokenProcessPool:
             raise SystemExit("decoding was killed, probably because memory ran out: choose a"
                              " smaller --image-size, or remove huge images")
-    return images, bad
 
 
 def prepare_worker():
@@ -201,91 +229,3 @@ def decode(path, size):
             return numpy.array(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
     except Exception as error:  # PIL raises half a dozen kinds
         return " ".join(str(error).split()) or type(error).__name__
-
-
-# ------------------------------------------------------------------------------------------------
-# The cache: a file of torch.save in the folder itself, one for each image size.
-
-
-def decode_or_cached(path, files, size, skip_bad):
-    """What decode_all() returns, from the cache if no file has changed since."""
-    cache, digest = path / f".simsiam-{size}px.pt", fingerprint(path, files)
-    cached = read_cache(cache, digest, len(files), size)
-    images, bad = cached or decode_all([entry.path for entry, _ in files], size)
-    if bad and not skip_bad:
-        i, reason = bad[0]
-        raise SystemExit(f"{len(bad)} of {len(files)} files cannot be decoded; the first is"
-                         f" {files[i][0].path!r} ({reason}): repair or remove them, or leave them"
-                         " out with --skip-bad-images")
-    if not cached:
-        write_cache(cache, digest, images, bad)
-    return images, bad
-
-
-def fingerprint(path, files):
-    """A digest of the names, below path, the sizes and the times of last change of all files."""
-    # Not of the contents: every start would have to read the whole folder.
-    lines = []
-    for entry, _ in files:
-        try:
-            status = entry.stat()
-            status = status.st_size, status.st_mtime_ns
-        except OSError as error:  # decode() will say which file and why
-            status = error.errno
-        lines.append(f"{os.path.relpath(entry.path, path)}\0{status}\n")
-    # surrogateescape: on Linux a file's name may be any bytes, not only valid UTF-8
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def read_cache(cache, digest, n, size):
-    """What decode_all() returned, from an intact cache file with this digest; else None."""
-    try:
-        if cache.is_symlink() or not cache.is_file():  # opening a pipe would wait for ever
-            return None
-        # mmap: the images are read from the file when they are used, not all at once.
-        # weights_only: the cache may have come with a downloaded folder, and an ordinary pickle
-        # can run any code while it is loaded.
-        saved = torch.load(cache, mmap=True, weights_only=True)
-        images, bad = saved["images"], saved["bad"]
-        fits = (images.shape == (n, 3, size, size) and images.dtype == torch.uint8
-                and all(i in range(n) and isinstance(reason, str) for i, reason in bad))
-        # The disk may have changed what it holds, and anybody may have written the rest.
-        intact = saved["digest"] == digest and fits and saved["sum"] == checksum(images)
-        return (images, bad) if intact else None
-    except Exception:  # missing, truncated, not a cache at all: decode again
-        return None
-
-
-def checksum(images):
-    return hashlib.sha256(images.numpy()).hexdigest()
-
-
-def write_cache(cache, digest, images, bad):
-    """Write a cache file atomically; if the folder cannot be written to, say so and do without."""
-    # Not runs.atomic_write(): the bytes it takes would be a second copy of all images in memory.
-    # The process's number keeps two runs that start together from writing to the same file.
-    part = cache.with_suffix(f".{os.getpid()}")
-    try:
-        part.unlink(missing_ok=True)  # of a killed process with the same number
-        for leftover in cache.parent.glob(f"{cache.stem}.*"):
-            if leftover.suffix[1:].isdigit() and not is_running(int(leftover.suffix[1:])):
-                leftover.unlink()  # its writer was killed
-        with open(part, "xb") as file:  # x: a link is not followed
-            torch.save({"digest": digest, "images": images, "bad": bad, "sum": checksum(images)},
-                       file)
-        os.replace(part, cache)
-    except (OSError, RuntimeError) as error:
-        print(f"no cache: cannot write to {cache.parent} ({error}); the next start decodes again")
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def is_running(process):
-    try:
-        os.kill(process, 0)  # only asks
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -115,27 +115,36 @@ def atomic_write(path, content):
     """Write bytes or text to a file so that at every moment it is complete: either old or new."""
     if parallel.rank():
         return  # rank 0 alone writes
-    folder, part = path.parent, path.with_name(path.name + ".part")
+    folder = path.parent
     if folder in LOCKED and not (
             folder.exists() and os.path.samestat(LOCKED[folder], os.stat(folder))):
         raise SystemExit(f"{folder}: the folder of this run was moved; nothing is written into"
                          " what is there now")
     try:
+        replace_file(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        again = "use --resume" if path.with_name("checkpoint.pt").exists() else "start again"
+        raise SystemExit(f"{path}: cannot be written ({error.strerror}); what was there before is"
+                         f" intact: make room, or make the folder writable, then {again}")
+
+
+def replace_file(path, content):
+    """Write bytes to a file, as atomic_write() does; OSError: it cannot be written."""
+    part = path.with_name(path.name + ".part")
+    try:
         part.unlink(missing_ok=True)  # a leftover, or a link, which open() would follow
         with open(part, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             # Renaming is atomic, but a disk may carry it out before it has stored the contents.
             # Without fsync, a power cut in between would leave an empty or half-written file under
             # the real name, and the old one would be gone.
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             part.unlink()
-        again = "use --resume" if path.with_name("checkpoint.pt").exists() else "start again"
-        raise SystemExit(f"{path}: cannot be written ({error.strerror}); what was there before is"
-                         f" intact: make room, or make the folder writable, then {again}")
+        raise
 
 
 def read_regular(path):

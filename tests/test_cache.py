@@ -1,0 +1,300 @@
+"""The laws of utils/cache.py: sets larger than memory.    pytest tests/test_cache.py"""
+
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+import train
+from strategies import make_folder
+from utils import cache, data, folders
+from utils.data import Data
+
+HOME = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(cache, "CHUNK", 5)
+
+
+def read(path, **options):
+    """The folder as Data, whose parts have names."""
+    return Data(*folders.read_folder(path, **options))
+
+
+def copy(images):
+    """Tensors that do not change with the file."""
+    return [t.clone() for t in images[:4]]
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
+
+
+def files(path):
+    """The cache of a folder of 8 px: the images, and the record."""
+    return path / ".simsiam-8px.u8", path / ".simsiam-8px.json"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The number of the first file, for each time that something is decoded."""
+    calls, decode_all = [], folders.decode_all
+
+    def noted(paths, size, first):
+        calls.append(first)
+        return decode_all(paths, size, first)
+
+    monkeypatch.setattr(folders, "decode_all", noted)
+    return calls
+
+
+# ------------------------------------------------------------------------------------------------
+# When it is used, and when it is made anew
+
+
+def test_the_second_start_reads_the_cache(tmp_path, decoded):
+    assert same(read(make_folder(tmp_path)), read(tmp_path)) and decoded == [0]
+
+
+def test_a_folder_that_has_changed_is_decoded_again(tmp_path):
+    path = make_folder(tmp_path)
+    assert len(read(path).train) == 6
+    Image.new("RGB", (10, 8), (1, 2, 3)).save(tmp_path / "train" / "cat" / "9.png")
+    assert len(read(path).train) == 7
+    os.remove(tmp_path / "train" / "cat" / "0.png")
+    assert len(read(path).train) == 6
+    Image.new("RGB", (10, 8), (9, 9, 9)).save(tmp_path / "train" / "cat" / "1.png")
+    assert read(path).train[0, :, 0, 0].tolist() == [9, 9, 9]
+
+
+def test_images_that_a_run_has_mapped_outlive_a_change_of_the_folder(tmp_path):
+    before = read(make_folder(tmp_path))
+    copies = copy(before)
+    Image.new("RGB", (10, 8), (9, 9, 9)).save(tmp_path / "train" / "cat" / "0.png")
+    assert not same(read(tmp_path), before) and same(before, copies)
+
+
+def change(**entries):
+    """Damage to the record: entries of another value; None: without the entry."""
+    def damage(images, record):
+        content = dict(json.loads(record.read_text()), **entries)
+        record.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return damage
+
+
+def flip_a_bit(images, record):
+    content = bytearray(images.read_bytes())
+    content[1234] ^= 1
+    images.write_bytes(content)
+
+
+DAMAGED = {
+    "a bit of the images": flip_a_bit,
+    "the images are cut short": lambda images, _: os.truncate(images, 100),
+    "no images": lambda images, _: images.unlink(),
+    "no record": lambda _, record: record.unlink(),
+    "half a record": lambda _, record: os.truncate(record, 40),
+    "a record of another kind": lambda _, record: record.write_text("[1, 2]"),
+    "endless brackets": lambda _, record: record.write_text(100_000 * "["),
+    "other files": change(digest="x"),
+    "no digest": change(digest=None),
+    "no sums": change(sums=None),
+    "sums of another kind": change(sums=[1, 2, 3]),
+    "one sum too many": change(sums=4 * ["x"]),
+    "no bad files": change(bad=None),
+    "a bad file that does not exist": change(bad=[[99, "x"]]),
+    "a bad file that is not bad": change(bad=[[0, "x"]]),
+    "bad files of another kind": change(bad=7),
+    "a bad file that is no number": change(bad=[["0", "x"]]),
+    "a reason that is no text": change(bad=[[0, 7]]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_cache_that_does_not_fit_is_made_anew(damage, tmp_path, decoded):
+    first = copy(read(make_folder(tmp_path)))
+    intact = [file.read_bytes() for file in files(tmp_path)]
+    damage(*files(tmp_path))
+    assert same(read(tmp_path), first) and decoded == [0, 0]
+    assert [file.read_bytes() for file in files(tmp_path)] == intact
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "other")])
+@pytest.mark.parametrize("name", [".simsiam-8px.u8", ".simsiam-8px.json",
+                                  ".simsiam-8px.json.part"])
+def test_a_cache_that_is_a_pipe_or_a_link_is_not_followed(make, name, tmp_path):
+    first = read(make_folder(tmp_path))
+    content = (tmp_path / name.removesuffix(".part")).read_bytes()
+    (tmp_path / "other").write_bytes(content)
+    for file in files(tmp_path):
+        if name != file.name:
+            file.unlink()
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    assert same(read(tmp_path), first)
+    assert all(file.is_file() and not file.is_symlink() for file in files(tmp_path))
+    assert (tmp_path / "other").read_bytes() == content
+
+
+def test_a_cache_with_code_in_it_is_replaced_and_the_code_does_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    first, bomb = copy(read(make_folder(tmp_path))), pickle.dumps(Bomb())
+    for file in files(tmp_path):
+        file.write_bytes(bomb)
+        assert same(read(tmp_path), first)
+    assert not (tmp_path / "boom").exists()
+    pickle.loads(bomb)
+    assert (tmp_path / "boom").exists()  # the bomb was live
+
+
+# ------------------------------------------------------------------------------------------------
+# Decoding that is interrupted, shared, or has no room
+
+
+@pytest.mark.parametrize("stop", [3, 5, 9, 11])
+@pytest.mark.parametrize("bad", [[], [1, 4, 5, 8, 12]])
+def test_interrupted_decoding_goes_on_where_it_stopped(stop, bad, tmp_path, monkeypatch, decoded):
+    make_folder(tmp_path, n=4)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for i in range(4):
+                if bad and i == bad[0] % 4:
+                    (tmp_path / split / name / f"{i}.png").write_bytes(b"")
+    whole = read(tmp_path, skip_bad=True)
+    for file in files(tmp_path):
+        file.unlink()
+    decode_all = folders.decode_all
+
+    def interrupted(*args):
+        for i, result in enumerate(decode_all(*args)):
+            if i == stop:
+                raise KeyboardInterrupt
+            yield result
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folders, "decode_all", interrupted)
+        read(tmp_path, skip_bad=True)
+    with open(files(tmp_path)[0], "ab") as file:
+        file.write(b"half an image")  # as a kill might leave it
+    assert same(read(tmp_path, skip_bad=True), whole)
+    assert decoded == [0, 0, stop // 5 * 5]
+
+
+def test_of_several_runs_that_start_at_once_one_decodes_and_the_others_wait(
+        tmp_path, monkeypatch, decoded):
+    make_folder(tmp_path)
+    somebody_waits, got, decode_all = threading.Event(), [], folders.decode_all
+    monkeypatch.setattr(cache, "print", lambda said: somebody_waits.set(), raising=False)
+    monkeypatch.setattr(folders, "decode_all",
+                        lambda *args: somebody_waits.wait(60) and decode_all(*args))
+    threads = [threading.Thread(target=lambda: got.append(read(tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert decoded == [0] and len(got) == 3 and all(same(got[0], other) for other in got)
+
+
+def test_a_folder_in_which_no_cache_can_be_written_is_read_all_the_same(tmp_path, capsys):
+    first = read(make_folder(tmp_path))
+    images, record = files(tmp_path)
+    record.unlink()
+    images.unlink()
+    images.mkdir()  # where the cache would be
+    assert same(read(tmp_path), first)
+    assert "no cache" in capsys.readouterr().out
+    assert list(tmp_path.glob(".simsiam*")) == [images]  # nothing else is left
+
+
+def test_images_for_which_there_is_no_room_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    make_folder(tmp_path, n=8)  # 6 kB
+    with pytest.raises(SystemExit) as stop:
+        read(tmp_path)
+    assert "32 images of 8 px" in stop.value.code and "\n" not in stop.value.code
+    assert "TMPDIR" in stop.value.code
+
+
+# ------------------------------------------------------------------------------------------------
+# Sets larger than memory
+
+LIMITED = """
+import resource, sys, threading
+import train, utils.plot
+import concurrent.futures.process, torchvision.datasets.folder  # all before the limit
+utils.plot.plot_curves = utils.plot.save_views = lambda *_: None  # Matplotlib takes some, too
+threading.stack_size(2**18)  # threads are no images
+has = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
+limit = 1024 * has + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+train.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit means something else")
+def test_a_set_of_twice_the_allowed_memory_is_decoded_and_trained_on(tmp_path):
+    # The limit is on all memory but files that are only read: what a process must keep for itself.
+    for split, n in (("train", 1450), ("test", 20)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(n):
+                (tmp_path / split / name / f"{i}.ppm").write_bytes(
+                    b"P6 1 1 255 %c%c%c" % (i % 256, i // 256, len(split)))
+    allowed = 70_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(allowed), "--data", tmp_path, "--image-size", "16",
+         "--stored-size", "128", "--arch", "resnet8", "--dim", "16", "--batch-size", "16",
+         "--max-steps", "2", "--device", "cpu", "--out", tmp_path / "run"],
+        cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".simsiam-128px.u8").stat().st_size > 2 * allowed
+
+
+def test_the_next_batch_is_read_from_the_file_while_a_step_computes(tmp_path, monkeypatch):
+    """Each step but an epoch's last asks the system for the bytes of the next step's images."""
+    asked, used = [], []
+    make_folder(tmp_path, n=8)
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, *range: asked.append(
+        os.pread(file, range[1], range[0])), raising=False)
+    at_once = lambda target, args, daemon: SimpleNamespace(start=lambda: target(*args))
+    monkeypatch.setattr(data, "threading", SimpleNamespace(Thread=at_once))
+    two_views = train.Run.two_views
+
+    def noted(run, indices):
+        used.append((run.state.step, list(asked), run.images.train[indices].numpy()))
+        asked.clear()
+        return two_views(run, indices)
+
+    monkeypatch.setattr(train.Run, "two_views", noted)
+    train.main(["--data", str(tmp_path), "--arch", "resnet8", "--dim", "8", "--batch-size", "4",
+                "--epochs", "2", "--device", "cpu", "--out", str(tmp_path / "run")])
+    steps = used[-8:]  # two epochs of four
+    assert [len(asked) for _, asked, _ in steps] == [0, 4, 4, 4, 0, 4, 4, 4]
+    assert all(asked == [x.tobytes() for x in images] for _, asked, images in steps if asked)
+
+
+def test_a_set_that_does_not_fit_on_the_device_stays_behind_and_its_views_do_not(monkeypatch):
+    images = data.load("shapes")
+    bytes_needed = 3 * 24 * 24 * 5096
+    for room, where in ((bytes_needed, "meta"), (bytes_needed - 1, "cpu")):
+        monkeypatch.setattr(data, "room", lambda _: room)
+        moved = images.to("meta")
+        assert moved.train.device.type == moved.test.device.type == where
+        assert moved.train_labels.device.type == moved.test_labels.device.type == "meta"
+        args = train.parse(["--device", "meta"])
+        augment = train.Augment(24, (0.5,) * 3, (0.2,) * 3)
+        run = train.Run(args, None, moved, augment, None, None)
+        assert all(view.device.type == "meta" for view in run.two_views(torch.arange(4)))
