@@ -23,7 +23,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu
+from utils import checkpoint, cpu, weights
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -133,6 +133,8 @@ def parser():
       help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
+    g("--init", metavar="WEIGHTS", help="start the backbone from those of another run, or from any"
+      " that lineval.py takes (default: random)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="torch.compile the network: faster steps after a"
@@ -277,7 +279,10 @@ def check(args):
 def build(args):
     """The model that the options describe, on its device."""
     own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
-    model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **own)
+    backbone = resnet(args.arch, args.stem, bf16=args.bf16)
+    if args.init and not args.resume:  # before the method, which may copy it as its target
+        weights.initialise(backbone, args, resnet, ARCHS, parser())
+    model = METHODS[args.method](backbone, **own)
     if args.compile:
         model.compile()
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them

@@ -27,9 +27,10 @@ class Data(NamedTuple):
     test: torch.Tensor
     test_labels: torch.Tensor
     classes: list  # the names of the labels
+    files: tuple = ([], [])  # the names of the training and test images, if they have any
 
     def to(self, device):
-        return Data(*(t.to(device) for t in self[:4]), self.classes)
+        return Data(*(t.to(device) for t in self[:4]), *self[4:])
 
     def mean_std(self):
         """The mean and std of each channel, in [0, 1], over at most 5000 training images.
@@ -52,6 +53,16 @@ class Data(NamedTuple):
         names = "training images", "training labels", "test images", "test labels"
         return {name: hashlib.sha256(t.contiguous().numpy()).hexdigest()[:16]
                 for name, t in zip(names, self)}
+
+    def with_labels(self, share):
+        """This share of the training images, as many of each class, at random; all test images."""
+        n, labels, order = len(self.train), self.train_labels, torch.randperm(len(self.train))
+        each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole
+        chosen = torch.cat([order[labels[order] == c][:each] for c in range(len(self.classes))])
+        chosen = chosen.sort().values
+        names = [self.files[0][i] for i in chosen if self.files[0]]
+        return self._replace(train=self.train[chosen], train_labels=labels[chosen],
+                             files=(names, self.files[1]))
 
 
 def load(name, root="datasets", image_size=None, skip_bad=False):

@@ -26,7 +26,7 @@ FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 
 
 def read_folder(path, image_size=None, skip_bad=False):
-    """All images of a folder: train, train_labels, test, test_labels, classes.
+    """All images of a folder: train, train_labels, test, test_labels, classes, (names, test names).
 
     train, test: (N, 3, S, S) uint8   labels: (N,) int64   classes: the sorted folder names
     image_size: S in pixels; by default the size of the images, 224 at most
@@ -40,16 +40,19 @@ def read_folder(path, image_size=None, skip_bad=False):
     check_memory(len(files), size)
     images, bad = decode_or_cached(path, files, size, skip_bad)
     labels = torch.tensor([label for _, label in files])
+    names = [os.path.relpath(entry.path, path) for entry, _ in files]
     if bad:
         good = torch.ones(len(files), dtype=torch.bool)
         good[[i for i, _ in bad]] = False
         images, labels, n_train = images[good], labels[good], int(good[:n_train].sum())
+        names = [name for name, kept in zip(names, good) if kept]
         print(f"{path}: left out {len(bad)} files that cannot be decoded")
     for split in (labels[:n_train], labels[n_train:]):
         if len(split.unique()) < len(classes):
             raise SystemExit(f"{path}: no image of one of the classes can be decoded; repair some,"
                              " or remove the class from both splits")
-    return images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes
+    return (images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes,
+            (names[:n_train], names[n_train:]))
 
 
 # ------------------------------------------------------------------------------------------------
