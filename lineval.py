@@ -5,9 +5,9 @@
     python lineval.py --pixels --data shapes          no network: what the pixels alone can tell
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
-the projector is left out. Labels are used only here: two simple classifiers are fitted to frozen
-features of the training images and tested on all test images. train.py runs kNN too. The results
-are printed and written to lineval.json in the run folder.
+the projector is left out. Labels serve only two simple classifiers, which are fitted to frozen
+features of the training images and tested on all test images; train.py runs kNN too. The results
+are printed, and for a run written to lineval.json in its folder.
 
 What it printed last, after `python train.py` on one thread (seed 0; for seeds 0 to 2 kNN is
 87.7 ± 6.0 and top-1 95.1 ± 1.1):
@@ -101,9 +101,8 @@ def knn_accuracy(bank, labels, query, query_labels):
 
 
 # ------------------------------------------------------------------------------------------------
-# The linear probe.
+# The linear probe. Its features are frozen: fine-tuning would mix in learning from labels.
 #
-# The features are frozen: fine-tuning would mix learning from labels into what is measured.
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
 # here: by default SGD, batch 256, 100 epochs. The options can set the paper's values, but on shapes
 # these mean one step per epoch, too few in all.
@@ -150,7 +149,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
 
 @torch.no_grad()
 def topk_accuracy(probe, x, labels, k):
-    """The percentage of rows of x (N, c) whose label (N,) is among the k largest, or all, logits."""
+    """The percentage of rows of x (N, c) whose label (N,) is among the k largest of the logits."""
     top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
     return 100 * float((top == labels[:, None]).any(dim=1).double().mean())
 
@@ -173,7 +172,7 @@ def choose_lr(x, labels, *settings):
 
 
 def evaluate(args, images, x, x_test):
-    """kNN and the probe on features of training and test images: printed, and returned as a dict."""
+    """kNN and the probe on features of the training and the test images: printed and returned."""
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
@@ -217,9 +216,7 @@ def parse(argv=None):
       " classifier; FILE ends in .pt, .safetensors or .pt2")
     g("--features", metavar="FILE.npz", help="also write the features, labels and file names")
     g("--map", metavar="FILE.png", help="also draw the features of the test images in the plane")
-    args = p.parse_args(argv)
-    weights.check_options(args, p.error)
-    return args
+    return weights.checked(p.parse_args(argv), p.error)
 
 
 @plain_errors

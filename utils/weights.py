@@ -69,7 +69,7 @@ def read(path, resnet, archs, parser):
     tensors, about = ({}, {}) if path.is_dir() else read_file(path)
     if path.is_dir() or {"config", "model"} <= tensors.keys():
         saved = runs.load_checkpoint(path)
-        config = {**saved["config"], "source": "train.py", "commit": saved.get("commit")}
+        config = {**saved["config"], "source": "train.py", "commit": str(saved.get("commit", ""))}
         checkpoint.check_config(path, config, parser)
         # The heads, and the target encoder of byol and moco, stay behind.
         weights, whose = below("backbone.", saved["model"]), "its own"
@@ -181,8 +181,9 @@ def export(path, network, config, classes=()):
     """
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
     network.bf16 = False  # the receiver's choice
-    about = {key: config.get(key) for key in ("arch", "stem", "image_size", "mean", "std", "commit")}
-    about["classes"] = list(classes)
+    about = {**config, "classes": list(classes)}
+    about = {key: about[key] for key in ("arch", "stem", "image_size", "mean", "std", "commit",
+                                         "classes") if about.get(key)}  # what is not known is out
     state = dict(network.state_dict())
     ending, file = pathlib.Path(path).suffix, io.BytesIO()
     if ending == ".pt":
@@ -191,7 +192,7 @@ def export(path, network, config, classes=()):
         text = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
         file.write(safetensors(path).save(state, {"format": "pt", **text}))
     else:
-        size = about["image_size"] or (224 if about["stem"] == "imagenet" else 32)
+        size = about.get("image_size", 224 if about["stem"] == "imagenet" else 32)
         program = torch.export.export(network, (torch.zeros(2, 3, size, size),),
                                       dynamic_shapes=({0: torch.export.Dim("N")},))
         torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
@@ -202,24 +203,24 @@ def export(path, network, config, classes=()):
 
 def usage(path, network, about):
     """Lines of Python that load what export() wrote."""
-    arch, classes, ending = about["arch"], len(about["classes"]), pathlib.Path(path).suffix
-    name = repr(str(path))
+    arch, stem, classes = about["arch"], about["stem"], len(about.get("classes", ()))
+    ending, name = pathlib.Path(path).suffix, repr(str(path))
     if ending == ".pt2":
         lines = [f"net = torch.export.load({name}).module()"]
     elif arch in ("resnet18", "resnet34", "resnet50"):
         lines = [f"net = torchvision.models.{arch}({f'num_classes={classes}' * bool(classes)})",
                  f"# or net = timm.create_model({arch!r}, num_classes={classes})"]
-        if about["stem"] == "cifar":
-            lines += ["net.conv1 = torch.nn.Conv2d(3, 64, 3, padding={}, bias=False)".format(
-                          network.conv1.padding[0]), "net.maxpool = torch.nn.Identity()"]
+        if stem == "cifar":
+            lines += [f"net.conv1 = torch.nn.Conv2d(3, 64, 3, padding={network.conv1.padding[0]},"
+                      " bias=False)", "net.maxpool = torch.nn.Identity()"]
         lines += ["net.fc = torch.nn.Identity()"] * (not classes)
     else:
-        lines = [f"net = resnet.resnet({arch!r}, {about['stem']!r}, {classes})  # resnet.py"]
+        lines = [f"net = resnet.resnet({arch!r}, {stem!r}, {classes})  # resnet.py"]
     if ending == ".pt":
         lines += [f"net.load_state_dict(torch.load({name}))"]
     if ending == ".safetensors":
         lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
-    if about["mean"]:
+    if "mean" in about:
         numbers = (" ".join(f"{v:.3f}" for v in about[key]) for key in IMAGENET)
         lines += ["# images: RGB in [0, 1], less {}, over {}".format(*numbers)]
     return lines
@@ -240,8 +241,8 @@ def write_features(path, images, x, x_test):
 # What lineval.py does with them.
 
 
-def check_options(args, error):
-    """Refuse options of lineval.py that cannot be meant; error: a function of one line."""
+def checked(args, error):
+    """The options of lineval.py, unless they cannot be meant; error: a function of one line."""
     if bool(args.run) == args.pixels or args.pixels and not args.data:
         error("name a run or other weights, or --pixels and --data")
     if args.pixels and (args.finetune or args.export):
@@ -256,8 +257,11 @@ def check_options(args, error):
         path = getattr(args, option)
         if path and not path.endswith(endings):
             error(f"--{option} {path}: must end in {' or '.join(endings)}")
-        if path and (os.path.realpath(path) in own or not os.path.isdir(os.path.dirname(path) or ".")):
-            error(f"--{option} {path}: would replace the weights, or its folder does not exist")
+        if path and os.path.realpath(path) in own:
+            error(f"--{option} {path}: would replace the weights; choose another name")
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            error(f"--{option} {path}: there is no such folder; make it, or choose another")
+    return args
 
 
 def load_images(args, config):
@@ -275,8 +279,8 @@ def load_images(args, config):
         config["mean"], config["std"] = images.mean_std()
     path = None
     if config.get("source") == "train.py":
-        folder = pathlib.Path(args.run) if os.path.isdir(args.run) else pathlib.Path(args.run).parent
-        path = folder / checkpoint.result_name(config, images, args.data)
+        folder = args.run if os.path.isdir(args.run) else os.path.dirname(args.run)
+        path = pathlib.Path(folder) / checkpoint.result_name(config, images, args.data)
     if args.labels < 1:
         images = images.with_labels(args.labels)
     return images.to(args.device), path
