@@ -1,24 +1,23 @@
 """How good are the features? kNN (Fig. 2, Fig. D.1) and linear evaluation (Sec. 3, App. A).
 
-    python lineval.py runs/shapes                     a run folder of train.py, or a checkpoint.pt
+    python lineval.py runs/shapes                     a run folder of train.py, or weights of others
     python lineval.py runs/cifar10 --data cifar100    the same features on other images
     python lineval.py --pixels --data shapes          no network: what the pixels alone can tell
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
-the projector has served its purpose and is left out. Labels are used only here, never to train the
-network: two simple classifiers are fitted to frozen features of the training images and tested on
-all test images. kNN needs no training, so train.py runs it during pre-training too. The results are
-printed and written to lineval.json in the run folder.
+the projector is left out. Labels serve only two simple classifiers, which are fitted to frozen
+features of the training images and tested on all test images; train.py runs kNN too. The results
+are printed, and for a run written to lineval.json in its folder.
 
 What it printed last, after `python train.py` on one thread (seed 0; for seeds 0 to 2 kNN is
 87.7 ± 6.0 and top-1 95.1 ± 1.1):
 
+    runs/shapes (train.py): resnet8, cifar stem; mean and std: its own
     kNN: 88.70 % of 1000 test images
     linear probe, base lr 100: top-1 94.00 %, top-5 100.00 %
 """
 
 import argparse
-import pathlib
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +27,8 @@ from tqdm import trange
 from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from options import device, parser, positive, seed
-from resnet import resnet
-from utils import checkpoint, data, parallel, runs
+from resnet import ARCHS, resnet
+from utils import data, parallel, plot, runs, weights
 from utils.console import plain_errors
 
 # ------------------------------------------------------------------------------------------------
@@ -41,7 +40,7 @@ def features(backbone, images, mean, std, size=None):
     """The backbone's features of whole images: (N, 3, C, C) uint8 -> (N, backbone.features).
 
     mean, std: of each channel, as in pre-training   size: S, that of views, if it is not C
-    The backbone works in eval mode, then returns to the mode it was in; nothing in it changes.
+    Nothing in the backbone changes.
     """
     mode, device = backbone.training, next(backbone.parameters()).device
     # In train mode BN normalises by the batch: a feature would depend on the other images, and
@@ -72,8 +71,8 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     """
     # here: k = 200 and T = 0.1, as in the MoCo authors' demo on CIFAR-10. The paper gives neither;
     # Wu et al. have T = 0.07.
-    # With rows of length 1, q @ bank is the cosine, by which Eq. 1 compares too; without
-    # normalisation the longest rows of the bank would be the nearest to most queries.
+    # With rows of length 1, q @ bank is the cosine, by which Eq. 1 compares too; otherwise the
+    # longest rows of the bank would be the nearest to most queries.
     bank = F.normalize(bank, dim=1).T  # (c, M)
     predictions = []
     for q in F.normalize(query, dim=1).split(500):  # all N x M cosines at once can fill the memory
@@ -98,8 +97,7 @@ def neighbours(labels, classes):
 def knn_accuracy(bank, labels, query, query_labels):
     """The percentage of the query that kNN on the bank classifies correctly.
 
-    bank: (M, c) features of the training images   labels: (M,)
-    query: (N, c) features of the test images   query_labels: (N,)   returns: a float in [0, 100]
+    bank: (M, c) training features   labels: (M,)   query: (N, c) test features   query_labels: (N,)
     """
     classes = int(labels.max()) + 1
     k = neighbours(labels, classes)
@@ -113,10 +111,7 @@ def percentage(right):
 
 
 # ------------------------------------------------------------------------------------------------
-# The linear probe.
-#
-# The features are frozen: fine-tuning would mix in supervised learning, and say less about
-# pre-training.
+# The linear probe. Its features are frozen: fine-tuning would mix in learning from labels.
 #
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
 # here: by default SGD, batch 256, 100 epochs. The options can set the paper's values, but on shapes
@@ -129,20 +124,13 @@ def percentage(right):
 LRS = (0.1, 1.0, 10.0, 100.0)
 
 
-def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
-    """Fit a linear classifier to frozen features by cross-entropy (App. A).
+def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
+    """Minimise the cross-entropy of logits(x), a function to (N, classes), by an optimiser.
 
-    x: (N, c)   labels: (N,) int64   returns: nn.Linear(c, classes)
-    optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
-    The learning rate is base_lr · batch_size / 256 and decays along a cosine. An epoch is a new
-    order of x in batches of batch_size, or of N if that is less; a last incomplete one is left out.
-    Weights start as Gaussian numbers with std 0.01, biases at 0.
+    x: (N, ...)   labels: (N,) int64   The learning rate is base_lr · batch_size / 256 and decays
+    along a cosine. An epoch is a new order of x in batches of batch_size, or of N if that is less;
+    a last incomplete one is left out.
     """
-    probe = nn.Linear(x.shape[1], classes, device=x.device)
-    # As in the official code; the paper does not say. All classes start about equally likely.
-    nn.init.normal_(probe.weight, std=0.01)
-    nn.init.zeros_(probe.bias)
-    optimizer = optimizer([probe.parameters()])
     batch_size = min(batch_size, len(x))
     steps_per_epoch = len(x) // batch_size
     total_steps, lr = epochs * steps_per_epoch, scaled_lr(base_lr, batch_size)
@@ -152,8 +140,22 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
             order = torch.randperm(len(x)).to(x.device).split(batch_size)
         i = order[step % steps_per_epoch]
         optimizer.zero_grad()
-        F.cross_entropy(probe(x[i]), labels[i]).backward()
+        F.cross_entropy(logits(x[i]), labels[i]).backward()
         optimizer.step(cosine_lr(lr, step, total_steps))
+
+
+def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
+    """Fit a linear classifier to frozen features, as fit() does (App. A).
+
+    x: (N, c)   labels: (N,) int64   returns: nn.Linear(c, classes)
+    optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
+    Weights start as Gaussian numbers with std 0.01, biases at 0.
+    """
+    probe = nn.Linear(x.shape[1], classes, device=x.device)
+    # As in the official code; the paper does not say. All classes start about equally likely.
+    nn.init.normal_(probe.weight, std=0.01)
+    nn.init.zeros_(probe.bias)
+    fit(probe, optimizer([probe.parameters()]), x, labels, base_lr, epochs, batch_size)
     return probe
 
 
@@ -186,89 +188,78 @@ def choose_lr(x, labels, *settings):
     return max(LRS, key=accuracy)
 
 
-# ------------------------------------------------------------------------------------------------
-# The command line.
-
-
-def load_backbone(path, device="cpu"):
-    """The backbone of a run folder or a checkpoint, and the run's config: (backbone, config)."""
-    saved = runs.load_checkpoint(path, device)
-    config = saved["config"]
-    checkpoint.check_config(path, config, parser())
-    backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
-    # The heads, and the target encoder of byol and moco, stay behind.
-    checkpoint.load_weights(path, backbone, saved["model"], "backbone.")
-    return backbone.to(device, memory_format=torch.channels_last), config
-
-
-def parse(argv=None):
-    p = argparse.ArgumentParser(description="Evaluate the features of a run: kNN and linear probe.")
-    g = p.add_argument
-    g("run", nargs="?", help="a run folder of train.py, or a checkpoint.pt")
-    g("--pixels", action="store_true",
-      help="evaluate raw pixels instead of a run; needs --data, and prints only")
-    g("--data", help="images to use instead of the run's own, named as in train.py")
-    g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
-    g("--optimizer", choices=("sgd", "lars"), default="sgd",
-      help="of the probe (default: sgd; lars in App. A)")
-    g("--lr", type=float, help="base lr of the probe; the actual one is lr x batch size / 256"
-      f" (default: the best of {', '.join(f'{lr:g}' for lr in LRS)} on a tenth of the training"
-      " images, which is held out for this; 0.02 in App. A)")
-    g("--epochs", type=positive, default=100, help="of the probe (default: 100; 90 in App. A)")
-    g("--batch-size", type=positive, default=256,
-      help="of the probe (default: 256; 4096 in App. A)")
-    g("--seed", type=seed, default=0, help="of the probe (default: 0)")
-    g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ..., mps (never tried) (default: cuda if there is one, else cpu)")
-    args = p.parse_args(argv)
-    if bool(args.run) == args.pixels or args.pixels and not args.data:
-        p.error("name a run, or --pixels and --data")
-    if args.lr is not None and not 0 < args.lr <= 1e6:
-        p.error(f"--lr {args.lr}: must be above 0 and at most a million")
-    return args
-
-
-def load_features(args):
-    """The set, features of its images, (M, c) training and (N, c) test, and the result's name.
-
-    args.data and args.root, where not given, are set to the run's own.
-    """
-    if args.pixels:
-        images, name = data.load(args.data, args.root or "datasets"), ""
-        mean_std = images.mean_std()
-        extract = lambda x: pixels(x, *mean_std)
-    else:
-        backbone, config = load_backbone(args.run, args.device)
-        args.data, args.root = args.data or config["data"], args.root or config["root"]
-        images = data.load(args.data, args.root, config["image_size"], config["skip_bad_images"],
-                           config.get("stored_size", config["image_size"]))
-        name = checkpoint.result_name(config, images, args.data)
-        extract = lambda x: features(backbone, x, config["mean"], config["std"], images.view_size)
-    images = images.to(args.device)
-    return images, extract(images.labelled), extract(images.test), name
-
-
-@plain_errors
-def main(argv=None):
-    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
-    args = parse(argv)
-    torch.manual_seed(args.seed)
-    images, x, x_test, name = load_features(args)
+def evaluate(args, images, x, x_test):
+    """kNN and the probe on features of the training and the test images: printed and returned."""
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
-
     optimizer = {"sgd": SGD, "lars": LARS}[args.optimizer]
     settings = len(images.classes), optimizer, args.epochs, args.batch_size
     lr = choose_lr(x, y, *settings) if args.lr is None else args.lr
     probe = fit_probe(x, y, lr, *settings)  # on all training images, the held-out ones included
     top1, top5 = (topk_accuracy(probe, x_test, y_test, k) for k in (1, 5))
     print(f"linear probe, base lr {lr:g}: top-1 {top1:.2f} %, top-5 {top5:.2f} %")
+    return {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr}
 
-    result = {"knn": knn, "top1": top1, "top5": top5, "probe_lr": lr, **vars(args)}
+
+# ------------------------------------------------------------------------------------------------
+# The command line.
+
+
+def parse(argv=None):
+    p = argparse.ArgumentParser(usage="python lineval.py [option ...] [WEIGHTS]",
+                                description="Evaluate features by kNN and a linear probe.")
+    g = p.add_argument
+    g("run", nargs="?", metavar="WEIGHTS", help="a run folder of train.py, its checkpoint.pt, or"
+      " weights of torchvision, timm, official SimSiam, lightly or solo-learn")
+    g("--pixels", action="store_true", help="instead of WEIGHTS: evaluate raw pixels; needs --data")
+    g("--data", help="images to use instead of the run's own, named as in train.py")
+    g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
+    g("--labels", type=float, default=1.0, metavar="SHARE", help="learn from this share of the"
+      " training images, such as 0.01, equally many of each class (default: 1)")
+    g("--seed", type=seed, default=0, help="of all that is random here (default: 0)")
+    g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
+      help="cpu, cuda, cuda:1, ..., mps (never tried) (default: cuda if there is one, else cpu)")
+    g = p.add_argument_group("the linear probe").add_argument
+    g("--optimizer", choices=("sgd", "lars"), default="sgd", help="(default: sgd; lars in App. A)")
+    g("--lr", type=float, help="base lr; the actual one is lr x batch size / 256 (default: the best"
+      f" of {', '.join(f'{lr:g}' for lr in LRS)} on held-out training images; 0.02 in App. A)")
+    g("--epochs", type=positive, default=100, help="(default: 100; 90 in App. A)")
+    g("--batch-size", type=positive, default=256, help="(default: 256; 4096 in App. A)")
+    g = p.add_argument_group("more than an evaluation").add_argument
+    g("--finetune", type=positive, metavar="EPOCHS", help="also train a classifier, the whole"
+      " network from WEIGHTS on, and the same from scratch")
+    g("--export", metavar="FILE", help="write the backbone and stop, or with --finetune write the"
+      " classifier; FILE ends in .pt, .safetensors or .pt2")
+    g("--features", metavar="FILE.npz", help="also write the features, labels and file names")
+    g("--map", metavar="FILE.png", help="also draw the features of the test images in the plane")
+    return weights.checked(p.parse_args(argv), p.error)
+
+
+@plain_errors
+def main(argv=None):
+    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
+    args, backbone, config = parse(argv), None, {}
+    torch.manual_seed(args.seed)
     if args.run:
-        run = pathlib.Path(args.run)
-        runs.write_json((run if run.is_dir() else run.parent) / name, result)
+        backbone, config = weights.load_backbone(args.run, resnet, ARCHS, parser(), args.device)
+    if args.export and not args.finetune:
+        return weights.export(args.export, backbone, config)
+    images, path = weights.load_images(args, config)
+    of = config["mean"], config["std"]
+    x, x_test = (features(backbone, i, *of, images.view_size) if backbone else pixels(i, *of)
+                 for i in (images.labelled, images.test))
+    if args.features:
+        weights.write_features(args.features, images, x, x_test)
+    if args.map:
+        plot.plot_map(args.map, x_test, images.test_labels, images.classes)
+    result = {**evaluate(args, images, x, x_test), **vars(args)}
+    if args.finetune:
+        from experiments.finetune import finetune  # it imports fit() from here
+
+        result.update(finetune(args, backbone, config, images))
+    if path:
+        runs.write_json(path, result)
     return result
 
 

@@ -24,7 +24,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu, parallel
+from utils import checkpoint, cpu, parallel, weights
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -142,6 +142,8 @@ def parser():
       " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
+    g("--init", metavar="WEIGHTS", help="start the backbone from those of another run, or from any"
+      " that lineval.py takes (default: random)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="torch.compile the network: faster steps after a"
@@ -301,7 +303,10 @@ def check(args):
 def build(args):
     """The model that the options describe, on its device."""
     own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
-    model = METHODS[args.method](resnet(args.arch, args.stem, bf16=args.bf16), **own)
+    backbone = resnet(args.arch, args.stem, bf16=args.bf16)
+    if args.init and not args.resume:  # before the method, which may copy it as its target
+        weights.initialise(backbone, args, resnet, ARCHS, parser())
+    model = METHODS[args.method](backbone, **own)
     if parallel.world() > 1 and not args.local_bn:
         parallel.synchronise(model)
     if args.compile:

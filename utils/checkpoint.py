@@ -129,16 +129,6 @@ def check_config(path, config, parser, names=(*NEEDED, "bf16", "stored_size"), r
                          " another, or start a new run")
 
 
-def load_weights(path, network, weights, prefix):
-    """Load the weights whose names start with a prefix; SystemExit if they are of another form."""
-    weights = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
-    # load_state_dict() would convert whole or complex numbers in silence.
-    if wrong := differs(weights, dict(network.state_dict()), "network"):
-        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} cannot be); choose"
-                         " another")
-    network.load_state_dict(weights)
-
-
 def misfit(run, saved):
     """What in a checkpoint cannot be part of this run, "" if all can."""
     like, ids = content(run), torch.arange(len(run.images.train))

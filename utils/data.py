@@ -34,6 +34,7 @@ class Data(NamedTuple):
     classes: list  # the names of the labels
     view_size: int | None = None  # S ≤ C, the side of views; None: C
     file: BinaryIO | None = None  # from which the images, train first, are mapped
+    names: tuple = ([], [])  # of the files of the training and test images, if they have any
 
     @property
     def labelled(self):
@@ -77,6 +78,17 @@ class Data(NamedTuple):
         names = "training images", "training labels", "test images", "test labels"
         return {name: hashlib.sha256(t.contiguous().numpy()).hexdigest()[:16]
                 for name, t in zip(names, self)}
+
+    def with_labels(self, share):
+        """This share of the training images, as many of each class, at random; all test images."""
+        n, labels = len(self.train_labels), self.train_labels
+        order = torch.randperm(n)
+        each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole
+        chosen = torch.cat([order[labels[order] == c][:each] for c in range(len(self.classes))])
+        chosen = chosen.sort().values
+        names = [self.names[0][i] for i in chosen if self.names[0]]
+        return self._replace(train=self.train[chosen], train_labels=labels[chosen],
+                             names=(names, self.names[1]))
 
 
 def room(device):

@@ -28,10 +28,10 @@ FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 
 
 def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
-    """All images of a folder: train, train_labels, test, test_labels, classes, view_size, file.
+    """All images of a folder, as the parts of a Data.
 
     train, test: (N, 3, C, C) uint8, mapped from `file`   labels: (N,) int64   classes: the sorted
-    folder names   view_size: S
+    folder names   view_size: S   names: those of the files, of train and of test
     image_size, stored_size: S and C in pixels; by default as in default_sizes()
     skip_bad: leave out files that cannot be decoded   SystemExit: in one line, what is wrong and
     what to do, also for the first such file without skip_bad
@@ -43,6 +43,7 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     decode_from = lambda k: decode_all([entry.path for entry, _ in files], C, k)
     cached = cache.read_or_fill(path, fingerprint(path, files), len(files), C, decode_from)
     labels = torch.tensor([label for _, label in files])
+    names = [os.path.relpath(entry.path, path) for entry, _ in files]
     if cached.bad:
         i, reason = cached.bad[0]
         if not skip_bad:
@@ -52,6 +53,7 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
         good = torch.ones(len(files), dtype=torch.bool)
         good[[i for i, _ in cached.bad]] = False
         labels, n_train = labels[good], int(good[:n_train].sum())
+        names = [name for name, kept in zip(names, good) if kept]
         print(f"{path}: left out {len(cached.bad)} files that cannot be decoded")
     for split in (labels[:n_train], labels[n_train:]):
         if len(split.unique()) < len(classes):
@@ -59,7 +61,7 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
                              " or remove the class from both splits")
     images = cached.images()
     return (images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes, S,
-            cached.file)
+            cached.file, (names[:n_train], names[n_train:]))
 
 
 # ------------------------------------------------------------------------------------------------

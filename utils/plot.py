@@ -1,10 +1,12 @@
-"""Pictures: the curves of one run or of several, and a sheet of views.
+"""Pictures: the curves of one run or of several, a sheet of views, and a map of features.
 
 matplotlib and torchvision are imported inside the functions: it takes time, and --help, for one,
 draws nothing.
 """
 
+import contextlib
 import io
+import pathlib
 
 from utils.runs import atomic_write
 
@@ -17,14 +19,14 @@ def line_style(i, n):
                 linestyle=("-", "--", ":", "-.")[i % 4])
 
 
-def new_figure(columns, width):
+def new_figure(columns, width, height=3):
     """An empty figure of panels side by side: figure, axes."""
     import matplotlib
 
     matplotlib.use("Agg")  # draws into a file: a server has no screen
     from matplotlib import pyplot
 
-    return pyplot.subplots(1, columns, figsize=(width, 3), layout="constrained")
+    return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure, path):
@@ -100,3 +102,34 @@ def save_views(originals, views, path):
     picture = io.BytesIO()
     save_image(sheet, picture, format="png", nrow=len(originals))
     atomic_write(path, picture.getvalue())
+
+
+def plot_map(path, x, labels, classes):
+    """Draw features (N, c) in the plane, coloured by label (N,): a PNG file.
+
+    Their first two principal components, and if scikit-learn is installed t-SNE beside them: of
+    2000 at most, at length 1, as kNN compares them   classes: the names of the labels
+    """
+    import torch
+    from matplotlib import colormaps
+
+    step = -(-len(x) // 2000)  # not the first 2000: folders are sorted by class
+    x, labels = torch.nn.functional.normalize(x[::step].cpu().float(), dim=1), labels[::step].cpu()
+    u, s, _ = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False)
+    share = s[:2].square() / s.square().sum()
+    panels = {f"PCA: {share[0]:.0%} and {share[1]:.0%} of the variance": u[:, :2] * s[:2]}
+    with contextlib.suppress(ImportError):
+        from sklearn.manifold import TSNE
+
+        tsne = TSNE(perplexity=min(30, len(x) / 4), random_state=0)
+        panels["t-SNE"] = torch.from_numpy(tsne.fit_transform(x.numpy()))
+    figure, axes = new_figure(len(panels), 5 * len(panels) + 2, height=5)
+    few = len(classes) <= 20
+    colours = colormaps["tab10" if len(classes) <= 10 else "tab20" if few else "hsv"]
+    for axis, (title, points) in zip(axes if len(panels) > 1 else [axes], panels.items()):
+        for label, name in enumerate(classes):
+            axis.scatter(*points[labels == label].T, s=14, linewidths=0, alpha=0.7,
+                         color=colours(label if few else label / len(classes)),
+                         marker="osv^DXP*"[label % 8], label=name if few else None)
+        axis.set(title=title, xticks=[], yticks=[])
+    save_figure(figure, pathlib.Path(path))

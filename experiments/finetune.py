@@ -1,0 +1,67 @@
+"""What pre-training is worth to a classifier: the whole network learns from labels, twice.
+
+    python lineval.py RUN --finetune 10                             all labels
+    python lineval.py RUN --finetune 100 --labels 0.1               a tenth of them
+    python lineval.py RUN --finetune 10 --export classifier.pt2     keep the classifier
+
+Once it starts from the weights of the run, once from scratch, with the same steps, crops and flips.
+Each start has the learning rate that suits it, chosen on held-out training images: with one rate
+for both, the rate would decide which start looks better. The paper fine-tunes detectors only
+(Table 5).
+"""
+
+import torch
+
+from augment import Augment
+from lineval import features, fit, percentage
+from optim import SGD
+from resnet import resnet
+from utils import weights
+
+LRS = (0.1, 0.4, 1.6)  # base learning rates
+WEIGHT_DECAY = 1e-4
+CROP_MIN = 0.4  # views need not be as hard to match as in pre-training
+
+
+def finetune(args, backbone, config, images):
+    """Train a classifier from a backbone's weights and one from scratch: their top-1 accuracies.
+
+    args: lineval.py's; with --export the first classifier is written   config: weights.read()'s
+    """
+    torch.manual_seed(args.seed)
+    held_out, result = hold_out(images), {}
+    for start, state in ("scratch", {}), ("finetuned", backbone.state_dict()):
+        train = lambda images, lr: train_classifier(args, state, config, images, lr)
+        lr = max(LRS, key=lambda lr: train(held_out, lr)[1])
+        network, result[start] = train(images, lr)
+        result[f"{start}_lr"] = lr
+    print("fine-tuned, {} epochs: top-1 {finetuned:.2f} % (base lr {finetuned_lr:g}); from scratch:"
+          " {scratch:.2f} % ({scratch_lr:g})".format(args.finetune, **result))
+    if args.export:
+        weights.export(args.export, network, config, images.classes)
+    return result
+
+
+def hold_out(images):
+    """The set with a random tenth of its training images as test images."""
+    x, y = images.labelled, images.train_labels
+    order = torch.randperm(len(x)).to(x.device)
+    tenth = max(1, len(x) // 10)
+    seen, rest = order[tenth:], order[:tenth]
+    return images._replace(train=x[seen], train_labels=y[seen], test=x[rest], test_labels=y[rest])
+
+
+def train_classifier(args, state, config, images, lr):
+    """A network trained from the weights in `state` on, and its top-1 accuracy in percent."""
+    torch.manual_seed(args.seed)  # the same crops and order for every start and learning rate
+    network = resnet(config["arch"], config["stem"], len(images.classes), config.get("bf16"))
+    network.load_state_dict({**network.state_dict(), **state})  # without fc, which starts anew
+    network.to(args.device, memory_format=torch.channels_last)
+    mean, std = config["mean"], config["std"]
+    size = images.view_size or images.train.shape[3]
+    augment = Augment(size, mean, std, CROP_MIN, jitter_p=0, gray_p=0, blur_p=0)
+    optimizer = SGD([network.parameters()], weight_decay=WEIGHT_DECAY)
+    fit(lambda x: network(augment(x)), optimizer, images.labelled, images.train_labels, lr,
+        args.finetune, args.batch_size)
+    predicted = features(network, images.test, mean, std, images.view_size).argmax(dim=1)
+    return network, percentage(predicted == images.test_labels)

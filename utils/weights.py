@@ -1,0 +1,287 @@
+"""Weights, into this code and out of it: recognised by their keys, read, and written.
+
+read() takes what train.py, torchvision, timm, the official SimSiam code, lightly and solo-learn
+save; export() writes files for torchvision, timm, and programs that have none of this code. Inside,
+a backbone's weights have torchvision's names, as in resnet.py.
+
+A file of weights is hostile input, like a checkpoint: nothing but tensors is read from it, and they
+must fit one network in every name and shape.
+"""
+
+import copy
+import importlib
+import io
+import json
+import os
+import pathlib
+
+import torch
+
+from utils import checkpoint, data, runs
+
+# ------------------------------------------------------------------------------------------------
+# In.
+
+KINDS = (  # a prefix that only these weights have, that of the backbone, and who writes them so
+    ("encoder.fc.", "encoder.", "official SimSiam"),
+    ("projection_head.", "backbone.", "lightly"),
+    ("4.0.", "", "lightly"),  # the backbone alone
+    ("projector.0.", "backbone.", "solo-learn"),
+    ("projector.0.", "encoder.", "solo-learn"),  # its older versions
+    ("layer1.", "", "torchvision or timm"),
+)
+# lightly's examples put torchvision's layers into an nn.Sequential, which numbers them; 2 and 3,
+# ReLU and max-pool, have no weights.
+NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # of each channel
+
+
+def load_backbone(path, resnet, archs, parser, device="cpu"):
+    """The backbone with the weights of a run folder or a file, and what read() says of it.
+
+    resnet, archs: of resnet.py   parser: of train.py's options
+    """
+    weights, config = read(path, resnet, archs, parser)
+    backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
+    load_weights(path, backbone, weights)
+    if config["source"] == "solo-learn" and config["stem"] == "cifar":
+        backbone.conv1.padding = 2, 2  # solo-learn's CIFAR stem pads by 2, which no weight shows
+    return backbone.to(device, memory_format=torch.channels_last), config
+
+
+def initialise(backbone, args, resnet, archs, parser):
+    """Load the weights that --init names into the backbone of a new run."""
+    weights, config = read(args.init, resnet, archs, parser)
+    ours, theirs = ([of[key] for key in ("arch", "stem")] for of in (vars(args), config))
+    if ours != theirs:
+        raise SystemExit("--init {0}: is a {3} with the {4} stem, but this run has a {1} with the"
+                         " {2} stem; add --arch {3} --stem {4}".format(args.init, *ours, *theirs))
+    load_weights(args.init, backbone, weights)
+
+
+def read(path, resnet, archs, parser):
+    """A backbone's weights, and what is known of it, which is printed: (state dict, config).
+
+    config: a run's options; for other weights arch, stem, mean and std, which are None if nothing
+    tells them; "source" is who wrote the weights   SystemExit: in one line, why they are refused
+    """
+    path = pathlib.Path(path)
+    tensors, about = ({}, {}) if path.is_dir() else read_file(path)
+    if path.is_dir() or {"config", "model"} <= tensors.keys():
+        saved = runs.load_checkpoint(path)
+        config = {**saved["config"], "source": "train.py", "commit": str(saved.get("commit", ""))}
+        checkpoint.check_config(path, config, parser)
+        # The heads, and the target encoder of byol and moco, stay behind.
+        weights, whose = below("backbone.", saved["model"]), "its own"
+    else:
+        weights, config = recognise(path, tensors, resnet, archs)
+        whose = "its own" if about else "ImageNet's" if config["mean"] else "the images'"
+        config.update(about)
+    print(f"{path} ({config['source']}): {config['arch']}, {config['stem']} stem; mean and std:"
+          f" {whose}")
+    return weights, config
+
+
+def read_file(path):
+    """What a file holds, a dict, and the mean and std that export() wrote beside it, if it did."""
+    try:
+        content = runs.read_regular(path.resolve())  # where downloads are kept, links are usual
+        if path.suffix != ".safetensors":
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return dict(saved.get("state_dict", saved)), {}
+        tensors = safetensors(path).load(content)  # refuses a malformed header
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        about = header.get("__metadata__", {})
+        about = {key: json.loads(about[key]) for key in IMAGENET if key in about}
+        if about and checkpoint.differs(about, IMAGENET, "metadata"):
+            raise ValueError("its mean and std cannot be")
+        return tensors, about
+    except FileNotFoundError:
+        raise SystemExit(f"{path}: no such checkpoint or file of weights; name another")
+    except Exception as error:  # torch raises half a dozen kinds
+        reason = " ".join(str(error).partition(". ")[0].split())
+        raise SystemExit(f"{path}: neither a checkpoint nor a file of nothing but weights"
+                         f" ({reason}); choose another")
+
+
+def below(prefix, tensors):
+    """Those whose names start with a prefix, without it."""
+    # Not lstrip(), which strips letters: of backbone.conv1 it would leave v1.
+    return {k.removeprefix(prefix): w for k, w in tensors.items() if k.startswith(prefix)}
+
+
+def recognise(path, tensors, resnet, archs):
+    """The backbone's weights among those of a file, and its arch, stem, mean, std and source."""
+    tensors = {str(key): value for key, value in tensors.items()}
+    tensors = below("module.", tensors) or tensors  # DataParallel's prefix
+    for mark, prefix, source in KINDS:
+        weights = without_numbers(below(prefix, tensors))
+        if below(mark, tensors) and "conv1.weight" in weights:
+            break
+    else:
+        first = " ".join(next(iter(tensors), "").split())[:50]
+        raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); known are"
+                         " train.py's, torchvision's, timm's, official SimSiam's, lightly's and"
+                         " solo-learn's")
+    # A classifier, or in the official code the projector, stays behind; half precision does not.
+    weights = {key: w.float() if torch.is_tensor(w) and w.is_floating_point() else w
+               for key, w in weights.items() if not key.startswith("fc.")}
+    with torch.device("meta"):  # networks without memory: names, shapes and types
+        networks = {(arch, stem): resnet(arch, stem).state_dict()
+                    for arch in archs for stem in ("cifar", "imagenet")}
+    for (arch, stem), like in networks.items():
+        # BN's counts of batches serve no purpose here, and older files lack them.
+        zeros = {key: torch.tensor(0) for key in like if key.endswith("num_batches_tracked")}
+        if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):
+            break
+    else:
+        raise SystemExit(f"{path} ({source}): its layers are those of no network here"
+                         f" ({' '.join(archs)}); choose another")
+    if bad := [key for key, w in weights.items() if not w.isfinite().all()]:
+        raise SystemExit(f"{path} ({source}): its {bad[0]} is not finite; choose another")
+    # The ImageNet stem is all that weights tell of their images.
+    known = IMAGENET if stem == "imagenet" else dict.fromkeys(IMAGENET)
+    return {**zeros, **weights}, {"arch": arch, "stem": stem, "source": source, **known}
+
+
+def without_numbers(weights):
+    """The same with torchvision's names if they are those of an nn.Sequential of its layers."""
+    if "0.weight" not in weights:
+        return weights
+    parts = {key: key.partition(".") for key in weights}
+    return {NUMBERED.get(n, n) + dot + rest: weights[k] for k, (n, dot, rest) in parts.items()}
+
+
+def load_weights(path, network, weights):
+    """Load the weights of a backbone; SystemExit if they are of another form."""
+    # load_state_dict() would convert whole or complex numbers in silence.
+    if wrong := checkpoint.differs(weights, dict(network.state_dict()), "network"):
+        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} cannot be); choose"
+                         " another")
+    network.load_state_dict(weights)
+
+
+# ------------------------------------------------------------------------------------------------
+# Out.
+
+
+def safetensors(path):
+    """A package that requirements.txt does not have, for one format of files."""
+    try:
+        return importlib.import_module("safetensors.torch")
+    except ImportError:
+        raise SystemExit(f"{path}: this format needs a package: pip install safetensors")
+
+
+def export(path, network, config, classes=()):
+    """Write a backbone, or a classifier of these classes, and print how to load it.
+
+    path: .pt: a state dict   .safetensors: the same, with what is known of it as metadata
+    .pt2: a program that takes any number of images
+    """
+    network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
+    network.bf16 = False  # the receiver's choice
+    about = {**config, "classes": list(classes)}
+    about = {key: about[key] for key in ("arch", "stem", "image_size", "mean", "std", "commit",
+                                         "classes") if about.get(key)}  # what is not known is out
+    state = dict(network.state_dict())
+    ending, file = pathlib.Path(path).suffix, io.BytesIO()
+    if ending == ".pt":
+        torch.save(state, file)
+    elif ending == ".safetensors":
+        text = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
+        file.write(safetensors(path).save(state, {"format": "pt", **text}))
+    else:
+        size = about.get("image_size", 224 if about["stem"] == "imagenet" else 32)
+        program = torch.export.export(network, (torch.zeros(2, 3, size, size),),
+                                      dynamic_shapes=({0: torch.export.Dim("N")},))
+        torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
+    runs.atomic_write(pathlib.Path(path), file.getvalue())
+    print(f"{path}: {about['arch']}, {about['stem']} stem; to load it:")
+    print("".join(f"    {line}\n" for line in usage(path, network, about)), end="")
+
+
+def usage(path, network, about):
+    """Lines of Python that load what export() wrote."""
+    arch, stem, classes = about["arch"], about["stem"], len(about.get("classes", ()))
+    ending, name = pathlib.Path(path).suffix, repr(str(path))
+    if ending == ".pt2":
+        lines = [f"net = torch.export.load({name}).module()"]
+    elif arch in ("resnet18", "resnet34", "resnet50"):
+        lines = [f"net = torchvision.models.{arch}({f'num_classes={classes}' * bool(classes)})",
+                 f"# or net = timm.create_model({arch!r}, num_classes={classes})"]
+        if stem == "cifar":
+            lines += [f"net.conv1 = torch.nn.Conv2d(3, 64, 3, padding={network.conv1.padding[0]},"
+                      " bias=False)", "net.maxpool = torch.nn.Identity()"]
+        lines += ["net.fc = torch.nn.Identity()"] * (not classes)
+    else:
+        lines = [f"net = resnet.resnet({arch!r}, {stem!r}, {classes})  # resnet.py"]
+    if ending == ".pt":
+        lines += [f"net.load_state_dict(torch.load({name}))"]
+    if ending == ".safetensors":
+        lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
+    if "mean" in about:
+        numbers = (" ".join(f"{v:.3f}" for v in about[key]) for key in IMAGENET)
+        lines += ["# images: RGB in [0, 1], less {}, over {}".format(*numbers)]
+    return lines
+
+
+def write_features(path, images, x, x_test):
+    """Write features (M, c) and (N, c), labels, names of classes and files to an .npz file."""
+    import numpy
+
+    file = io.BytesIO()
+    numpy.savez(file, x_train=x.cpu(), y_train=images.train_labels.cpu(), x_test=x_test.cpu(),
+                y_test=images.test_labels.cpu(), classes=images.classes,
+                files_train=images.names[0], files_test=images.names[1])
+    runs.atomic_write(pathlib.Path(path), file.getvalue())
+
+
+# ------------------------------------------------------------------------------------------------
+# What lineval.py does with them.
+
+
+def checked(args, error):
+    """The options of lineval.py, unless they cannot be meant; error: a function of one line."""
+    if bool(args.run) == args.pixels or args.pixels and not args.data:
+        error("name a run or other weights, or --pixels and --data")
+    if args.pixels and (args.finetune or args.export):
+        error("--pixels: there is no network for --finetune or --export")
+    if args.lr is not None and not 0 < args.lr <= 1e6:
+        error(f"--lr {args.lr}: must be above 0 and at most a million")
+    if not 0 < args.labels <= 1:
+        error(f"--labels {args.labels}: must be above 0 and at most 1")
+    own = [os.path.realpath(p) for p in (args.run or "", f"{args.run}/checkpoint.pt")]
+    for option, endings in {"export": (".pt", ".safetensors", ".pt2"), "features": (".npz",),
+                            "map": (".png",)}.items():
+        path = getattr(args, option)
+        if path and not path.endswith(endings):
+            error(f"--{option} {path}: must end in {' or '.join(endings)}")
+        if path and os.path.realpath(path) in own:
+            error(f"--{option} {path}: would replace the weights; choose another name")
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            error(f"--{option} {path}: there is no such folder; make it, or choose another")
+    return args
+
+
+def load_images(args, config):
+    """The images, on the device, and the file for the result, None if it is only to be printed.
+
+    Where they are not given, args.data and args.root are set to the run's own, and config's mean
+    and std to those of the images.
+    """
+    args.data, args.root = args.data or config.get("data"), args.root or config.get("root")
+    if not args.data:
+        raise SystemExit("--data: must name the images, as in train.py; these weights name none")
+    images = data.load(args.data, args.root or "datasets", config.get("image_size"),
+                       config.get("skip_bad_images", False),
+                       config.get("stored_size", config.get("image_size")))
+    if config.get("mean") is None:
+        config["mean"], config["std"] = images.mean_std()
+    path = None
+    if config.get("source") == "train.py":
+        folder = args.run if os.path.isdir(args.run) else os.path.dirname(args.run)
+        path = pathlib.Path(folder) / checkpoint.result_name(config, images, args.data)
+    if args.labels < 1:
+        images = images.with_labels(args.labels)
+    return images.to(args.device), path
