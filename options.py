@@ -24,6 +24,7 @@ from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
 from utils import checkpoint, cpu
+from utils.console import fit
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg}
@@ -295,14 +296,14 @@ def describe(run):
     predictor = bool(list(run.model.h.parameters()))
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.image_size} px,"
           f"\n  {len(args.classes)} classes, on {args.device}")
-    print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
-          f"{', compiled' * args.compile}; {', '.join(heads)}")
-    print(f"{args.method}: {', '.join(words.values())}")
-    print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
-          f" {scaled_lr(args.lr, args.batch_size):g}"
-          + f", the predictor's {args.predictor_lr}" * predictor
-          + f"; weight decay {args.weight_decay:g};\n  {args.epochs} epochs of"
-          f" {run.steps_per_epoch} steps"
+    print(fit(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
+              f"{', compiled' * args.compile}; {', '.join(heads)}"))
+    print(fit(f"{args.method}: {', '.join(words.values())}"))
+    print(fit(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
+              f" {scaled_lr(args.lr, args.batch_size):g}"
+              + f", the predictor's {args.predictor_lr}" * predictor
+              + f"; weight decay {args.weight_decay:g};"))
+    print(f"  {args.epochs} epochs of {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     print(f"views: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
           f" seed {args.seed}\nrun folder: {run.out}")
