@@ -16,6 +16,7 @@ import torch
 
 from baselines.barlow import BarlowTwins
 from baselines.byol import BYOL
+from baselines.lejepa import LeJEPA
 from baselines.moco import MoCo
 from baselines.simclr import SimCLR
 from baselines.swav import SwAV
@@ -27,7 +28,7 @@ from utils import checkpoint, cpu
 from utils.console import fit
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
-           "barlow": BarlowTwins, "vicreg": VICReg}
+           "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
 # Every option that some method has; each class's OPTIONS says which are its own.
 METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.values())))
 
@@ -170,10 +171,12 @@ def parser():
       help="Sec. 4.6: both terms of the loss or one (default: symmetric); asymmetric 2x is in"
       " experiments/sec46_symmetry.py")
     g("--method", choices=METHODS, default="simsiam",
-      help="Sec. 6: the methods of Table 4 and two later ones, in baselines/ (default: simsiam)")
+      help="Sec. 6: the methods of Table 4 and three later ones, in baselines/ (default: simsiam)")
     g("--encoder-momentum", type=float, metavar="M",
       help="Sec. 6: m of byol's and moco's momentum encoder, 0 for none")
     g("--queue", type=positive, metavar="K", help="Sec. 6: how many keys moco keeps")
+    g("--sigreg", type=float, metavar="λ",
+      help="weight of lejepa's regulariser, 0 for none (default: 0.02)")
     return p
 
 
@@ -262,6 +265,7 @@ def check(args):
         (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
         (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
         (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
+        (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
         (args.predictor == "fixed" and args.method != "simsiam",
          "--predictor fixed is for --method simsiam only"),
         (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
