@@ -17,6 +17,7 @@ import torch
 
 from baselines.barlow import BarlowTwins
 from baselines.byol import BYOL
+from baselines.lejepa import LeJEPA
 from baselines.moco import MoCo
 from baselines.simclr import SimCLR
 from baselines.swav import SwAV
@@ -25,9 +26,10 @@ from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
 from utils import checkpoint, cpu, parallel, weights
+from utils.console import wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
-           "barlow": BarlowTwins, "vicreg": VICReg}
+           "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
 # Every option that some method has; each class's OPTIONS says which are its own.
 METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.values())))
 
@@ -180,10 +182,12 @@ def parser():
       help="Sec. 4.6: both terms of the loss or one (default: symmetric); asymmetric 2x is in"
       " experiments/sec46_symmetry.py")
     g("--method", choices=METHODS, default="simsiam",
-      help="Sec. 6: the methods of Table 4 and two later ones, in baselines/ (default: simsiam)")
+      help="Sec. 6: the methods of Table 4 and three later ones, in baselines/ (default: simsiam)")
     g("--encoder-momentum", type=float, metavar="M",
       help="Sec. 6: m of byol's and moco's momentum encoder, 0 for none")
     g("--queue", type=positive, metavar="K", help="Sec. 6: how many keys moco keeps")
+    g("--sigreg", type=float, metavar="λ",
+      help="weight of lejepa's regulariser, 0 for none (default: 0.02)")
     return p
 
 
@@ -287,6 +291,7 @@ def check(args):
         (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
         (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
         (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
+        (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
         (args.predictor == "fixed" and args.method != "simsiam",
          "--predictor fixed is for --method simsiam only"),
         (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
@@ -328,14 +333,14 @@ def describe(run):
           f"\n  {len(args.classes)} classes, on {args.device}"
           + (f", {N} processes, BN {'local' if args.local_bn else 'synchronised'}" if N > 1 else "")
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
-    print(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
-          f"{', compiled' * args.compile}; {', '.join(heads)}")
-    print(f"{args.method}: {', '.join(words.values())}")
-    print(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
-          f" {scaled_lr(args.lr, args.batch_size):g}"
-          + f", the predictor's {args.predictor_lr}" * predictor
-          + f"; weight decay {args.weight_decay:g};\n  {args.epochs} epochs of"
-          f" {run.steps_per_epoch} steps"
+    print(wrapped(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
+                  f"{', compiled' * args.compile}; {', '.join(heads)}"))
+    print(wrapped(f"{args.method}: {', '.join(words.values())}"))
+    print(wrapped(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
+                  f" {scaled_lr(args.lr, args.batch_size):g}"
+                  + f", the predictor's {args.predictor_lr}" * predictor
+                  + f"; weight decay {args.weight_decay:g};"))
+    print(f"  {args.epochs} epochs of {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     of_size = f" of {args.image_size} px" * (args.image_size != args.stored_size)
     print(f"views{of_size}: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"

@@ -12,9 +12,9 @@ pretrain(). options.py has the flags, utils/runs.py describes the files of a run
 
 What it printed last (AMD EPYC, two cores, nothing else running, seed 0):
 
-    epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000      2 s
-    epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970      4 s
-    epoch  20  loss -0.912  std 0.994  rank  21.2  kNN  88.1 %  lr 0.0000     49 s
+    epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     2 s
+    epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970     4 s
+    epoch  20  loss -0.912  std 0.994  rank  21.2  kNN  88.1 %  lr 0.0000    49 s
     not collapsed: std 0.99, rank 21.2, kNN 88.1 % (untrained 15.8 %)
 """
 
@@ -37,7 +37,7 @@ from augment import Augment, to_device
 from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
-from simsiam import collapsed, effective_rank, output_std
+from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed, effective_rank, output_std
 from utils import checkpoint, data, parallel, plot, runs
 from utils.console import duration, interruptions, plain_errors, progress_bar
 from utils.cpu import tune_cpu
@@ -258,8 +258,9 @@ def evaluate(run):
     state.records.append(record)
     runs.write_metrics(run.out, state.records)
     knn = f"{record['knn']:5.1f} %" if due else "    -  "
-    tqdm.write("epoch {epoch:3g}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN {0}"
-               "  lr {lr:6.4f}  {seconds:5.0f} s".format(knn, **record))
+    number = f"{epoch:3.0f}" if epoch.is_integer() else f"{epoch:.2f}"
+    tqdm.write("epoch {0}  loss {loss:6.3f}  std {std:5.3f}  rank {rank:5.1f}  kNN {1}"
+               "  lr {lr:6.4f}  {seconds:4.0f} s".format(number, knn, **record))
 
 
 def start(run):
@@ -345,7 +346,8 @@ def train(args, study=None):
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"{'the same command again' if study else resume}", file=sys.stderr)
         sys.exit(128 + max(signals, default=signal.SIGTERM))  # another process may have got it
-    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim)
+    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
+                     plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK))
     print(verdict(state.records))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}")

@@ -6,7 +6,7 @@
     python -m experiments.all --seeds 3 --dry-run    the tables so far, and what
                                                      is left to do
 
-A finished run has a log and is not repeated, unless you delete the log; an
+A finished run has a log and is not repeated, unless you say --again; an
 interrupted run is resumed. Results: experiments/results/SCALE/results.md, with
 figures/ and logs/ beside it.
 """
@@ -18,7 +18,7 @@ import statistics
 from experiments import logs, table
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import runs
-from utils.console import duration, plain_errors
+from utils.console import duration, plain_errors, wrapped
 
 MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
@@ -89,33 +89,27 @@ def main(argv=None):
     p = argparse.ArgumentParser(
         prog="python -m experiments.all", usage="%(prog)s [option ...]", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--scale", choices=logs.SCALES, default="shapes",
-                   help="data, epochs and linear probe of all runs (default: shapes)")
-    p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    table.add_options(p)
     p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="NAME",
                    help=f"some of {', '.join(MODULES)} (default: all)")
     p.add_argument("--dry-run", action="store_true",
                    help="train nothing, only write the results so far")
-    p.add_argument("--photographs", metavar="PATH",
-                   help="folder with the images of the scale photographs (default: CIFAR-10,"
-                   " through torchvision)")
     args = p.parse_args(argv)
     if args.photographs:
         logs.use_photographs(args.photographs)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
-    trained = 0
+    trained = set()
     while True:
-        # Each time, because opt_optimizers gives its best lr further seeds once it is known.
+        # Each time, because opt_optimizers adds its best lrs once they are known.
         rows = all_rows(chosen, args.scale)
-        todo = logs.missing(rows, args.scale, args.seeds)
+        todo = logs.missing(rows, args.scale, args.seeds, args.again, trained)
         print(f"{len(todo)} runs to do{time_left(rows, args.scale, len(todo))}")
         if not todo or args.dry_run:
             break
         row, seed = todo[0]
-        print(f"\n{row.label}: {table.flags(row, args.scale)} --seed {seed}")
-        logs.train_row(row, args.scale, seed)
-        trained += 1
+        print("\n" + wrapped(f"{row.label}: {table.flags(row, args.scale)} --seed {seed}"))
+        trained.add(logs.train_row(row, args.scale, seed, args.again))
     if not trained:
         print("from logs, nothing trained")
     if "references" in args.only and not args.dry_run:

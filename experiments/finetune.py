@@ -29,7 +29,7 @@ def finetune(args, backbone, config, images):
     args: lineval.py's; with --export the first classifier is written   config: weights.read()'s
     """
     torch.manual_seed(args.seed)
-    held_out, result = hold_out(images), {}
+    held_out, result = images.held_out(), {}
     for start, state in ("scratch", {}), ("finetuned", backbone.state_dict()):
         train = lambda images, lr: train_classifier(args, state, config, images, lr)
         lr = max(LRS, key=lambda lr: train(held_out, lr)[1])
@@ -40,15 +40,6 @@ def finetune(args, backbone, config, images):
     if args.export:
         weights.export(args.export, network, config, images.classes)
     return result
-
-
-def hold_out(images):
-    """The set with a random tenth of its training images as test images."""
-    x, y = images.labelled, images.train_labels
-    order = torch.randperm(len(x)).to(x.device)
-    tenth = max(1, len(x) // 10)
-    seen, rest = order[tenth:], order[:tenth]
-    return images._replace(train=x[seen], train_labels=y[seen], test=x[rest], test_labels=y[rest])
 
 
 def train_classifier(args, state, config, images, lr):

@@ -2,7 +2,7 @@
 
 A log, results/SCALE/logs/NAME.jsonl, holds on its first line the run's config with commit, machine,
 the linear probe's accuracy and measures of the outputs, and on the others the run's metrics.jsonl.
-NAME lists what differs from the recipe. To repeat a run, delete its log.
+NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
 """
 
 import json
@@ -10,6 +10,7 @@ import math
 import pathlib
 import platform
 import re
+import shlex
 import sys
 import time
 from typing import NamedTuple
@@ -51,7 +52,8 @@ SCALES = {
 def use_photographs(path):
     """Let the scale `photographs` read its images from a folder instead of from torchvision."""
     scale = SCALES["photographs"]
-    SCALES["photographs"] = scale._replace(options=scale.options.replace("cifar10", path))
+    options = scale.options.replace("cifar10", shlex.quote(path))
+    SCALES["photographs"] = scale._replace(options=options)
 
 
 def results_dir(scale):
@@ -67,7 +69,8 @@ def flags(row, scale):
 def argv(row, scale, seed):
     """The options of a run, a list for train.py."""
     common = SCALES[scale]
-    return f"{common.options} --epochs {common.epochs} {flags(row, scale)} --seed {seed}".split()
+    return shlex.split(f"{common.options} --epochs {common.epochs} {flags(row, scale)}"
+                       f" --seed {seed}")
 
 
 def log_path(row, scale, seed):
@@ -100,33 +103,52 @@ def read_log(row, scale, seed):
     return (config, records) if records and matches(config, row, scale, seed) else None
 
 
-def missing(rows, scale, seeds):
+def missing(rows, scale, seeds, again=False, done=()):
     """[(row, seed)] of the runs without a log, each once, seed by seed.
 
+    again: those with a log, too   done: paths of logs that are not to be written again
     In this order every row has a number soon, and its standard deviation later.
     """
     todo = {}  # by the log: a run can be a row of several tables
     for seed in range(seeds):
         for row in rows:
-            if seed < (row.seeds or seeds) and not read_log(row, scale, seed):
-                todo[log_path(row, scale, seed)] = row, seed
-    return list(todo.values())
+            path = log_path(row, scale, seed)
+            if seed < (row.seeds or seeds) and (again or not read_log(row, scale, seed)):
+                todo[path] = row, seed
+    return [run for path, run in todo.items() if path not in done]
 
 
-def train_row(row, scale, seed):
+def on_held_out(study):
+    """The same study, but a tenth of the training images are its test images, and not trained on.
+
+    By the kNN of such runs settings are chosen: the best of several accuracies on the real test
+    images would no longer be a fair estimate.
+    """
+    def smaller(run):
+        run.images = run.images.held_out()
+        run.args.n_train = len(run.images.train)
+        return study(run) if study else run.model
+
+    smaller.__name__ = f"{study.__name__ if study else ''} held out".strip()
+    return smaller
+
+
+def train_row(row, scale, seed, again=False):
     """Train one run of a row, or resume an interrupted one, evaluate it, and write its log.
 
+    again: from the start; an older log is replaced at the end   returns: the path of the log
     A run that diverges is a result too: its last record and its accuracy are NaN.
     """
     path = log_path(row, scale, seed)
     out = pathlib.Path("runs", "experiments", scale, path.stem)
-    resume = can_resume(out, row, scale, seed)
+    resume = can_resume(out, row, scale, seed, again)
     folder = ["--out", str(out), *["--resume"] * resume]
     try:
-        train.train(options.parse([*argv(row, scale, seed), *folder]), row.study)
-        records = runs.read_metrics(out)
-        top1 = lineval.main([str(out), *SCALES[scale].probe.split()])["top1"]
-        measured = {"top1": top1, "outputs": measure_outputs(out)}
+        train.train(options.parse([*argv(row, scale, seed), *folder]), row.whole_study)
+        records, measured = runs.read_metrics(out), {}
+        if not row.held_out:  # lineval.py would use all training images, and the real test images
+            top1 = lineval.main([str(out), *SCALES[scale].probe.split()])["top1"]
+            measured = {"top1": top1, "outputs": measure_outputs(out)}
     except train.Diverged as error:
         print(error)
         # Nothing of the last epoch was saved; its record says only that the run diverged.
@@ -138,17 +160,20 @@ def train_row(row, scale, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.atomic_write(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
     assert read_log(row, scale, seed), f"{path} does not match its row, which would never be done"
+    return path
 
 
-def can_resume(out, row, scale, seed):
-    """Whether this folder holds a part of this run. A run with other options is moved aside."""
+def can_resume(out, row, scale, seed, again):
+    """Whether to continue the run in this folder. One that is of no more use is moved aside."""
     if not (out / "checkpoint.pt").exists():
         return False
     saved = runs.load_checkpoint(out)
-    if saved.get("format") == checkpoint.FORMAT and matches(saved["config"], row, scale, seed):
+    if not again and saved.get("format") == checkpoint.FORMAT and matches(
+            saved["config"], row, scale, seed):
         return True
-    old = out.rename(out.with_name(f"{out.name}-{int(time.time())}"))
-    print(f"{out} held a run with other options, or of older code; it is now {old}")
+    old = out.rename(out.with_name(f"{out.name}-{time.time_ns()}"))
+    what = "an earlier run" if again else "a run with other options, or of older code"
+    print(f"{out} held {what}; it is now {old}")
     return False
 
 

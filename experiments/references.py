@@ -9,6 +9,7 @@ results.md ends with these rows, as far as they have been run.
 """
 
 import json
+import shlex
 import sys
 
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ def pixels(scale):
     """kNN and linear accuracy of raw pixels: lineval's result, computed once and kept in a file."""
     path = pixels_path(scale)
     if not path.exists():
-        args = options.parse(logs.SCALES[scale].options.split())
+        args = options.parse(shlex.split(logs.SCALES[scale].options))
         path.parent.mkdir(parents=True, exist_ok=True)
         result = lineval.main(["--pixels", "--data", args.data, *logs.SCALES[scale].probe.split()])
         runs.write_json(path, {**result, "commit": runs.commit(), "machine": logs.machine()})

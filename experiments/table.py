@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple
 
 from experiments import logs
 from experiments.claims import Pair, claim_verdict, decide, mean_std, values
+from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot
 from utils.console import plain_errors
 
@@ -26,10 +27,15 @@ class Row(NamedTuple):
     study: Callable | None = None  # what no option of train.py can say: see train.train()
     times: int = 1  # how many times as many epochs as the other rows
     seeds: int | None = None  # no more than this many
+    held_out: bool = False  # for the choice of a setting: see logs.on_held_out()
+
+    @property
+    def whole_study(self):
+        return logs.on_held_out(self.study) if self.held_out else self.study
 
     @property
     def study_name(self):
-        return self.study.__name__ if self.study else ""
+        return self.whole_study.__name__ if self.whole_study else ""
 
 
 class Claim(NamedTuple):
@@ -70,19 +76,20 @@ def table(module, scale):
              for row in own + [row for row in others if runs[row.label]]]
     if references.pixels_path(scale).exists():
         lines.append(line("raw pixels", "", "", [references.pixels(scale)]))
-    return "\n".join([*HEAD, *lines, "", *verdicts(claims(module, scale), own, runs)])
+    note = [module.NOTE, ""] if hasattr(module, "NOTE") else []
+    return "\n".join([*HEAD, *lines, "", *note, *verdicts(claims(module, scale), own, runs)])
 
 
 def last_records(row, scale):
     """The last record of each seed of a row, with what its log says of the finished run."""
     finished = [log for seed in range(100) if (log := logs.read_log(row, scale, seed))]
-    return [{**records[-1], "top1": config["top1"], "outputs": config["outputs"]}
+    return [{**records[-1], **{key: config[key] for key in ("top1", "outputs") if key in config}}
             for config, records in finished]
 
 
 def flags(row, scale):
     """The flags that distinguish a row from the recipe, and its study."""
-    study = f" study {row.study_name}" * bool(row.study)
+    study = f" study {row.study_name}" * bool(row.study_name)
     options = " ".join(logs.flags(row, scale).split())
     return f"`{options}`{study}" if options else study.strip()
 
@@ -199,19 +206,19 @@ def figure(module, scale):
         dim = dims.pop() if len(dims) == 1 else 0
         classes = next(iter(runs.values()))[0]["classes"]
         plot.plot_curves(path, {label: records for label, (_, records) in runs.items()}, dim,
-                         reference_lines(scale, len(classes)))
+                         reference_lines(scale, classes))
     return path
 
 
 def reference_lines(scale, classes):
-    """{label: kNN}: chance, and the references that have been measured."""
+    """The references of a run's curves, and of kNN those that have been measured."""
     from experiments import references
 
-    found = {"chance": 100 / classes}
+    found = plot.references(classes, COLLAPSED_STD, COLLAPSED_RANK)
     if references.pixels_path(scale).exists():
-        found["raw pixels"] = references.pixels(scale)["knn"]
+        found["knn"]["raw pixels"] = references.pixels(scale)["knn"]
     if log := logs.read_log(references.SUPERVISED, scale, 0):
-        found["supervised"] = log[1][-1]["knn"]
+        found["knn"]["supervised"] = log[1][-1]["knn"]
     return found
 
 
@@ -223,29 +230,36 @@ def name(module):
 # The command line.
 
 
+def add_options(p):
+    """What every experiment can be told."""
+    p.add_argument("--scale", choices=logs.SCALES, default="shapes",
+                   help="data, epochs and linear probe of all runs (default: shapes)")
+    p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    p.add_argument("--again", action="store_true",
+                   help="train the runs that have a log, too, and replace the log once a run has"
+                   " succeeded")
+    p.add_argument("--photographs", metavar="PATH",
+                   help="folder with the images of the scale photographs (default: CIFAR-10,"
+                   " through torchvision)")
+
+
 @plain_errors
 def main(module, argv=None):
     """`python -m experiments.NAME`: train what is missing, print the table, draw the figure."""
     p = argparse.ArgumentParser(
         prog=f"python -m experiments.{name(module)}", usage="%(prog)s [option ...]",
         description=f"{module.__doc__.splitlines()[0]} Trains the runs that have no log yet,"
-        " prints the table with a verdict on each claim, and draws the figure. To repeat a run,"
-        " delete its log in experiments/results/SCALE/logs.")
-    p.add_argument("--scale", choices=logs.SCALES, default="shapes",
-                   help="data, epochs and linear probe of all runs (default: shapes)")
-    p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
-    p.add_argument("--photographs", metavar="PATH",
-                   help="folder with the images of the scale photographs (default: CIFAR-10,"
-                   " through torchvision)")
+        " prints the table with a verdict on each claim, and draws the figure.")
+    add_options(p)
     args = p.parse_args(argv)
     if args.photographs:
         logs.use_photographs(args.photographs)
-    trained = 0
-    # rows() each time, because opt_optimizers gives its best lr further seeds once it is known.
-    while todo := logs.missing(rows(module, args.scale), args.scale, args.seeds):
+    trained = set()
+    # rows() each time, because opt_optimizers adds its best lrs once they are known.
+    while todo := logs.missing(rows(module, args.scale), args.scale, args.seeds, args.again,
+                               trained):
         row, seed = todo[0]
-        logs.train_row(row, args.scale, seed)
-        trained += 1
+        trained.add(logs.train_row(row, args.scale, seed, args.again))
     if hasattr(module, "pixels"):
         module.pixels(args.scale)
     if not trained:

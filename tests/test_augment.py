@@ -7,12 +7,11 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from strategies import seeds
 from torchvision.transforms import RandomResizedCrop
 
 import augment as A
-from utils import plot
+from utils import data, plot
 
 N = 4
 
@@ -305,13 +304,18 @@ def test_when_no_box_fits_the_whole_image_is_taken():
 # The picture
 
 
-def test_the_picture_shows_each_original_above_its_views_enlarged_to_72_pixels(tmp_path):
-    _, x = images(0, size=24)
-    rows = x, 1 - x, x.flip(3)
-    plot.save_views(rows[0], rows[1:], tmp_path / "views.png")
-    sheet = TF.pil_to_tensor(Image.open(tmp_path / "views.png")) / 255
-    assert sheet.shape == (3, 2 + 3 * 74, 2 + N * 74)  # a margin of 2 around every image
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            cell = sheet[:, 2 + 74 * i :, 2 + 74 * j :][:, :72, :72]
-            assert close(cell.unfold(1, 3, 3).unfold(2, 3, 3), image[..., None, None])
+def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_shapes):
+    made, shown = [], []
+    make = lambda *args, **kwargs: made.append(real(*args, **kwargs)) or made[-1]
+    real = A.Augment
+    monkeypatch.setattr(A, "Augment", make)
+    monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
+    argv = f"--crop-min 0.7 --blur 0.25 --seed 5 --out {tmp_path / 'x.png'}"
+    monkeypatch.setattr("sys.argv", ["augment.py", *argv.split()])
+    A.main()
+    assert made[0].crop_scale == (0.7, 1.0) and made[0].blur_p == 0.25
+    torch.manual_seed(5)
+    x = data.load("shapes").train[torch.randperm(192)[:16]]
+    originals, views, path = shown[0]
+    assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
+    assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 24)))

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pty
+import runpy
 import shlex
 import signal
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 import lineval
 import train
 from experiments import all as every
-from experiments import cost, logs, speed, table
-from strategies import make_folder
+from experiments import compare, cost, logs, speed, table
+from strategies import TINY, make_folder
 from utils import console, runs
 
 HOME = pathlib.Path(train.__file__).parent
@@ -35,6 +36,45 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.time() < end, "waited in vain"
         time.sleep(0.05)
+
+
+# ------------------------------------------------------------------------------------------------
+# What a terminal shows
+
+# tests/ apart, every file that can be run.
+SCRIPTS = [".".join(path.relative_to(HOME).with_suffix("").parts)
+           for path in sorted([*HOME.glob("*.py"), *HOME.glob("[!.t]*/*.py")])
+           if '__name__ == "__main__"' in path.read_text()]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_script_says_about_itself_fits_80_columns(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        assert not stop.code
+    said = capsys.readouterr().out
+    assert said and max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("argv", ["--warmup-epochs 1 --bf16 --max-steps 1", "--method moco"])
+def test_what_a_run_prints_fits_80_columns(argv, tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    train.main([*TINY, *argv.split(), "--out", "run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) > 10
+    assert any(line.startswith("epoch") for line in lines)
+
+
+def test_a_long_line_is_cut_between_words_and_indented():
+    words = [("word" * 5)[: 3 + i % 9] for i in range(60)] + ["a/path/" * 20]
+    first, *rest = console.wrapped(" ".join(words)).splitlines()
+    assert " ".join([first, *(line.strip() for line in rest)]) == " ".join(words)
+    assert all(len(line) <= 80 for line in [first, *rest[:-1]]) and rest[-1].strip() == words[-1]
+    assert all(line.startswith("  ") for line in rest)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -173,8 +213,8 @@ def test_a_fault_of_the_program_keeps_its_traceback(error):
         main()
 
 
-@pytest.mark.parametrize("main", [train.main, lineval.main, table.main, every.main, cost.main,
-                                  speed.main])
+@pytest.mark.parametrize("main", [train.main, lineval.main, table.main, every.main, compare.main,
+                                  cost.main, speed.main])
 def test_every_main_is_guarded(main):
     assert main.__wrapped__
 

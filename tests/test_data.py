@@ -101,6 +101,19 @@ def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides()
     assert images._replace(train=strided).digest() == digest
 
 
+def test_held_out_images_are_a_tenth_of_each_class_and_no_longer_in_the_training_set():
+    images, labels = data.draw_shapes(200, 8, 0.02, seed=0)
+    by_class = labels.argsort(stable=True)  # as in a folder
+    full = data.Data(images[by_class], labels[by_class], images[:3], labels[:3], list("abcdefghij"))
+    rest = full.held_out()
+    assert rest.test_labels.bincount().tolist() == [2] * 10
+    assert rest.train_labels.bincount().tolist() == [18] * 10
+    numbers = lambda x, y: sorted((image.numpy().tobytes(), int(c)) for image, c in zip(x, y))
+    assert numbers(full.train, full.train_labels) == sorted(
+        numbers(rest.train, rest.train_labels) + numbers(rest.test, rest.test_labels))
+    assert rest.classes == full.classes
+
+
 def message(name, **options):
     """The one plain line with which load() gives up."""
     with pytest.raises(SystemExit) as stop:

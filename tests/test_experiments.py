@@ -7,7 +7,9 @@ import random
 import types
 
 import pytest
+import torch
 
+import lineval
 import options
 import train
 from experiments import all as every
@@ -15,6 +17,10 @@ from experiments import logs, opt_optimizers, references, table
 from experiments.claims import (Pair, all_above, below, claim_verdict, decide, difference,
                                 every_run, holm, none_above, none_collapsed, t_quantile, t_tails)
 from experiments.table import Claim
+from simsiam import COLLAPSED_STD
+from strategies import TINY
+from utils import data
+from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
 
@@ -212,7 +218,17 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     *_, untrained, pixels = table.table(module, "shapes").splitlines()
     assert untrained.startswith("| untrained network | `--lr 0 --epochs 1` |")
     assert pixels == "| raw pixels |  |  | 40.0 | 35.0 |  |  |  |  | 1 |"
-    assert table.reference_lines("shapes", 10) == {"chance": 10, "raw pixels": 35}
+    lines = table.reference_lines("shapes", list("abcd"))
+    assert lines["knn"] == {"chance": 25, "raw pixels": 35}
+    assert lines["std"] == {"collapsed below": COLLAPSED_STD} and len(lines["rank"]) == 1
+
+
+@pytest.mark.parametrize("name", ["tab4_comparisons", "sec62_methodology"])
+def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
+    module = importlib.import_module(f"experiments.{name}")
+    write_log(module.ROWS[0], 20.0)
+    said = table.table(module, "shapes")
+    assert module.NOTE in said.splitlines() and "does not rank" in module.NOTE
 
 
 # ------------------------------------------------------------------------------------------------
@@ -243,26 +259,98 @@ def test_a_run_with_other_options_must_be_done_again_but_a_newer_flag_does_not_m
     assert json.loads(path.read_text().splitlines()[0])["lr"] == 0.5
 
 
-def test_only_the_best_learning_rate_of_an_optimiser_gets_further_seeds(elsewhere):
+def test_the_learning_rate_of_the_best_held_out_kNN_alone_gets_all_seeds_on_the_whole_set(
+        elsewhere):
     rows = opt_optimizers.grid("LARS", "shapes")
-    assert opt_optimizers.best(rows, "shapes") is None
-    for row, knn in zip(rows, (20, 30, 50, 40, 10)):
+    assert opt_optimizers.best("LARS", "shapes") is None
+    for row, knn in zip(rows.values(), (math.nan, 30, 50, 40, 10)):
+        assert row.held_out
         write_log(row, knn)
-    assert opt_optimizers.best(rows, "shapes") == rows[2]
+    best = opt_optimizers.best("LARS", "shapes")
+    assert best.label == f"LARS, lr {list(rows)[2]}" and f"--lr {list(rows)[2]}" in best.options
+    assert not best.held_out and best.study.__name__ == "LARS"
     todo = logs.missing(opt_optimizers.ROWS("shapes"), "shapes", 2)
     adam = f"Adam, lr {options.RECIPES['shapes']['lr']:g}"  # for the claim about it
-    assert [row.label for row, seed in todo if seed == 1] == [adam, rows[2].label]
+    assert [row.label for row, seed in todo if seed == 1] == [best.label, adam]
 
 
-@pytest.mark.parametrize("module", [*every.MODULES, "all", "speed", "cost"])
-def test_every_help_text_describes_its_module_and_fits_80_columns(module, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
+def test_a_held_out_run_neither_trains_on_nor_is_measured_by_the_test_images(
+        elsewhere, monkeypatch):
+    monkeypatch.setattr(lineval, "main", lambda argv: pytest.fail("measured by the test images"))
+    kept = []
+    row = table.Row("a", study=lambda run: (kept.append(run), run.model)[1], held_out=True, seeds=1)
+    logs.train_row(row, "smoke", 0)
+    run, full = kept[0], data.load("shapes", image_size=8)
+    assert all(map(torch.equal, run.images[:4], full.held_out()[:4])) and len(run.images.test) == 20
+    assert len(run.state.order) == len(full.train) - 20 == load_checkpoint(run.out)[
+        "config"]["n_train"]
+    config, records = logs.read_log(row, "smoke", 0)
+    assert "top1" not in config and records[-1]["knn"] is not None
+    plain = row._replace(held_out=False)
+    assert logs.log_path(plain, "smoke", 0) != logs.log_path(row, "smoke", 0)
+    module = types.SimpleNamespace(ROWS=[row], CLAIMS=[])
+    linear = table.table(module, "smoke").splitlines()[2].split("|")[4]
+    assert not linear.strip()
+
+
+def test_a_run_on_held_out_images_is_resumed_on_the_same_images(elsewhere):
+    row = table.Row("a", held_out=True, seeds=1)
+    argv = [*TINY, "--out", "run"]
+    train.train(options.parse([*argv, "--max-steps", "3"]), row.whole_study)
+    train.train(options.parse([*argv, "--resume"]), row.whole_study)
+    assert load_checkpoint("run")["step"] == 4  # 172 images: two steps per epoch
+
+
+def test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has_succeeded(
+        elsewhere, monkeypatch, capsys):
+    module = importlib.import_module("experiments.sec45_similarity")
+    argv = ["--scale", "smoke", "--only", "sec45_similarity"]
+    every.main(argv)
+    path = logs.log_path(module.ROWS[1], "smoke", 0)
+    first = path.read_text()
+    path.write_text(first.replace('"loss"', '"old": 1, "loss"'))
+
+    def fails(*_):
+        raise SystemExit("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", fails)
+        with pytest.raises(SystemExit, match="no"):
+            every.main([*argv, "--again"])
+    assert '"old": 1' in path.read_text()
+    capsys.readouterr()
+    every.main([*argv, "--again"])
+    said = capsys.readouterr().out
+    assert "2 runs to do" in said and "nothing trained" not in said
+    assert "held an earlier run" in said  # and the new one did not continue it
+    again = [json.loads(text.splitlines()[-1])["loss"] for text in (first, path.read_text())]
+    assert '"old": 1' not in path.read_text() and again[0] == again[1]
+
+
+def test_photographs_may_lie_in_any_folder_and_where_they_lie_does_not_matter(
+        elsewhere, monkeypatch):
+    monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))
+    monkeypatch.setattr(logs, "missing", lambda *_: [])  # only the option counts
+    row = table.Row("a row", "--lr 3")
+    before = logs.log_path(row, "photographs", 0)
+    every.main(["--scale", "photographs", "--only", "sec45_similarity", "--photographs", "my $x/a"])
+    args = options.parse(logs.argv(row, "photographs", 0))
+    assert args.data == "my $x/a" and args.lr == 3 and args.arch == "resnet8"
+    config = {**vars(options.fill_in(args, 32)), "data": "elsewhere/b"}
+    assert logs.matches(config, row, "photographs", 0)
+    assert logs.log_path(row, "photographs", 0) == before
+    assert not logs.matches({**config, "lr": 2}, row, "photographs", 0)
+    shapes = {**vars(options.fill_in(options.parse([]), 24)), "data": "shapes-tinted"}
+    assert not logs.matches(shapes, table.Row("another"), "shapes", 0)
+
+
+@pytest.mark.parametrize("module", [*every.MODULES, "all", "compare", "speed", "cost"])
+def test_every_help_text_describes_its_module(module, monkeypatch, capsys):
     script = importlib.import_module(f"experiments.{module}")
     monkeypatch.setattr("sys.argv", [module, "--help"])
     with pytest.raises(SystemExit) as stop:
         script.main(*[script] * (script.main is table.main))
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 80
     first_line = script.__doc__.splitlines()[0]
     assert " ".join(first_line.split()) in " ".join(said.split())

@@ -44,10 +44,13 @@ def named_lines(panel, runs=1):
 
 
 def test_the_least_loss_the_untrained_network_and_the_references_are_named_lines(monkeypatch):
-    loss, std, knn, rank = curves(monkeypatch, RECORDS, references={"chance": 10, "pixels": 35})
+    references = plot.references(list("abcd"), std=0.3, rank=1.5)
+    references["knn"]["pixels"] = 35
+    loss, std, knn, rank = curves(monkeypatch, RECORDS, references=references)
     assert named_lines(loss) == {"minimum": -1}
-    assert named_lines(knn) == {"untrained": RECORDS[0]["knn"], "chance": 10, "pixels": 35}
-    assert not named_lines(std) and not named_lines(rank)
+    assert named_lines(std) == {"collapsed below": 0.3}
+    assert named_lines(rank) == {"collapsed below": 1.5}
+    assert named_lines(knn) == {"untrained": RECORDS[0]["knn"], "chance": 25, "pixels": 35}
 
 
 def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
@@ -68,11 +71,42 @@ def test_a_figure_is_written_as_a_complete_png_with_a_legend_if_its_lines_are_na
         assert len(figure.legends) == bool(label)
 
 
-def test_each_original_stands_above_its_own_views(tmp_path):
+def read_png(path):
+    """A picture as numbers in [0, 1]: (H, W, 3)."""
+    return torch.from_numpy(numpy.array(Image.open(path).convert("RGB"))) / 255
+
+
+def test_each_original_stands_above_its_own_views_and_each_row_has_a_name(tmp_path):
     originals = torch.rand(3, 3, 24, 24)
     plot.save_views(originals, [1 - originals, originals / 2], tmp_path / "views.png")
-    sheet = torch.from_numpy(numpy.array(Image.open(tmp_path / "views.png").convert("RGB"))) / 255
+    sheet = read_png(tmp_path / "views.png")
+    names = []
     for row, images in enumerate((originals, 1 - originals, originals / 2)):
+        strip = sheet[2 + 74 * row :][:72]
         for column, image in enumerate(images):  # each is 3 times as large, with 2 px between them
-            cell = sheet[2 + 74 * row :, 2 + 74 * column :][:72:3, :72:3].permute(2, 0, 1)
+            cell = strip[:, plot.MARGIN + 2 + 74 * column :][:, :72][::3, ::3].permute(2, 0, 1)
             assert (cell - image).abs().max() < 1 / 255
+        names.append(strip[:, : plot.MARGIN])
+    for i, name in enumerate(names):
+        assert name.amax() == 1 and name.amin() < 0.1  # black on white
+        assert not any(torch.equal(name, other) for other in names[:i])
+
+
+def test_a_block_has_each_query_before_its_neighbours_and_frames_the_right_ones(
+        tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
+    queries = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    neighbours = torch.randint(256, (2, 4, 3, 8, 8), dtype=torch.uint8)
+    right = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0]], dtype=torch.bool)
+    plot.save_neighbours("unused.png", queries, {"a": (neighbours, right),
+                                                 "b $x_$": (neighbours.flip(1), right.flip(1))})
+    for axis, block, marks in zip(figures[0].axes, (neighbours, neighbours.flip(1)),
+                                  (right, right.flip(1)), strict=True):
+        shown = sorted(axis.images, key=lambda i: (-i.get_extent()[2], i.get_extent()[0]))
+        expected = [image for row in (0, 1) for image in (queries[row], *block[row])]
+        for drawn, image in zip(shown, expected, strict=True):
+            assert torch.equal(torch.from_numpy(drawn.get_array().data), image.permute(1, 2, 0))
+        frames = {(1 - int(p.get_y()), int(p.get_x()) - 1) for p in axis.patches}
+        assert frames == {tuple(place) for place in marks.nonzero().tolist()}
+    assert [axis.get_title(loc="left") for axis in figures[0].axes] == ["a", "b $x_$"]

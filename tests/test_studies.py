@@ -12,6 +12,7 @@ import train
 from experiments import opt_aggregation, opt_optimizers
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
+from experiments.references import supervised
 from experiments.sec46_symmetry import asymmetric_2x
 from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation
@@ -35,6 +36,39 @@ def run_of(out, study, *argv):
     train.train(options.parse([*TINY, *argv, "--out", str(out)]),
                 lambda run: (kept.append(run), study(run))[1])
     return kept[0]
+
+
+# ------------------------------------------------------------------------------------------------
+# The supervised reference
+
+
+def test_supervised_training_is_the_cross_entropy_of_both_views_and_leaves_the_heads_alone(
+        tmp_path):
+    losses = []
+
+    def watched(run):
+        loss_fn = supervised(run)
+
+        def compared(x1, x2):
+            L, z = loss_fn(x1, x2)
+            y = run.images.train_labels[run.indices]
+            total = 0.0
+            for x in (x1, x2):
+                shares = torch.softmax(run.model.classifier(run.model.backbone(x)), dim=1)
+                total -= sum(shares[i, y[i]].log() for i in range(len(y))).item() / len(y)
+            losses.append((L.item(), total / 2))
+            return L, z
+
+        before.update({name: w.clone() for name, w in run.model.state_dict().items()})
+        return compared
+
+    before = {}
+    after = weights(tmp_path / "run", watched, "--max-steps", "2", "--weight-decay", "0.1")
+    assert all(L == pytest.approx(by_hand, abs=1e-4) for L, by_hand in losses) and losses
+    for name, w in after.items():
+        if w.ndim > 1:  # the statistics of BN apart
+            trained = name.partition(".")[0] in ("backbone", "classifier")
+            assert torch.equal(w, before[name]) != trained, name
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import sys
+import textwrap
 import time
 
 from tqdm import tqdm
@@ -73,6 +74,13 @@ def progress_bar(total, done, status):
                 shown = time.time()
 
         yield advance
+
+
+def wrapped(line):
+    """A line in pieces of at most 80 columns, unless a word is longer; all but the first indented.
+    """
+    return textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False,
+                         break_on_hyphens=False)
 
 
 def duration(seconds):

@@ -1,4 +1,4 @@
-"""Pictures: the curves of one run or of several, a sheet of views, and a map of features.
+"""Pictures: curves of runs, a sheet of views, nearest neighbours, and a map of features.
 
 matplotlib and torchvision are imported inside the functions: it takes time, and --help, for one,
 draws nothing.
@@ -19,14 +19,14 @@ def line_style(i, n):
                 linestyle=("-", "--", ":", "-.")[i % 4])
 
 
-def new_figure(columns, width, height=3):
-    """An empty figure of panels side by side: figure, axes."""
+def new_figure(columns, width, rows=1, height=3):
+    """An empty figure of panels side by side and in rows, each of this height: figure, axes."""
     import matplotlib
 
     matplotlib.use("Agg")  # draws into a file: a server has no screen
     from matplotlib import pyplot
 
-    return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
+    return pyplot.subplots(rows, columns, figsize=(width, rows * height), layout="constrained")
 
 
 def save_figure(figure, path):
@@ -49,8 +49,8 @@ def plot_curves(path, runs, dim, references=None):
     """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
-    references: {label: kNN accuracy}, thin lines to compare with; the untrained network's, epoch 0
-    of the first run, is always there, as is the least loss, -1
+    references: {key of a record: {label: height}}, thin lines to compare with; the untrained
+    network's kNN, epoch 0 of the first run, is always there, as is the least loss, -1
     """
     panels = {  # key of a record: title, limits of the y axis
         "loss": ("training loss", (-1.05, 0.05)),
@@ -72,12 +72,18 @@ def plot_curves(path, runs, dim, references=None):
             if key == "loss":
                 reference_line(axis, -1, "minimum", va="top")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    first, references = next(iter(runs.values()))[0], dict(references or {})
+        for label, height in (references or {}).get(key, {}).items():
+            reference_line(axis, height, label)
+    first = next(iter(runs.values()))[0]
     if first["epoch"] == 0:
-        references["untrained"] = first["knn"]
-    for label, knn in references.items():
-        reference_line(axes[2], knn, label)
+        reference_line(axes[2], first["knn"], "untrained")
     save_figure(figure, path)
+
+
+def references(classes, std, rank):
+    """Lines for plot_curves(): below std and rank outputs have collapsed; kNN by chance."""
+    return {"std": {"collapsed below": std}, "rank": {"collapsed below": rank},
+            "knn": {"chance": 100 / len(classes)}}
 
 
 def reference_line(axis, y, label, va="bottom"):
@@ -87,20 +93,31 @@ def reference_line(axis, y, label, va="bottom"):
               ha="right", va=va)
 
 
+MARGIN = 48  # pixels to the left of the views, for the names of the rows
+
+
 def save_views(originals, views, path):
     """Write a sheet of images to a PNG file: in each column an original above its views.
 
     originals: (N, 3, S, S) in [0, 1]   views: a list of tensors like it   path: a pathlib.Path
     """
     import torch
-    from torchvision.utils import save_image
+    from PIL import Image, ImageDraw
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
     sheet = torch.cat([originals, *views])
     scale = max(1, 72 // sheet.shape[3])  # small images are enlarged to about 72 px
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(scale, dim=axis)
+    grid = to_pil_image(make_grid(sheet, nrow=len(originals)))
+    labelled = Image.new("RGB", (MARGIN + grid.width, grid.height), "white")
+    labelled.paste(grid, (MARGIN, 0))
+    for i, name in enumerate(["image", *(f"view {i + 1}" for i in range(len(views)))]):
+        y = grid.height * (2 * i + 1) // (2 * (1 + len(views)))  # the middle of the row
+        ImageDraw.Draw(labelled).text((6, y - 6), name, fill="black")
     picture = io.BytesIO()
-    save_image(sheet, picture, format="png", nrow=len(originals))
+    labelled.save(picture, format="png")
     atomic_write(path, picture.getvalue())
 
 
@@ -133,3 +150,29 @@ def plot_map(path, x, labels, classes):
                          marker="osv^DXP*"[label % 8], label=name if few else None)
         axis.set(title=title, xticks=[], yticks=[])
     save_figure(figure, pathlib.Path(path))
+
+
+def save_neighbours(path, queries, blocks):
+    """Write a PNG file that shows images beside their nearest neighbours, a block for each run.
+
+    queries: (n, 3, S, S) uint8   blocks: {title: (neighbours (n, k, 3, S, S) uint8, nearest first,
+    and right (n, k) bool: which of them get a frame)}
+    """
+    from matplotlib.patches import Rectangle
+
+    n, k = next(iter(blocks.values()))[1].shape
+    figure, axes = new_figure(1, width=0.55 * (k + 1.5), rows=len(blocks), height=0.55 * n + 0.5)
+    for axis, (title, (neighbours, right)) in zip(figure.axes, blocks.items()):
+        for row in range(n):
+            # A gap of half an image sets the query apart.
+            for x, image in zip([-0.5, *range(1, k + 1)], [queries[row], *neighbours[row]]):
+                axis.imshow(image.permute(1, 2, 0).numpy(), extent=(x, x + 1, n - row - 1, n - row))
+        for row, column in right.nonzero().tolist():
+            axis.add_patch(Rectangle((1 + column + 0.05, n - row - 0.95), 0.9, 0.9, fill=False,
+                                     edgecolor="limegreen", linewidth=2))
+        axis.set(xlim=(-0.5, k + 1), ylim=(0, n), aspect="equal")
+        for x, name in ((-0.5, "test"), (1, "nearest training images; framed: of the same class")):
+            axis.text(x, n + 0.05, name, fontsize=7, color="0.4")
+        axis.set_title(title, fontsize=8, loc="left", pad=14, parse_math=False)
+        axis.axis("off")
+    save_figure(figure, path)

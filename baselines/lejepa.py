@@ -1,0 +1,83 @@
+"""LeJEPA (Balestriero and LeCun, arXiv 2511.08544): outputs like a standard Gaussian do not collapse.
+
+    python train.py --method lejepa
+    python train.py --method lejepa --sigreg 0       without its regulariser, and it collapses
+
+    T(u) = N ∫ |φ_u(t) - exp(-t²/2)|² w(t) dt           φ_u(t) = Σ_n exp(i t u_n) / N; Epps-Pulley
+    SIGReg(z) = mean of T(z a) over random directions a of length 1
+    L = (1 - λ) mean_v ‖z_v - z̄‖² / d + λ mean_v SIGReg(z_v)      z̄: the mean of an image's views v
+
+What differs: nothing has to keep a balance, there is no stop-gradient, no predictor, no momentum
+encoder, no negatives. φ_u is the characteristic function of the projections u = z a in the batch,
+exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a standard
+one in every direction (Cramér and Wold), and constant outputs, or a line, are far from one. VICReg
+asks for two moments of it only. Of the methods here it is the youngest.
+
+here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2), as in the authors'
+minimal example, and like it λ = 0.02. The paper's listing has t to ±5 and w(t) = exp(-t²).
+here: two views, all of one kind (LeJEPA: eight, six of them small crops).
+here: the recipe's d and number of layers (the example: 16, three); SimSiam's SGD and recipe
+(LeJEPA: AdamW). Nothing was tuned.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from augment import to_device
+from baselines.barlow import expander
+from utils.parallel import gather
+
+DIRECTIONS = 256
+LIMIT, KNOTS = 3.0, 17  # of the integral: 17 values of t from 0 to 3
+
+
+def epps_pulley(u):
+    """How far samples are from a standard Gaussian: N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt, |t| ≤ 3.
+
+    u: (N, M), M samples of N numbers   returns: (M,), at least 0; 1.06 on average if they are
+    Gaussian, and of the order of N if they are not
+    φ(t) = Σ_n exp(i t u_n) / N is the characteristic function of a sample.
+    """
+    t = torch.linspace(0, LIMIT, KNOTS, device=u.device, dtype=u.dtype)
+    gaussian = torch.exp(-t.square() / 2)  # its characteristic function, and also the weight
+    tu = u[..., None] * t  # (N, M, 17)
+    # exp(i t u) = cos(t u) + i sin(t u), and a Gaussian's imaginary part is 0.
+    gap = (tu.cos().mean(dim=0) - gaussian).square() + tu.sin().mean(dim=0).square()  # (M, 17)
+    # -t has the same gap as t: twice the integral from 0.
+    return 2 * len(u) * torch.trapezoid(gap * gaussian, t)
+
+
+def directions(d):
+    """Random directions, uniform on the sphere: (d, DIRECTIONS), on the CPU."""
+    return F.normalize(torch.randn(d, DIRECTIONS), dim=0)
+
+
+class LeJEPA(nn.Module):
+    """LeJEPA without its optimiser: two views in, loss and projections out.
+
+    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    proj_layers: depth of the projector   sigreg: λ in [0, 1]   h is the identity
+    """
+
+    OPTIONS = dict(dim=None, proj_layers=None, sigreg=0.02)
+
+    def __init__(self, backbone, dim, proj_layers, sigreg=0.02):
+        super().__init__()
+        self.backbone = backbone
+        self.projector = expander(backbone.features, dim, proj_layers)
+        self.h = nn.Identity()
+        self.sigreg = sigreg
+
+    def f(self, x):
+        """The encoder, backbone and projector: (N, 3, H, W) -> (N, d)."""
+        return self.projector(self.backbone(x))
+
+    def forward(self, x1, x2):
+        """Two views x1, x2 (N, 3, H, W) -> the loss (), and z1 (N, d) to be measured."""
+        z1, z2 = self.f(x1), self.f(x2)  # (N, d)
+        a = to_device(directions(z1.shape[1]).to(z1.dtype), z1.device)
+        y1, y2 = gather(z1), gather(z2)  # all of the batch
+        T = (epps_pulley(y1 @ a).mean() + epps_pulley(y2 @ a).mean()) / 2
+        invariance = F.mse_loss(y1, y2) / 4  # ‖z1 - z̄‖ = ‖z2 - z̄‖ = ‖z1 - z2‖ / 2
+        return (1 - self.sigreg) * invariance + self.sigreg * T, z1

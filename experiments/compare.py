@@ -1,0 +1,135 @@
+"""Runs beside each other: a table, their curves, and the nearest neighbours.
+
+    python -m experiments.compare runs/a runs/b          table, compare.png
+    python -m experiments.compare runs/a runs/b --neighbours
+
+The table has the last measures of each run, the linear accuracy if lineval.py
+has been run, and the options in which the runs differ. compare.png has their
+curves on top of each other. --neighbours writes neighbours.png instead: for a
+test image of each of six classes the training images whose features are the
+nearest, by cosine as in kNN. A healthy run finds the same shape again, turned
+and moved; a collapsed one finds other shapes.
+"""
+
+import argparse
+import json
+import pathlib
+import textwrap
+
+import torch.nn.functional as F
+
+import lineval
+from options import MAY_CHANGE
+from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed
+from utils import plot, runs
+from utils.console import plain_errors
+
+# What in a config is no choice of the user, or makes no difference to the result.
+IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"} - {"data"}
+
+
+def read_run(folder):
+    """Config and records of a run folder; "top1" of its last record is lineval.py's, if any."""
+    out = pathlib.Path(folder)
+    try:
+        config, records = json.loads((out / "config.json").read_text()), runs.read_metrics(out)
+        linear = out / "lineval.json"
+        top1 = json.loads(linear.read_text())["top1"] if linear.exists() else None
+        records[-1]["top1"] = top1
+        [config[key] for key in ("dim", "classes")]
+        [record[key] for record in records for key in ("epoch", "loss", "std", "rank", "knn")]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise SystemExit(f"{folder}: no run of train.py (config.json or metrics.jsonl is missing"
+                         " or damaged); name a run folder")
+    return config, records
+
+
+def short(folder, width=22):
+    """The name of a folder, or its end if it is longer; without what no font has."""
+    name = folder.encode("utf-8", "replace").decode()
+    return name if len(name) <= width else "…" + name[1 - width:]
+
+
+def differing(configs):
+    """The names of the options that are not the same in all configs, sorted."""
+    names = sorted(set().union(*configs) - IGNORED)
+    return [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
+
+
+def table(compared):
+    """The lines of the table, each of at most 80 columns.   compared: {folder: (config, records)}
+    """
+    names = differing([config for config, _ in compared.values()])
+    wide = max(len(short(folder)) for folder in compared)
+    lines = [f"{'run':{wide}}  epoch    loss    std    rank     kNN  linear  collapsed"]
+    for folder, (config, records) in compared.items():
+        last = records[-1]
+        percent = [f"{last[key]:6.1f}" if last[key] is not None else f"{'-':>6}"
+                   for key in ("knn", "top1")]
+        lines.append("  ".join((
+            f"{short(folder):{wide}}", f"{last['epoch']:5.4g}", f"{last['loss']:6.3f}",
+            f"{last['std']:5.3f}", f"{last['rank']:6.1f}", *percent,
+            f"{'yes' if collapsed(last['std'], last['rank']) else 'no':>9}")))
+        options = ", ".join(f"{name} {config.get(name)}" for name in names)
+        lines += textwrap.wrap(options, 80, initial_indent="  ", subsequent_indent="  ")
+    return lines
+
+
+def save_curves(compared, path):
+    """Draw the curves of all runs on top of each other."""
+    configs = [config for config, _ in compared.values()]
+    dims, classes = ({json.dumps(c[key]) for c in configs} for key in ("dim", "classes"))
+    references = plot.references(configs[0]["classes"], COLLAPSED_STD, COLLAPSED_RANK)
+    if len(classes) > 1:
+        del references["knn"]  # chance differs
+    plot.plot_curves(path, {folder: records for folder, (_, records) in compared.items()},
+                     configs[0]["dim"] if len(dims) == 1 else 0, references)
+
+
+def nearest(bank, query, k):
+    """The rows of the bank (M, c) with the largest cosine to each row of the query (N, c): (N, k).
+    """
+    return (F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T).topk(k, dim=1).indices
+
+
+def save_neighbours(compared, path, classes=6, k=8):
+    """Draw the k nearest training images of a test image of each class, a block for each run."""
+    blocks, first = {}, None
+    for folder, (_, records) in compared.items():
+        images, bank, query, _ = lineval.load_features(lineval.parse([folder]))
+        first = first or images.digest()
+        if images.digest() != first:
+            raise SystemExit(f"{folder}: trained on other images than {next(iter(compared))};"
+                             " --neighbours compares runs on the same")
+        labels = images.test_labels.tolist()
+        chosen = [labels.index(c) for c in sorted(set(labels))[:classes]]  # the first of each class
+        found = nearest(bank, query[chosen], min(k, len(bank)))  # (n, k)
+        right = images.train_labels[found] == images.test_labels[chosen][:, None]
+        last = records[-1]
+        title = (f"{short(folder)}: loss {last['loss']:.2f}, std {last['std']:.2f}, rank"
+                 f" {last['rank']:.1f}: {int(right.sum())} of {right.numel()} of the right class")
+        blocks[title] = images.train[found].cpu(), right.cpu()
+    plot.save_neighbours(path, images.test[chosen].cpu(), blocks)
+
+
+@plain_errors
+def main(argv=None):
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.compare", usage="%(prog)s RUN [RUN ...] [option ...]",
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
+    p.add_argument("--neighbours", action="store_true",
+                   help="draw nearest neighbours instead of curves; framed: those of the"
+                   " test image's class, on its left")
+    p.add_argument("--out", type=pathlib.Path,
+                   help="the picture (default: compare.png or neighbours.png)")
+    args = p.parse_args(argv)
+    compared = {folder: read_run(folder) for folder in args.runs}
+    print("\n".join(table(compared)))
+    path = args.out or pathlib.Path("neighbours.png" if args.neighbours else "compare.png")
+    (save_neighbours if args.neighbours else save_curves)(compared, path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The laws of experiments/compare.py.    pytest tests/test_compare.py"""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from strategies import TINY, normal, seeds
+
+import train
+from experiments import compare
+from utils import plot
+
+RECORD = dict(epoch=4, loss=-0.9, std=0.95, rank=20.0, knn=80.0)
+CONFIG = dict(dim=8, classes=["a", "b"], lr=0.5, stopgrad=True, out="x", seed=0, data="shapes")
+
+
+@pytest.fixture
+def write_run(tmp_path, monkeypatch):
+    """Writes a run folder with these changes of CONFIG and of the last RECORD; returns its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, config={}, record={}, top1=None):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({**CONFIG, **config}))
+        lines = [dict(RECORD, epoch=0), {**RECORD, **record}]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        if top1 is not None:
+            (tmp_path / name / "lineval.json").write_text(json.dumps({"top1": top1}))
+        return name
+
+    return write
+
+
+def table(*names):
+    return compare.table({name: compare.read_run(name) for name in names})
+
+
+def test_each_run_has_a_line_with_its_last_measures_and_one_with_the_options_that_differ(write_run):
+    a = write_run("a", dict(out="a"), top1=91.25)
+    b = write_run("b", dict(out="b", stopgrad=False, lr=1.0), dict(std=0.02, rank=1.5, knn=None))
+    head, *lines = table(a, b)
+    assert head.split() == ["run", "epoch", "loss", "std", "rank", "kNN", "linear", "collapsed"]
+    assert [line.split() for line in lines] == [
+        "a 4 -0.900 0.950 20.0 80.0 91.2 no".split(), "lr 0.5, stopgrad True".split(),
+        "b 4 -0.900 0.020 1.5 - - yes".split(), "lr 1.0, stopgrad False".split()]
+
+
+def test_runs_that_differ_in_nothing_but_their_place_have_no_options_listed(write_run):
+    assert len(table(write_run("a", dict(out="a")), write_run("b", dict(out="b")))) == 3
+
+
+def test_an_option_that_one_run_does_not_have_differs_and_so_does_the_data(write_run):
+    a, b = write_run("a", dict(queue=64)), write_run("b", dict(data="cifar10"))
+    assert table(a, b)[2::2] == ["  data shapes, queue 64", "  data cifar10, queue None"]
+
+
+def test_no_line_of_the_table_exceeds_80_columns_and_long_names_keep_their_end(write_run):
+    names = [write_run(f"{'long-' * 20}{i}", {f"option_{k}": i * k for k in range(20)},
+                       dict(epoch=1000, loss=-10.5, rank=1000.5, knn=100.0), top1=100.0)
+             for i in range(2)]
+    lines = table(*names)
+    assert max(map(len, lines)) <= 80
+    assert "…" in lines[1] and lines[1].split()[0].endswith("long-0")
+    options = " ".join("".join(lines[2 : len(lines) // 2 + 1]).split())  # of the first run
+    assert all(f"option_{k} 0" in options for k in range(1, 20))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("config.json", "{"), ("config.json", "{}"), ("config.json", None), ("metrics.jsonl", ""),
+    ("metrics.jsonl", '{"epoch": 0}\n'), ("metrics.jsonl", None), ("lineval.json", "[]")])
+def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_path):
+    path = tmp_path / write_run("a") / name
+    path.unlink(missing_ok=True) if content is None else path.write_text(content)
+    with pytest.raises(SystemExit, match="a: no run of train.py") as stop:
+        compare.main(["a"])
+    assert "\n" not in stop.value.code
+
+
+def test_the_curves_of_all_runs_are_drawn_with_chance_if_it_is_the_same(write_run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "plot_curves", lambda *args: drawn.append(args))
+    a, b = write_run("a"), write_run("b", dict(dim=16))
+    c = write_run("c", dict(classes=["a", "b", "c"]))
+    compare.main([a, b])
+    compare.main([a, c])
+    (path, curves, dim, lines), (_, _, other_dim, other_lines) = drawn
+    assert path.name == "compare.png" and list(curves) == ["a", "b"] and len(curves["a"]) == 2
+    assert dim == 0 and other_dim == 8
+    assert lines["knn"] == {"chance": 50} and "knn" not in other_lines and "std" in other_lines
+
+
+@given(seeds, st.integers(1, 5))
+def test_the_nearest_have_the_largest_cosines_in_order(seed, k):
+    bank, query = normal(seed, 9, 4), normal(seed + 1, 3, 4)
+    found = compare.nearest(bank, query, k)
+    for q, rows in zip(query, found):
+        cosines = [float(b @ q / b.norm() / q.norm()) for b in bank]
+        assert rows.tolist() == sorted(range(9), key=lambda i: -cosines[i])[:k]
+
+
+def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_images(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("a", "0"), ("b", "1")):
+        train.main([*TINY, "--epochs", "1", "--max-steps", "1", "--seed", seed, "--out", name])
+    drawn, save = [], plot.save_neighbours
+    monkeypatch.setattr(plot, "save_neighbours",
+                        lambda *args: (drawn.append(args), save(*args)))
+    compare.main(["a", "b", "--neighbours"])
+    Image.open("neighbours.png").load()
+    _, queries, blocks = drawn[0]
+    assert len(queries) == 6 and [title.partition(":")[0] for title in blocks] == ["a", "b"]
+    for run, (neighbours, right) in zip("ab", blocks.values()):
+        images, bank, query, _ = compare.lineval.load_features(compare.lineval.parse([run]))
+        labels = images.train_labels
+        for i in range(6):
+            first = (images.test_labels == i).nonzero()[0, 0]
+            assert torch.equal(queries[i], images.test[first])
+            order = torch.cosine_similarity(bank, query[first][None]).argsort(descending=True)[:8]
+            assert torch.equal(neighbours[i], images.train[order])
+            assert torch.equal(right[i], labels[order] == i)
+
+
+def test_neighbours_of_runs_on_different_images_are_refused(tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("a", "8"), ("b", "12")):
+        train.main([*TINY, "--epochs", "1", "--max-steps", "1", "--image-size", size,
+                    "--out", name])
+    with pytest.raises(SystemExit, match="b: trained on other images than a"):
+        compare.main(["a", "b", "--neighbours"])
