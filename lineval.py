@@ -236,19 +236,29 @@ def parse(argv=None):
     return weights.checked(p.parse_args(argv), p.error)
 
 
-@plain_errors
-def main(argv=None):
-    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
-    args, backbone, config = parse(argv), None, {}
-    torch.manual_seed(args.seed)
-    if args.run:
-        backbone, config = weights.load_backbone(args.run, resnet, ARCHS, parser(), args.device)
-    if args.export and not args.finetune:
-        return weights.export(args.export, backbone, config)
+def load_backbone(path, device="cpu"):
+    """The backbone of a run or of other weights, and what is known of it: see read()."""
+    return weights.load_backbone(path, resnet, ARCHS, parser(), device)
+
+
+def load_features(args, backbone, config):
+    """Images, training features (M, c), test features (N, c), and the file for the result."""
     images, path = weights.load_images(args, config)
     of = config["mean"], config["std"]
     x, x_test = (features(backbone, i, *of, images.view_size) if backbone else pixels(i, *of)
                  for i in (images.labelled, images.test))
+    return images, x, x_test, path
+
+
+@plain_errors
+def main(argv=None):
+    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
+    args = parse(argv)
+    torch.manual_seed(args.seed)
+    backbone, config = load_backbone(args.run, args.device) if args.run else (None, {})
+    if args.export and not args.finetune:
+        return weights.export(args.export, backbone, config)
+    images, x, x_test, path = load_features(args, backbone, config)
     if args.features:
         weights.write_features(args.features, images, x, x_test)
     if args.map:

@@ -96,7 +96,8 @@ def save_neighbours(compared, path, classes=6, k=8):
     """Draw the k nearest training images of a test image of each class, a block for each run."""
     blocks, first = {}, None
     for folder, (_, records) in compared.items():
-        images, bank, query, _ = lineval.load_features(lineval.parse([folder]))
+        images, bank, query, _ = lineval.load_features(
+            lineval.parse([folder]), *lineval.load_backbone(folder))
         first = first or images.digest()
         if images.digest() != first:
             raise SystemExit(f"{folder}: trained on other images than {next(iter(compared))};"

@@ -85,6 +85,7 @@ def matches(config, row, scale, seed):
     A flag that is newer than the config is ignored, and a constant inside a script is not compared.
     """
     args = options.fill_in(options.parse(argv(row, scale, seed)), config["image_size"])
+    args.stored_size = args.stored_size or config.get("stored_size")  # the images decide
     # The same photographs may be somewhere else on another machine; other data are other rows.
     ignored = {*options.MAY_CHANGE} - {"data" if scale != "photographs" else ""}
     return all(config.get(name, value) == value for name, value in vars(args).items()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from strategies import TINY, normal, seeds
 
+import lineval
 import train
 from experiments import compare
 from utils import plot
@@ -114,7 +115,8 @@ def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_
     _, queries, blocks = drawn[0]
     assert len(queries) == 6 and [title.partition(":")[0] for title in blocks] == ["a", "b"]
     for run, (neighbours, right) in zip("ab", blocks.values()):
-        images, bank, query, _ = compare.lineval.load_features(compare.lineval.parse([run]))
+        images, bank, query, _ = lineval.load_features(
+            lineval.parse([run]), *lineval.load_backbone(run))
         labels = images.train_labels
         for i in range(6):
             first = (images.test_labels == i).nonzero()[0, 0]

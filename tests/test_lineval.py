@@ -235,7 +235,7 @@ def test_raw_pixels_are_the_normalised_images_and_leave_no_file(
 def test_pixels_need_data_and_no_run(argv, capsys):
     with pytest.raises(SystemExit):
         lineval.main(argv)
-    assert "name a run, or --pixels and --data" in capsys.readouterr().err
+    assert "name a run or other weights, or --pixels and --data" in capsys.readouterr().err
 
 
 def spoiled(run, change):

@@ -17,6 +17,7 @@ import lineval
 import options
 import simsiam
 import train
+from baselines import lejepa
 from utils import data
 from utils.runs import load_checkpoint
 
@@ -142,7 +143,7 @@ def test_a_step_never_waits_for_the_device(method, monkeypatch):
     view = augment.Augment(args.image_size, args.mean, args.std, **always)
     sgd = train.SGD(train.param_groups(model))
     run = train.Run(args, None, images.to("meta"), view, model, sgd)
-    for script in (augment, train):
+    for script in (augment, lejepa, train):
         monkeypatch.setattr(script, "to_device", lambda v, device: v.to(device, non_blocking=True))
     tensor = torch.tensor  # with a device it copies, and waits, but no mode sees it
 
