@@ -28,7 +28,7 @@ from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from options import device, parser, positive, seed
 from resnet import ARCHS, resnet
-from utils import data, parallel, plot, runs, weights
+from utils import data, parallel, runs, weights
 from utils.console import plain_errors
 
 # ------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def features(backbone, images, mean, std, size=None):
     mean, std: of each channel, as in pre-training   size: S, that of views, if it is not C
     Nothing in the backbone changes.
     """
-    mode, device = backbone.training, next(backbone.parameters()).device
+    mode, device = backbone.training, next(backbone.parameters(), images).device
     # In train mode BN normalises by the batch: a feature would depend on the other images, and
     # BN's running statistics would move, so that looking at a run would change it.
     backbone.eval()
@@ -53,12 +53,6 @@ def features(backbone, images, mean, std, size=None):
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
     return torch.cat(chunks)
-
-
-def pixels(images, mean, std):
-    """The images themselves as features, normalised: (N, 3, S, S) uint8 -> (N, 3 S S)."""
-    # A set on which these do well says little about a network that does well on it.
-    return normalize(images.float() / 255, mean, std).flatten(1)
 
 
 def knn_predict(bank, labels, query, classes, k=200, T=0.1):
@@ -229,10 +223,7 @@ def parse(argv=None):
     g = p.add_argument_group("more than an evaluation").add_argument
     g("--finetune", type=positive, metavar="EPOCHS", help="also train a classifier, the whole"
       " network from WEIGHTS on, and the same from scratch")
-    g("--export", metavar="FILE", help="write the backbone and stop, or with --finetune write the"
-      " classifier; FILE ends in .pt, .safetensors or .pt2")
-    g("--features", metavar="FILE.npz", help="also write the features, labels and file names")
-    g("--map", metavar="FILE.png", help="also draw the features of the test images in the plane")
+    weights.add_options(g)
     return weights.checked(p.parse_args(argv), p.error)
 
 
@@ -244,9 +235,8 @@ def load_backbone(path, device="cpu"):
 def load_features(args, backbone, config):
     """Images, training features (M, c), test features (N, c), and the file for the result."""
     images, path = weights.load_images(args, config)
-    of = config["mean"], config["std"]
-    x, x_test = (features(backbone, i, *of, images.view_size) if backbone else pixels(i, *of)
-                 for i in (images.labelled, images.test))
+    x, x_test = (features(backbone, of, config["mean"], config["std"], images.view_size)
+                 for of in (images.labelled, images.test))
     return images, x, x_test, path
 
 
@@ -255,14 +245,12 @@ def main(argv=None):
     """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
     args = parse(argv)
     torch.manual_seed(args.seed)
-    backbone, config = load_backbone(args.run, args.device) if args.run else (None, {})
+    # Raw pixels: a set on which they do well says little about a network that does well on it.
+    backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)
     if args.export and not args.finetune:
         return weights.export(args.export, backbone, config)
     images, x, x_test, path = load_features(args, backbone, config)
-    if args.features:
-        weights.write_features(args.features, images, x, x_test)
-    if args.map:
-        plot.plot_map(args.map, x_test, images.test_labels, images.classes)
+    weights.save_features(args, images, x, x_test)
     result = {**evaluate(args, images, x, x_test), **vars(args)}
     if args.finetune:
         from experiments.finetune import finetune  # it imports fit() from here

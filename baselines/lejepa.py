@@ -11,7 +11,7 @@ What differs: nothing has to keep a balance, there is no stop-gradient, no predi
 encoder, no negatives. φ_u is the characteristic function of the projections u = z a in the batch,
 exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a standard
 one in every direction (Cramér and Wold), and constant outputs, or a line, are far from one. VICReg
-asks for two moments of it only. Of the methods here it is the youngest.
+asks for two moments of it only. It is the newest of the methods here.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2), as in the authors'
 minimal example, and like it λ = 0.02. The paper's listing has t to ±5 and w(t) = exp(-t²).

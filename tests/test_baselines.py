@@ -1,11 +1,12 @@
 """The laws of baselines/.    pytest tests/test_baselines.py"""
 
+import cmath
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import TINY, gradients, message, normal, seeds, views
 from torch import nn
@@ -14,6 +15,7 @@ import options
 import train
 from baselines.barlow import LAMBDA, BarlowTwins, redundancy
 from baselines.byol import BYOL
+from baselines.lejepa import DIRECTIONS, LeJEPA, directions, epps_pulley
 from baselines.moco import MoCo, T
 from baselines.simclr import SimCLR, nt_xent
 from baselines.swav import SwAV, sinkhorn
@@ -83,10 +85,10 @@ def test_a_method_may_scale_the_lr_of_the_recipe_but_not_one_on_the_command_line
     assert lr("--method", "moco", "--lr", "3") == 3.0
 
 
-@given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg]))
+@given(seeds, st.sampled_from([BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg, LeJEPA]))
 def test_no_loss_depends_on_which_view_comes_first(seed, method):
     x1, x2 = views(seed)
-    a, b = tiny(method, seed)(x1, x2)[0], tiny(method, seed)(x2, x1)[0]
+    a, b = tiny(method, seed)(x1, x2)[0], tiny(method, seed)(x2, x1)[0]  # tiny() sets the seed
     assert a.item() == pytest.approx(b.item(), abs=1e-9)
 
 
@@ -300,8 +302,66 @@ def test_VICReg_weights_its_terms_by_25_25_and_1(seed):
     assert model(x1, x2)[0].item() == pytest.approx((25 * s + 25 * v + c).item() / 25, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", [BarlowTwins, VICReg])
+@pytest.mark.parametrize("method", [BarlowTwins, VICReg, LeJEPA])
 @pytest.mark.parametrize("layers", [2, 3])
 def test_the_expander_has_BN_and_ReLU_between_its_layers_and_a_bare_output(method, layers):
     kinds = [type(m) for m in tiny(method, proj_layers=layers).projector]
     assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU] * (layers - 1) + [nn.Linear]
+
+
+# ------------------------------------------------------------------------------------------------
+# LeJEPA
+
+
+def epps_pulley_by_hand(u):
+    """N times the integral of |φ(t) - exp(-t²/2)|² exp(-t²/2) from -3 to 3, by 6000 rectangles."""
+    total = 0.0
+    for i in range(6000):
+        t = -3 + (i + 0.5) / 1000
+        phi = sum(cmath.exp(1j * t * x) for x in u) / len(u)
+        total += abs(phi - math.exp(-(t**2) / 2)) ** 2 * math.exp(-(t**2) / 2) / 1000
+    return len(u) * total
+
+
+@given(seeds, st.integers(1, 6))
+@settings(max_examples=10)
+def test_the_Epps_Pulley_statistic_is_the_integral_of_the_gap_to_a_Gaussian(seed, n):
+    u = normal(seed, n, 2) + 0.5
+    expected = [epps_pulley_by_hand(sample.tolist()) for sample in u.T]
+    assert epps_pulley(u).tolist() == pytest.approx(expected, rel=1e-2)
+
+
+def test_of_Gaussians_the_statistic_is_1_06_however_many_and_of_constants_it_grows_with_them():
+    for n in (10, 1000):
+        assert epps_pulley(normal(0, n, 4000)).mean().item() == pytest.approx(1.06, abs=0.05)
+    few, many = epps_pulley(torch.zeros(10, 1)), epps_pulley(torch.zeros(1000, 1))
+    assert many.item() == pytest.approx(100 * few.item()) and few.item() > 3
+    # Another mean or variance shows, a distribution that has both right, too.
+    coin = torch.ones(1000, 1)
+    coin[::2] = -1
+    for other in (coin, normal(0, 1000, 1) + 0.5, normal(0, 1000, 1) * 2):
+        assert epps_pulley(other).item() > 10
+
+
+def test_directions_have_length_one_are_new_each_time_and_prefer_none():
+    a = directions(3)
+    assert a.shape == (3, DIRECTIONS) and torch.allclose(a.norm(dim=0), torch.ones(DIRECTIONS))
+    assert not torch.equal(a, directions(3))
+    a = torch.cat([directions(3) for _ in range(40)], dim=1)
+    assert torch.allclose(a @ a.T / a.shape[1], torch.eye(3) / 3, atol=0.03)
+    assert a.mean(dim=1).abs().max() < 0.03
+
+
+@given(seeds, st.floats(0, 1))
+def test_the_LeJEPA_loss_weighs_the_distance_to_the_mean_view_and_the_statistic(seed, sigreg):
+    model, (x1, x2) = tiny(LeJEPA, seed, sigreg=sigreg), views(seed)
+    z1, z2 = model.f(x1), model.f(x2)
+    middle = (z1 + z2) / 2
+    distance = ((z1 - middle).square().mean() + (z2 - middle).square().mean()) / 2
+    torch.manual_seed(seed)
+    a = directions(8).double()
+    T = sum(epps_pulley(z @ a).mean() for z in (z1, z2)) / 2
+    torch.manual_seed(seed)
+    loss, z = model(x1, x2)
+    assert loss.item() == pytest.approx(((1 - sigreg) * distance + sigreg * T).item(), abs=1e-9)
+    assert torch.equal(z, z1)

@@ -221,16 +221,6 @@ def test_the_lr_is_chosen_on_training_images_and_the_probe_is_then_fitted_to_all
     assert len(x) == 192 and torch.equal(x, x_fit) and torch.equal(y, y_fit) and lr == 10.0
 
 
-def test_raw_pixels_are_the_normalised_images_and_leave_no_file(
-        tmp_path, small_shapes, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    images = torch.randint(256, (5, 3, 2, 2), dtype=torch.uint8)
-    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    assert torch.allclose(lineval.pixels(images, mean, std), features(Flat(), images, mean, std))
-    lineval.main(["--pixels", "--data", "shapes", "--epochs", "1", "--lr", "1"])
-    assert "of 64 test images" in capsys.readouterr().out and not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("argv", [["--pixels"], ["run", "--pixels", "--data", "shapes"], []])
 def test_pixels_need_data_and_no_run(argv, capsys):
     with pytest.raises(SystemExit):

@@ -246,9 +246,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '"cifar" if image_size <= 24'),
         "the switches do not reach the model": (
             "for name in METHODS[args.method].OPTIONS}\n"
-            "    model =",
+            "    backbone =",
             'for name in ("dim", "proj_layers") if name in METHODS[args.method].OPTIONS}\n'
-            "    model ="),
+            "    backbone ="),
         "a recipe overrides the method": (
             "{**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}",
             "{**method.OPTIONS, **values}"),
@@ -298,11 +298,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "every seed is 0": ("torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
         "std and rank are of the last batch": ("torch.cat(state.outputs)", "state.outputs[-1]"),
         "the loss of an epoch is that of its last step": (
-            "torch.stack(state.losses).mean().item()",
+            "parallel.gather(torch.stack(state.losses)).mean().item()",
             "state.losses[-1].item()"),
         "too few outputs are kept": (
-            "sum(map(len, state.outputs[1:])) >= 2048",
-            "sum(map(len, state.outputs)) >= 2048"),
+            "sum(map(len, state.outputs[1:]))",
+            "sum(map(len, state.outputs))"),
         "the base lr is recorded, not the step's": (
             '"lr": state.lr, "images',
             '"lr": run.args.lr, "images'),
@@ -318,8 +318,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "lr = choose_lr(x, y, *settings) if",
             "lr = choose_lr(x_test, y_test, *settings) if"),
         "features of images from 0 to 255": (
-            "x = normalize(x.to(device).float() / 255",
-            "x = normalize(x.to(device).float()"),
+            "normalize(data.central(x.to(device), size)",
+            "normalize(x.to(device).float()"),
         "the seed does not reach the probe": ("    torch.manual_seed(args.seed)\n", ""),
         "the probe is always SGD's": ('{"sgd": SGD, "lars": LARS}[args.optimizer]', "SGD"),
         "the probe's batch size is fixed": (
@@ -363,8 +363,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "        old.unlink(missing_ok=True)\n    return open(path, \"x+b\")",
             "        pass\n    return open(path, \"w+b\")"),
         "the rest of a killed chunk stays": (
-            "    cache.file.truncate((start - len(cache.bad)) * image)\n",
-            ""),
+            "cache.file.truncate((start - len(cache.bad)) * image)",
+            "pass"),
         "two runs decode at once": ("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH"),
         "the set counts as memory": ("mmap.ACCESS_READ", "mmap.ACCESS_COPY"),
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
@@ -520,6 +520,21 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the diagonal is punished": (" - cov.diagonal().square().sum()", ""),
         "only one view has variance": ("variance(y1) + variance(y2)", "variance(y1)"),
     },
+    "baselines/lejepa.py": {
+        "the imaginary part is left out": (" + tu.sin().mean(dim=0).square()", ""),
+        "half the integral": ("return 2 * len(u)", "return len(u)"),
+        "the statistic does not grow with the batch": ("2 * len(u) *", "2 *"),
+        "no weight": ("trapezoid(gap * gaussian, t)", "trapezoid(gap, t)"),
+        "directions of any length": (
+            "F.normalize(torch.randn(d, DIRECTIONS), dim=0)",
+            "torch.randn(d, DIRECTIONS)"),
+        "one view is regularised": (
+            "(epps_pulley(y1 @ a).mean() + epps_pulley(y2 @ a).mean()) / 2",
+            "epps_pulley(y1 @ a).mean()"),
+        "a rank's slice is regularised": (
+            "y1, y2 = gather(z1), gather(z2)",
+            "y1, y2 = z1, z2"),
+    },
     "experiments/claims.py": {
         "no correction for many comparisons": ("(len(p) - i) * p[what]", "p[what]"),
         "pooled degrees of freedom": (
@@ -536,7 +551,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
-        "every run of a row has seed 0": ('--seed {seed}".split()', '--seed 0".split()'),
+        "every run of a row has seed 0": ('f" --seed {seed}")', 'f" --seed 0")'),
         "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },

@@ -503,7 +503,7 @@ def test_a_classifier_has_the_weights_it_starts_from_and_both_starts_the_same_fc
 def test_pixels_are_the_normalised_images_in_rows():
     images = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
     mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
-    rows = lineval.pixels(images, mean, std)
+    rows = lineval.features(nn.Flatten(), images, mean, std)
     for n, c, i, j in ((0, 0, 0, 0), (2, 1, 3, 0), (4, 2, 1, 2)):
         value = (float(images[n, c, i, j]) / 255 - mean[c]) / std[c]
         assert rows[n, 16 * c + 4 * i + j] == pytest.approx(value, abs=1e-5)
@@ -515,7 +515,8 @@ def test_raw_pixels_are_evaluated_without_a_network_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     result = lineval.main(["--pixels", "--data", "shapes", *PROBE])
     images = data.load("shapes")
-    x, x_test = (lineval.pixels(i, *images.mean_std()) for i in (images.train, images.test))
+    x, x_test = (lineval.features(nn.Flatten(), i, *images.mean_std())
+                 for i in (images.train, images.test))
     assert result["knn"] == lineval.knn_accuracy(
         x, images.train_labels, x_test, images.test_labels)
     assert f"kNN: {result['knn']:.2f} %" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import pathlib
 
 import torch
 
-from utils import checkpoint, data, runs
+from utils import checkpoint, data, plot, runs
 
 # ------------------------------------------------------------------------------------------------
 # In.
@@ -226,6 +226,15 @@ def usage(path, network, about):
     return lines
 
 
+def save_features(args, images, x, x_test):
+    """Write what --features and --map ask for; x: (M, c), of the training images   x_test: (N, c)
+    """
+    if args.features:
+        write_features(args.features, images, x, x_test)
+    if args.map:
+        plot.plot_map(args.map, x_test, images.test_labels, images.classes)
+
+
 def write_features(path, images, x, x_test):
     """Write features (M, c) and (N, c), labels, names of classes and files to an .npz file."""
     import numpy
@@ -239,6 +248,14 @@ def write_features(path, images, x, x_test):
 
 # ------------------------------------------------------------------------------------------------
 # What lineval.py does with them.
+
+
+def add_options(g):
+    """Add the options of lineval.py that write files; g: a parser's add_argument."""
+    g("--export", metavar="FILE", help="write the backbone and stop, or with --finetune write the"
+      " classifier; FILE ends in .pt, .safetensors or .pt2")
+    g("--features", metavar="FILE.npz", help="also write the features, labels and file names")
+    g("--map", metavar="FILE.png", help="also draw the features of the test images in the plane")
 
 
 def checked(args, error):
