@@ -226,7 +226,7 @@ def test_not_enough_memory_is_one_line_and_makes_no_folder(tmp_path):
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+@pytest.mark.parametrize("locale", ["C", pytest.param("C.UTF-8", marks=pytest.mark.slow)])
 def test_a_run_folder_may_have_any_name(locale, tmp_path):
     """Bytes that are not UTF-8, formulas of matplotlib, spaces, and what a shell would replace."""
     out = tmp_path / "1 run\udcff $x_$ `x`"
