@@ -38,6 +38,10 @@ def test_folders_of_small_images_get_the_recipe_of_appendix_D_and_larger_ones_th
     tiny = recipe(32, "--arch", "resnet8")
     assert (tiny.lr, tiny.batch_size, tiny.dim, tiny.stem) == (0.8, 64, 256, "cifar")
     assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
+    course = recipe(32, "--data", "cifar100")
+    assert (course.arch, course.stem, course.proj_layers, course.lr, course.batch_size) == (
+        "resnet18", "cifar", 3, 0.05, 256)
+    assert recipe(32, "--data", "cifar100", "--arch", "resnet8").lr == tiny.lr
     assert train.scaled_lr(small.lr, small.batch_size) == 0.06
 
 
