@@ -310,12 +310,15 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     real = A.Augment
     monkeypatch.setattr(A, "Augment", make)
     monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
-    argv = f"--crop-min 0.7 --blur 0.25 --seed 5 --out {tmp_path / 'x.png'}"
+    asked, load = [], data.load
+    monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
+    argv = f"--data shapes-tinted --root there --crop-min 0.7 --blur 0.25 --seed 5 --out {tmp_path / 'x.png'}"
     monkeypatch.setattr("sys.argv", ["augment.py", *argv.split()])
     A.main()
     assert made[0].crop_scale == (0.7, 1.0) and made[0].blur_p == 0.25
     torch.manual_seed(5)
-    x = data.load("shapes").train[torch.randperm(192)[:16]]
+    assert asked == [("shapes-tinted", "there")]
+    x = load("shapes-tinted").train[torch.randperm(192)[:16]]
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
     assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 24)))

@@ -110,8 +110,10 @@ def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_
     drawn, save = [], plot.save_neighbours
     monkeypatch.setattr(plot, "save_neighbours",
                         lambda *args: (drawn.append(args), save(*args)))
+    compare.main(["a", "b", "--neighbours", "--out", "other.png"])
     compare.main(["a", "b", "--neighbours"])
-    Image.open("neighbours.png").load()
+    for name in "other.png", "neighbours.png":
+        Image.open(name).load()
     _, queries, blocks = drawn[0]
     assert len(queries) == 6 and [title.partition(":")[0] for title in blocks] == ["a", "b"]
     for run, (neighbours, right) in zip("ab", blocks.values()):

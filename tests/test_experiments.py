@@ -327,6 +327,30 @@ def test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has_s
     assert '"old": 1' not in path.read_text() and again[0] == again[1]
 
 
+def test_the_options_of_the_experiments_reach_their_runs(elsewhere, monkeypatch):
+    ran = []
+
+    def train_row(row, scale, seed, again=False):
+        ran.append((row.label, scale, seed, again))
+        return logs.log_path(row, scale, seed)
+
+    monkeypatch.setattr(logs, "train_row", train_row)
+    module = importlib.import_module("experiments.sec46_symmetry")
+    labels = [row.label for row in module.ROWS]
+    both = [(label, "smoke", seed, False) for seed in (0, 1) for label in labels]
+    argv = ["--scale", "smoke", "--seeds", "2"]
+    every.main([*argv, "--only", "sec46_symmetry"])
+    assert ran == both
+    ran.clear()
+    table.main(module, argv)
+    assert ran == both
+    ran.clear()
+    every.main([*argv, "--only", "sec46_symmetry", "--dry-run"])
+    assert not ran and (elsewhere / "smoke" / "results.md").exists()
+    every.main(["--only", "sec46_symmetry"])
+    assert ran == [(label, "shapes", 0, False) for label in labels]
+
+
 def test_photographs_may_lie_in_any_folder_and_where_they_lie_does_not_matter(
         elsewhere, monkeypatch):
     monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))

@@ -210,6 +210,17 @@ def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_t
         assert torch.equal(fits[-1][0], state) is same
 
 
+def test_data_root_and_device_of_lineval_py_come_before_the_run_s_own(run, monkeypatch):
+    asked, load, got = [], data.load, []
+    monkeypatch.setattr(data, "load", lambda *args: (asked.append(args[:2]), load(*args))[1])
+    monkeypatch.setattr(lineval, "evaluate", lambda args, images, *x: got.append(
+        [v.device.type for v in (images.train_labels, *x)]) or {})
+    lineval.main([str(run), "--device", "cpu"])
+    lineval.main([str(run), *"--data shapes-tinted --root elsewhere --device meta".split()])
+    assert asked == [("shapes", "datasets"), ("shapes-tinted", "elsewhere")]
+    assert got == [["cpu"] * 3, ["meta"] * 3]
+
+
 def test_the_lr_is_chosen_on_training_images_and_the_probe_is_then_fitted_to_all_of_them(
         run, monkeypatch):
     chosen, fitted = [], []

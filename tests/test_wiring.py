@@ -3,11 +3,14 @@
     pytest tests/test_wiring.py
 
 Each option of train.py has a row in BUILT or TRAINED: a value, and what is true of a run with it
-that is not true of one without. An option without a row fails the first test.
+that is not true of one without. Each option of another script has a law, which LAWS names. An
+option without a row fails.
 """
 
 import contextlib
+import importlib
 import io
+import pathlib
 import time
 
 import pytest
@@ -115,6 +118,54 @@ ELSEWHERE = {"--resume", "--compile", "--init", "--accumulate", "--local-bn"}
 def test_every_option_of_train_py_has_a_row_here():
     flags = {action.option_strings[-1] for action in options.parser()._actions} - {"--help"}
     assert flags == {*BUILT, *TRAINED} | ELSEWHERE
+
+
+PROBE = "test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_test_images"
+PLACE = "test_data_root_and_device_of_lineval_py_come_before_the_run_s_own"
+VIEWS = "test_the_options_of_augment_py_reach_the_views"
+RUNS = "test_the_options_of_the_experiments_reach_their_runs"
+LAWS = {  # script: {option: the law that it reaches what it is for}
+    "lineval": {
+        "--pixels": "test_raw_pixels_are_evaluated_without_a_network_and_nothing_is_written",
+        "--data": PLACE, "--root": PLACE, "--device": PLACE, "--seed": PROBE, "--optimizer": PROBE,
+        "--lr": PROBE, "--epochs": PROBE, "--batch-size": PROBE,
+        "--labels": "test_with_a_share_of_the_labels_kNN_and_probe_learn_from_those_images_only",
+        "--finetune": "test_fine_tuning_starts_from_the_weights_and_its_rival_from_scratch",
+        "--export": "test_an_export_alone_needs_no_images_and_evaluates_nothing",
+        "--features": "test_features_are_written_with_the_labels_and_names_of_their_images",
+        "--map": "test_lineval_draws_a_map_of_the_test_images"},
+    "augment": dict.fromkeys(
+        ("--data", "--root", "--crop-min", "--blur", "--seed", "--out"), VIEWS),
+    "experiments.all": {
+        "--scale": RUNS, "--seeds": RUNS, "--only": RUNS, "--dry-run": RUNS,
+        "--again": "test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has"
+                   "_succeeded",
+        "--photographs": "test_photographs_may_lie_in_any_folder_and_where_they_lie_does_not"
+                         "_matter"},
+    "experiments.compare": dict.fromkeys(
+        ("--neighbours", "--out"),
+        "test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_images"),
+}
+
+
+class Found(Exception):
+    """Carries a script's parser out of its main()."""
+
+
+@pytest.mark.parametrize("script", LAWS)
+def test_every_option_of_the_other_scripts_has_a_law(script, monkeypatch):
+    def found(parser, *_):
+        raise Found(parser)
+
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", found)
+    with pytest.raises(Found) as stop:
+        importlib.import_module(script).main()
+    flags = {action.option_strings[-1] for action in stop.value.args[0]._actions
+             if action.option_strings}
+    assert flags - {"--help"} == LAWS[script].keys()
+    laws = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+    for law in LAWS[script].values():
+        assert laws.count(f"def {law}(") == 1, law
 
 
 @pytest.mark.parametrize("option", BUILT)
