@@ -6,7 +6,8 @@ An exercise NN is two files:
                    READ    what to read when a law is broken
                    FILES   whole files to write, {name: what the copy starts with} (optional)
                    HIDE    functions elsewhere that would give the answer away (optional)
-                   law_*   functions; the docstring is the law, AssertionError the counter-example
+                   law_*   functions; the docstring is the law, AssertionError the counter-example,
+                           most often raised by demand()
 hidden_NN.py, where there is one, has laws for grade.py only.
 """
 
@@ -133,9 +134,27 @@ def within(filename):
     return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else filename
 
 
-def show(v):
+def show(v, digits=4):
     """A small tensor or number as a person writes it: [3, 4], 0.5."""
     v = v.tolist() if hasattr(v, "tolist") else v
     if isinstance(v, (list, tuple)):
-        return f"[{', '.join(map(show, v))}]"
-    return f"{v:.4g}" if isinstance(v, float) else str(v)
+        return f"[{', '.join(show(each, digits) for each in v)}]"
+    return f"{v:.{digits}g}" if isinstance(v, float) else str(v)
+
+
+def demand(got, wanted, what, rtol=1e-5, atol=1e-6):
+    """A law's last line: got must be wanted, numbers or nested lists of them.
+
+    what: the first part of the message, "for x = ... it must be"
+    """
+    import torch  # make.py does without
+
+    wanted = torch.as_tensor(wanted, dtype=torch.float64)
+    try:
+        got = torch.as_tensor(got, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"{what} {show(wanted)}; yours is a {type(got).__name__}.")
+    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol, atol)
+    got = torch.where(got.abs() < atol, 0.0, got)  # not 1.2e-09
+    digits = 4 if show(got) != show(wanted) else 8
+    assert same, f"{what} {show(wanted, digits)}; yours is {show(got, digits)}."

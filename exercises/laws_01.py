@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from simsiam import D, negative_cosine
 
 BLANKS = ["simsiam.py:negative_cosine", "simsiam.py:D"]
@@ -22,14 +22,6 @@ def numbers(seed, n, d):
     v = torch.randint(-3, 4, (n, d), generator=generator).double()
     v[:, 0] += 7 * (v == 0).all(dim=1)
     return v
-
-
-def demand(got, wanted, what):
-    """got must be wanted, a number or nested lists of them; what: "for p = ... the ... must be"."""
-    same = torch.as_tensor(got).shape == torch.as_tensor(wanted).shape and torch.allclose(
-        torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(wanted, dtype=torch.float64),
-        rtol=1e-6, atol=1e-6)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 def law_one_number_per_row():

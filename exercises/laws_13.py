@@ -6,19 +6,12 @@ import torch
 from torch import nn
 
 import lineval
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from lineval import LRS, choose_lr, fit_probe, topk_accuracy
 
 BLANKS = ["lineval.py:fit_probe", "lineval.py:topk_accuracy", "lineval.py:choose_lr"]
 READ = ("Sec. 3, linear evaluation, and App. A; the comment on the probe and the docstrings of"
         " fit_probe, topk_accuracy and choose_lr in lineval.py.")
-
-
-def demand(got, wanted, what, slack=1e-4):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=slack)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 @contextlib.contextmanager
@@ -102,7 +95,7 @@ def law_it_starts_near_zero():
     """Its weights start as Gaussian numbers with std 0.01, its biases at 0."""
     probe = fitted(n=50, classes=20, epochs=1)
     demand(probe.weight.std(), 0.01, "Of 1000 weights that the optimizer leaves alone the std must"
-           " be", slack=0.0015)
+           " be", atol=0.0015)
     demand(probe.bias.abs().max(), 0.0, "Of the biases that the optimizer leaves alone the largest"
            " must be")
 
@@ -138,7 +131,7 @@ def law_the_loss_is_the_mean_cross_entropy():
     for step, gradient in enumerate(Notes.last.gradients, start=1):
         demand(gradient, [[-0.25, 0.25], [0.25, -0.25]], "For two rows [1, 0] and [0, 1] with the"
                " labels 0 and 1, and weights near 0, the gradient of the weights must at step"
-               f" {step} be about", slack=0.02)
+               f" {step} be about", atol=0.02)
 
 
 def law_all_of_the_probe_is_trained_without_weight_decay():

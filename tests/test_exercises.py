@@ -201,6 +201,15 @@ def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_colum
     assert max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("got, said", [(2.5, "2.5."), (1.00002, "1.00002."), (None, "a NoneType."),
+                                       ([1.0], "[1].")])
+def test_a_counter_example_differs_visibly_from_what_is_demanded(got, said):
+    exercise.demand(1.000001, 1, "D must be")
+    with pytest.raises(AssertionError) as raised:
+        exercise.demand(got, 1.0, "D must be")
+    assert str(raised.value) == f"D must be 1; yours is {said}"
+
+
 # ------------------------------------------------------------------------------------------------
 # The transplant.
 
