@@ -81,7 +81,7 @@ This folder is coursework: the person you help is to write the functions marked
 
 
 def needed(files, wanted):
-    """The names of experiments/ that some of these files import, themselves included."""
+    """These files, and those of experiments/ that they import, directly or not."""
     seen, todo = set(), list(wanted)
     while todo:
         name = todo.pop()
@@ -108,10 +108,10 @@ def copy_of(numbers):
              (".", "utils", "baselines", "experiments") for path in HOME.glob(f"{folder}/*.py")}
     cut(files, numbers)
     infos = [exercise.about(number) for number in numbers]
-    wanted = [place.split(":")[0] for info in infos for place in info.BLANKS]
-    keep = needed(files, [file for file in wanted if file.startswith("experiments/")])
-    for name in [name for name in files if name.startswith("experiments/") and name not in keep]:
-        del files[name]
+    wanted = [name for name in files if not name.startswith("experiments/")]
+    wanted += [place.split(":")[0] for info in infos for place in info.BLANKS]
+    keep = needed(files, wanted)
+    files = {name: text for name, text in files.items() if name in keep}
     for name in (*STUDENT, *(f"laws_{number:02}" for number in numbers)):
         files[f"exercises/{name}.py"] = exercise.read(f"exercises/{name}.py")
     for number in numbers:

@@ -168,6 +168,18 @@ def test_every_python_file_of_the_copy_parses_and_nothing_but_bodies_has_changed
             assert len(blanked) <= sum(isinstance(n, ast.FunctionDef) for n in ast.walk(ours))
 
 
+def test_every_module_that_the_copy_imports_is_in_it():
+    folders = "utils", "baselines", "experiments", "exercises"
+    for copy in (COPY, make.copy_of([1])):
+        for name in [name for name in copy if name.endswith(".py")]:
+            for node in ast.walk(ast.parse(copy[name])):
+                if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] in folders:
+                    modules = [node.module] if "." in node.module else [
+                        f"{node.module}.{each.name}" for each in node.names]
+                    for module in modules:
+                        assert f"{module.replace('.', '/')}.py" in copy, (name, module)
+
+
 def test_every_link_of_the_copy_leads_to_a_file_of_it():
     for page in [name for name in COPY if name.endswith(".md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", COPY[page]):
