@@ -88,7 +88,7 @@ def needed(files, wanted):
         if name not in seen:
             seen.add(name)
             modules = re.findall(r"^\s*from experiments\.(\w+) import", files[name], re.M)
-            modules += [m for names in re.findall(r"^from experiments import ([\w, ]+)",
+            modules += [m for names in re.findall(r"^\s*from experiments import ([\w, ]+)",
                                                   files[name], re.M) for m in names.split(", ")]
             todo += [f for m in modules if (f := f"experiments/{m}.py") in files]
     return seen
