@@ -213,6 +213,30 @@ def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_colum
     assert max(map(len, printed.splitlines())) <= 80
 
 
+def test_an_endless_loop_is_stopped_and_its_line_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(check, "SECONDS", 0.2)
+    endless = """def random_boxes(n, size, scale):
+    while True:
+        try:
+            1 / 0
+        except Exception:
+            pass"""
+    with transplant.imported(transplant.changed(8, with_answer(8, "augment.py:random_boxes",
+                                                               endless))):
+        assert not check.check(8)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"augment.py, line \d+: your function did not return within 0.2 s", said)
+
+
+def test_a_missing_sheet_and_broken_laws_end_in_a_plain_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(exercise, "HOME", tmp_path)
+    with pytest.raises(SystemExit, match="exercises/01_.*is missing"):
+        exercise.sheet(1)
+    monkeypatch.setattr(exercise, "read", lambda name: "x = (")
+    with pytest.raises(SystemExit, match="laws_01.py, line 1"):
+        exercise.about.__wrapped__(1)
+
+
 @pytest.mark.parametrize("got, said", [(2.5, "2.5."), (1.00002, "1.00002."), (None, "a NoneType."),
                                        ([1.0], "[1].")])
 def test_a_counter_example_differs_visibly_from_what_is_demanded(got, said):
