@@ -99,7 +99,8 @@ def readme(numbers):
     text = exercise.read("exercises/README.md").partition("\n## For teachers")[0]
     rows = [line for line in text.splitlines()
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
-    return re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
+    text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
+    return re.sub(r"(check\.py|exercise) 1\b", rf"\1 {numbers[0]}", text)
 
 
 def copy_of(numbers):
