@@ -130,10 +130,12 @@ def explain(error, number):
         if int(blank[1]) == number:
             return "blank", f"Not written yet: {blank[2]}."
         return "failed", f"It needs what is not written yet: exercise {blank[1]}, {blank[2]}."
+    if "NoneType" in text:
+        text += " (A function without `return` returns None.)"
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"
-    # A law's own assertion has the counter-example; any other error happened at a line.
+    # The assertion of a law has the counter-example; any other error happened at a line.
     if isinstance(error, AssertionError) and within(frames[-1].filename).startswith("exercises/"):
         return "failed", text
     own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))

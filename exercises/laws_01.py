@@ -27,7 +27,8 @@ def numbers(seed, n, d):
 def law_one_number_per_row():
     """negative_cosine gives one number for each row of the batch, not one for all."""
     got = negative_cosine(numbers(0, 3, 4), numbers(1, 3, 4))
-    assert isinstance(got, torch.Tensor), f"It must return a tensor; yours is a {type(got)}."
+    assert isinstance(got, torch.Tensor), (
+        f"It must return a tensor; yours returns a {type(got).__name__}.")
     assert got.shape == (3,), ("For p and z of 3 rows and 4 columns the shape of"
                                f" negative_cosine(p, z) must be [3]; yours is {list(got.shape)}.")
 

@@ -299,6 +299,7 @@ def test_what_is_not_asked_for_is_not_taken():
     (None, "was not handed in"), (b"\xff\xfe", "not UTF-8"), (b"\0", "does not parse"),
     (b"(" * 10_000, "does not parse"), (b"", "no function"), (b"D = negative_cosine = 1", "no func"),
     (b"def negative_cosine(p, z): 1 / 0\ndef D(p, z, x=1 / 0): 1", "ZeroDivisionError"),
+    (b"def negative_cosine(p, z): 1\ndef D(p, z): 1", "without `return` returns None"),
     (b"def negative_cosine(p, z): raise SystemExit\ndef D(p, z): 1", "SystemExit")])
 def test_what_cannot_be_read_or_run_is_refused_with_a_reason(content, said):
     assert said in transplant.judge(1, {"simsiam.py": content})[1]
