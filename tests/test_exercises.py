@@ -350,11 +350,12 @@ HOSTILE = {  # what D does: what becomes of exercise 1
     "raise SystemExit(0)": "failed",
     "torch.zeros(10**10); return p": "memory",
     "return [0] * 10**9": "memory",
-    "__import__('os').close(3); __import__('time').sleep(1000)": "time",
-    "[__import__('os').write(fd, b'[\"\", \"passed\", \"\"]') for fd in (1, 2, 3)]": "failed",
+    "__import__('os').close(3); __import__('time').sleep(1000)": "died",
+    "[__import__('os').write(fd, b'[\"\", \"passed\", \"\"]') for fd in (1, 2, 3)]": "died",
     "__import__('ctypes').string_at(0)": "died",
     "open('/tmp/simsiam-was-here', 'w').write('x' * 10**6)": "failed",
     "__import__('subprocess').run(['sleep', '1000'])": "failed",
+    "__import__('os').fork(); __import__('time').sleep(1)": "failed",
 }
 
 
@@ -377,7 +378,7 @@ def write_class(folder):
 
     for i in range(8):  # right, in other forms
         write(f"right{i}", mix(lambda number: ("RIGHT", (i + number) % 2)), *["passed"] * 4)
-    for i in range(8):  # one exercise wrong
+    for i in range(7):  # one exercise wrong
         bad = 1 + i % 4
         text = mix(lambda number: ("WRONG", i) if number == bad else ("RIGHT", i % 2))
         write(f"wrong{i}", text, *["passed"] * (bad - 1), "failed", *["passed"] * (4 - bad))
