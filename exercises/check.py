@@ -4,8 +4,10 @@
     python exercises/check.py          all of them, a line each
 """
 
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import textwrap
 
@@ -16,16 +18,40 @@ from exercises import exercise
 from utils.console import plain_errors
 
 
+SECONDS = 20  # for one exercise; the laws themselves take about one
+
+
+@contextlib.contextmanager
+def time_limit():
+    """A context that ends with OutOfTime if it takes too long."""
+
+    def stop(*_):
+        raise exercise.OutOfTime(f"your function did not return within {SECONDS:g} s: an"
+                                 " endless loop?")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def outcome(number):
+    with time_limit():
+        return exercise.outcome(number)
+
+
 def check(number):
     """Print what becomes of one exercise; returns whether it passes."""
-    status, text = exercise.outcome(number)
+    status, text = outcome(number)
     print(f"Exercise {number}, {exercise.title(number)}: {status}.")
     for line in text.splitlines():
         print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="  "))
     if status != "passed":
         print(textwrap.fill(f"Read: {exercise.about(number).READ}", 80, subsequent_indent="  "))
-    elif (sheet := exercise.sheet(number)).exists():
-        print(f'Next: "Then run" in {exercise.within(sheet)}')
+    else:
+        print(f'Next: "Then run" in {exercise.within(exercise.sheet(number))}')
     return status == "passed"
 
 
@@ -38,7 +64,7 @@ def main(argv):
     if argv:
         sys.exit(0 if check(int(argv[0])) else 1)
     for number in every:
-        status, _ = exercise.outcome(number)
+        status, _ = outcome(number)
         print(f"{number:3}  {exercise.title(number):50}  {status}", flush=True)
 
 

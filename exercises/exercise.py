@@ -6,7 +6,8 @@ An exercise NN is two files:
                    READ    what to read when a law is broken
                    FILES   whole files to write, {name: what the copy starts with} (optional)
                    HIDE    functions elsewhere that would give the answer away (optional)
-                   law_*   functions; the docstring is the law, AssertionError the counter-example
+                   law_*   functions; the docstring is the law, AssertionError the counter-example,
+                           most often raised by demand()
 hidden_NN.py, where there is one, has laws for grade.py only.
 """
 
@@ -29,7 +30,11 @@ def numbers():
 
 def sheet(number):
     """The sheet of an exercise."""
-    return next(HOME.glob(f"exercises/{number:02}_*.md"))
+    found = sorted(HOME.glob(f"exercises/{number:02}_*.md"))
+    if not found:
+        raise SystemExit(f"exercises/{number:02}_*.md, the sheet of exercise {number}, is missing:"
+                         " copy it from the original folder")
+    return found[0]
 
 
 def title(number):
@@ -39,8 +44,13 @@ def title(number):
 @functools.cache
 def about(number):
     """BLANKS, READ, FILES and HIDE of an exercise, read without running it."""
-    found = {"FILES": {}, "HIDE": []}
-    for node in ast.parse(read(f"exercises/laws_{number:02}.py")).body:
+    found, name = {"FILES": {}, "HIDE": []}, f"exercises/laws_{number:02}.py"
+    try:
+        tree = ast.parse(read(name))
+    except SyntaxError as error:
+        raise SystemExit(f"{name}, line {error.lineno}: {error.msg}; copy it from the original"
+                         " folder")
+    for node in tree.body:
         if isinstance(node, ast.Assign) and node.targets[0].id in ("BLANKS", "READ", *found):
             found[node.targets[0].id] = ast.literal_eval(node.value)
     return SimpleNamespace(**found)
@@ -73,6 +83,10 @@ def submitted(name):
 
 # ------------------------------------------------------------------------------------------------
 # Running the laws.
+
+
+class OutOfTime(BaseException):  # so that no `except Exception` of a student stops it
+    """A student's function has taken longer than check.py waits."""
 
 
 MODULES = {path.stem for path in HOME.glob("exercises/*.py")}
@@ -116,15 +130,19 @@ def explain(error, number):
         if int(blank[1]) == number:
             return "blank", f"Not written yet: {blank[2]}."
         return "failed", f"It needs what is not written yet: exercise {blank[1]}, {blank[2]}."
+    if "NoneType" in text:
+        text += " (A function without `return` returns None.)"
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"
-    # A law's own assertion has the counter-example; any other error happened at a line.
+    # The assertion of a law has the counter-example; any other error happened at a line.
     if isinstance(error, AssertionError) and within(frames[-1].filename).startswith("exercises/"):
         return "failed", text
-    own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))]
+    own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))
+           and within(f.filename).count("/") < 2]  # in a folder .venv there is torch
     place = f"{within(own[-1].filename)}, line {own[-1].lineno}: " if own else ""
-    return "failed", f"{place}{type(error).__name__}: {text}"
+    kind = "" if isinstance(error, OutOfTime) else f"{type(error).__name__}: "
+    return "failed", place + kind + text
 
 
 def within(filename):
@@ -133,9 +151,27 @@ def within(filename):
     return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else filename
 
 
-def show(v):
+def show(v, digits=4):
     """A small tensor or number as a person writes it: [3, 4], 0.5."""
     v = v.tolist() if hasattr(v, "tolist") else v
     if isinstance(v, (list, tuple)):
-        return f"[{', '.join(map(show, v))}]"
-    return f"{v:.4g}" if isinstance(v, float) else str(v)
+        return f"[{', '.join(show(each, digits) for each in v)}]"
+    return f"{v:.{digits}g}" if isinstance(v, float) else str(v)
+
+
+def demand(got, wanted, what, rtol=1e-5, atol=1e-6):
+    """A law's last line: got must be wanted, numbers or nested lists of them.
+
+    what: the first part of the message, "for x = ... it must be"
+    """
+    import torch  # make.py does without
+
+    wanted = torch.as_tensor(wanted, dtype=torch.float64)
+    try:
+        got = torch.as_tensor(got, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"{what} {show(wanted)}; yours is a {type(got).__name__}.")
+    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol, atol)
+    got = torch.where(got.abs() < atol, 0.0, got)  # not 1.2e-09
+    digits = 4 if show(got) != show(wanted) else 8
+    assert same, f"{what} {show(wanted, digits)}; yours is {show(got, digits)}."

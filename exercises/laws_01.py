@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from simsiam import D, negative_cosine
 
 BLANKS = ["simsiam.py:negative_cosine", "simsiam.py:D"]
@@ -24,18 +24,11 @@ def numbers(seed, n, d):
     return v
 
 
-def demand(got, wanted, what):
-    """got must be wanted, a number or nested lists of them; what: "for p = ... the ... must be"."""
-    same = torch.as_tensor(got).shape == torch.as_tensor(wanted).shape and torch.allclose(
-        torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(wanted, dtype=torch.float64),
-        rtol=1e-6, atol=1e-6)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
-
-
 def law_one_number_per_row():
     """negative_cosine gives one number for each row of the batch, not one for all."""
     got = negative_cosine(numbers(0, 3, 4), numbers(1, 3, 4))
-    assert isinstance(got, torch.Tensor), f"It must return a tensor; yours is a {type(got)}."
+    assert isinstance(got, torch.Tensor), (
+        f"It must return a tensor; yours returns a {type(got).__name__}.")
     assert got.shape == (3,), ("For p and z of 3 rows and 4 columns the shape of"
                                f" negative_cosine(p, z) must be [3]; yours is {list(got.shape)}.")
 

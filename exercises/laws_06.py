@@ -1,24 +1,20 @@
 """The laws of exercise 6: crop and resize."""
 
+from functools import partial
+
 import torch
 import torchvision.transforms.v2.functional as TF
 
 from augment import resized_crop
-from exercises.exercise import show
+from exercises import exercise
 
 BLANKS = ["augment.py:resized_crop"]
 HIDE = ["augment.py:resize_matrix"]  # the whole answer but for one line
 READ = ("App. A, RandomResizedCrop; the docstrings of resized_crop and, for one way to write it, of"
         " resize_matrix and along_both_axes in augment.py.")
+demand = partial(exercise.demand, rtol=1e-4, atol=1e-4)
 
 IMAGE = [[11, 12, 13, 14], [21, 22, 23, 24], [31, 32, 33, 34], [41, 42, 43, 44]]  # row, column
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-4, atol=1e-4)
-    assert same, f"{what} {show(wanted)}; yours is {show(got.round(decimals=4))}."
 
 
 def crop(image, top, left, height, width, size, flip=False):

@@ -2,26 +2,22 @@
 
 import colorsys
 import itertools
+from functools import partial
 
 import torch
 import torchvision.transforms.v2.functional as TF
 
 from augment import BRIGHTNESS, CONTRAST, HUE, NONE, SATURATION, color_jitter, hue
+from exercises import exercise
 from exercises.exercise import show
 
 BLANKS = ["augment.py:hue", "augment.py:color_jitter"]
 READ = ("App. A, ColorJitter; the docstrings of hue, color_jitter and blend in augment.py; colorsys"
         " in Python's manual.")
+demand = partial(exercise.demand, rtol=1e-3, atol=1e-3)
 
 NAMES = {BRIGHTNESS: "brightness", CONTRAST: "contrast", SATURATION: "saturation", HUE: "hue"}
 NEUTRAL = [1.0, 1.0, 1.0, 0.0]  # factors that change nothing
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-3, atol=1e-3)
-    assert same, f"{what} {show(wanted)}; yours is {show(got.round(decimals=4))}."
 
 
 def image(*pixels):

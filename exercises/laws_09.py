@@ -2,19 +2,12 @@
 
 import torch
 
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from optim import SGD
 
 BLANKS = ["optim.py:SGD.step"]
 READ = ("Sec. 3, baseline settings (optimizer), and App. A on weight decay; the docstrings of"
         " optim.py, of SGD and of SGD.step.")
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 def parameter(*values, gradient=None):

@@ -2,18 +2,12 @@
 
 import torch
 
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from optim import cosine_lr, scaled_lr
 
 BLANKS = ["optim.py:scaled_lr", "optim.py:cosine_lr"]
 READ = ("Sec. 3, baseline settings (optimizer), and Sec. 4.3 on warm-up; the docstrings of"
         " optim.py, of scaled_lr and of cosine_lr.")
-
-
-def demand(got, wanted, what):
-    """got must be wanted, a number; what: "for x = ... it must be"."""
-    same = abs(float(got) - wanted) <= 1e-6
-    assert same, f"{what} {wanted:.6g}; yours is {float(got):.6g}."
 
 
 def law_linear_scaling():

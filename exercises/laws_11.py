@@ -1,20 +1,17 @@
 """The laws of exercise 11: LARS."""
 
+from functools import partial
+
 import torch
 
+from exercises import exercise
 from exercises.exercise import show
 from optim import LARS
 
 BLANKS = ["optim.py:LARS.direction"]
 READ = ("App. A, linear evaluation; You et al. (arXiv 1708.03888); the docstrings of LARS and of"
         " LARS.direction in optim.py.")
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-4, atol=1e-8)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
+demand = partial(exercise.demand, rtol=1e-4, atol=1e-8)
 
 
 def direction(weights, gradient, **options):

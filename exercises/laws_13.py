@@ -1,24 +1,19 @@
 """The laws of exercise 13: the linear probe, and how its learning rate is chosen."""
 
 import contextlib
+import itertools
 
 import torch
 from torch import nn
 
 import lineval
-from exercises.exercise import show
-from lineval import LRS, choose_lr, fit_probe, topk_accuracy
+from exercises.exercise import demand, show
+from lineval import LRS, choose_lr, fit, fit_probe, topk_accuracy
 
-BLANKS = ["lineval.py:fit_probe", "lineval.py:topk_accuracy", "lineval.py:choose_lr"]
-READ = ("Sec. 3, linear evaluation, and App. A; the comment on the probe and the docstrings of"
+BLANKS = ["lineval.py:fit", "lineval.py:fit_probe", "lineval.py:topk_accuracy",
+          "lineval.py:choose_lr"]
+READ = ("Sec. 3, linear evaluation, and App. A; the comment on the probe and the docstrings of fit,"
         " fit_probe, topk_accuracy and choose_lr in lineval.py.")
-
-
-def demand(got, wanted, what, slack=1e-4):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=slack)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 @contextlib.contextmanager
@@ -33,7 +28,7 @@ def replaced(**functions):
 
 
 # ------------------------------------------------------------------------------------------------
-# fit_probe, with an optimizer that writes down what it is told.
+# fit and fit_probe, with an optimizer that writes down what it is told.
 
 
 class Notes:
@@ -74,23 +69,36 @@ def schedule():
                     cosine_lr=lambda lr, step, total_steps: lr * (1 - step / total_steps))
 
 
-def fitted(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
-    """A probe of n rows, row i being 1 in column i and else 0, with the labels 0, 1, 0, 1, ..."""
+def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
+    """fit_probe's probe of n rows, row i being 1 in column i, else 0; labels 0, 1, 0, 1, ..."""
     torch.manual_seed(0)
     with schedule():
         return fit_probe(torch.eye(n), torch.arange(n) % 2, base_lr, classes, optimizer, epochs,
                          batch_size)
 
 
-def batches(n, epochs, batch_size):
+def fitted(n=8, base_lr=0.5, epochs=2, batch_size=2):
+    """The same by fit() alone, for inputs (n, n, 1) that only the function `logits` can read."""
+    torch.manual_seed(0)
+    probe = nn.Linear(n, 2)
+    nn.init.zeros_(probe.weight), nn.init.zeros_(probe.bias)
+    with schedule():
+        fit(lambda x: probe(x.squeeze(2)), Notes([probe.parameters()]), torch.eye(n)[..., None],
+            torch.arange(n) % 2, base_lr, epochs, batch_size)
+
+
+WAYS = {"fit": fitted, "fit_probe": probed}  # fit_probe may have a loop of its own
+
+
+def batches(way, n, epochs, batch_size):
     """The rows of each batch: those whose column has a gradient."""
-    fitted(n, epochs=epochs, batch_size=batch_size)
+    WAYS[way](n, epochs=epochs, batch_size=batch_size)
     return [[i for i in range(n) if g[:, i].any()] for g in Notes.last.gradients]
 
 
 def law_the_probe_is_linear():
     """The probe is one linear layer from the features to the classes, with a bias."""
-    probe = fitted(n=6, classes=3)
+    probe = probed(n=6, classes=3)
     assert isinstance(probe, nn.Linear), (
         f"fit_probe must return an nn.Linear; yours returns a {type(probe).__name__}.")
     got = probe.in_features, probe.out_features, probe.bias is not None
@@ -100,50 +108,55 @@ def law_the_probe_is_linear():
 
 def law_it_starts_near_zero():
     """Its weights start as Gaussian numbers with std 0.01, its biases at 0."""
-    probe = fitted(n=50, classes=20, epochs=1)
+    probe = probed(n=50, classes=20, epochs=1)
     demand(probe.weight.std(), 0.01, "Of 1000 weights that the optimizer leaves alone the std must"
-           " be", slack=0.0015)
+           " be", atol=0.0015)
     demand(probe.bias.abs().max(), 0.0, "Of the biases that the optimizer leaves alone the largest"
            " must be")
 
 
 def law_an_epoch_is_every_row_once():
     """An epoch takes every row once, in batches of batch_size."""
-    for epoch in (0, 1):
-        got = batches(6, 2, 2)[3 * epoch :][:3]
+    for way, epoch in itertools.product(WAYS, (0, 1)):
+        got = batches(way, 6, 2, 2)[3 * epoch :][:3]
         assert [len(b) for b in got] == [2] * 3 and sorted(sum(got, [])) == [*range(6)], (
-            f"For 6 rows and batches of 2 the batches of epoch {epoch} must take each of the rows"
-            f" 0 to 5 once; yours are {got}.")
+            f"{way}, for 6 rows and batches of 2: the batches of epoch {epoch} must take each of"
+            f" the rows 0 to 5 once; by the gradients of their steps yours are {got}.")
 
 
 def law_the_last_incomplete_batch_is_left_out():
-    """A last batch with fewer rows is left out, and without full batch all rows are one."""
-    for n, batch_size, wanted in ((5, 2, [2, 2]), (3, 8, [3]), (4, 4, [4])):
-        got = [len(b) for b in batches(n, 1, batch_size)]
-        assert got == wanted, (f"For {n} rows and batch_size {batch_size} an epoch must have"
-                               f" batches of {wanted} rows; yours has {got}.")
+    """A last batch with fewer rows is left out; if there are fewer rows in all, they are one."""
+    for way, (n, batch_size, wanted) in itertools.product(WAYS, ((5, 2, [2, 2]), (3, 8, [3]),
+                                                                 (4, 4, [4]))):
+        got = [len(b) for b in batches(way, n, 1, batch_size)]
+        assert got == wanted, (f"{way}, for {n} rows and batch_size {batch_size}: an epoch must"
+                               f" have batches of {wanted} rows; yours has {got}.")
 
 
 def law_every_epoch_has_a_new_order():
     """Every epoch takes the rows in a new random order."""
-    orders = {str(batches(8, 10, 2)[4 * epoch :][:4]) for epoch in range(10)}
-    assert len(orders) > 5, ("For 8 rows, batches of 2 and 10 epochs the epochs must differ in what"
-                             f" rows a batch has; yours have {len(orders)} different orders.")
+    for way in WAYS:
+        taken = batches(way, 8, 10, 2)
+        orders = {str(taken[4 * epoch :][:4]) for epoch in range(10)}
+        assert len(orders) > 5, (f"{way}, for 8 rows, batches of 2 and 10 epochs: the epochs must"
+                                 " differ in what rows a batch has; yours have"
+                                 f" {len(orders)} different orders.")
 
 
 def law_the_loss_is_the_mean_cross_entropy():
     """The loss is the cross-entropy, averaged over the batch, of the current batch alone."""
-    fitted(n=2, epochs=3, batch_size=2)
     # Both classes have a probability near 1/2: (1/2 - 1) / 2 for a row's own class, 1/4 for others.
-    for step, gradient in enumerate(Notes.last.gradients, start=1):
-        demand(gradient, [[-0.25, 0.25], [0.25, -0.25]], "For two rows [1, 0] and [0, 1] with the"
-               " labels 0 and 1, and weights near 0, the gradient of the weights must at step"
-               f" {step} be about", slack=0.02)
+    for way in WAYS:
+        WAYS[way](n=2, epochs=3, batch_size=2)
+        for step, gradient in enumerate(Notes.last.gradients, start=1):
+            demand(gradient, [[-0.25, 0.25], [0.25, -0.25]], f"{way}, for two rows [1, 0] and"
+                   " [0, 1] with the labels 0 and 1, and weights near 0: the gradient of the"
+                   f" weights must at step {step} be about", atol=0.02)
 
 
 def law_all_of_the_probe_is_trained_without_weight_decay():
     """The optimizer gets weights and biases in one group, momentum 0.9, and no weight decay."""
-    probe, notes = fitted(), Notes.last
+    probe, notes = probed(), Notes.last
     assert {id(w) for w in notes.parameters} == {id(w) for w in probe.parameters()}, (
         "The optimizer must be given the probe's weight and bias; yours is given"
         f" {len(notes.parameters)} parameters: {[list(w.shape) for w in notes.parameters]}.")
@@ -156,15 +169,16 @@ def law_all_of_the_probe_is_trained_without_weight_decay():
 
 def law_the_learning_rate_is_scaled_and_decays():
     """The learning rate is base_lr · batch_size / 256, and falls along a cosine over all steps."""
-    fitted(n=8, base_lr=64.0, epochs=2, batch_size=4)
-    got = [lr for lr, in Notes.last.lrs]
-    assert len(got) == 4, ("For 8 rows, batches of 4 and 2 epochs there must be 4 steps; yours has"
-                           f" {len(got)}.")
-    # What schedule() gives, if its functions were asked; else 1, with cos 45°, 90° and 135°.
-    if got != [256.0, 192.0, 128.0, 64.0]:
-        demand(got, [1.0, 0.853553, 0.5, 0.146447], "For base_lr 64, batches of 4, and 4 steps in"
-               " all, the learning rates (with a line in place of cosine_lr, and no division in"
-               " scaled_lr, [256, 192, 128, 64]) must be")
+    for way in WAYS:
+        WAYS[way](n=8, base_lr=64.0, epochs=2, batch_size=4)
+        got = [lr for lr, in Notes.last.lrs]
+        assert len(got) == 4, (f"{way}, for 8 rows, batches of 4 and 2 epochs: there must be 4"
+                               f" steps; yours has {len(got)}.")
+        # What schedule() gives, if its functions were asked; else 1, with cos 45°, 90° and 135°.
+        if got != [256.0, 192.0, 128.0, 64.0]:
+            demand(got, [1.0, 0.853553, 0.5, 0.146447], f"{way}, for base_lr 64, batches of 4, and"
+                   " 4 steps in all: the learning rates (with a line in place of cosine_lr, and no"
+                   " division in scaled_lr, [256, 192, 128, 64]) must be")
 
 
 def law_the_probe_learns():

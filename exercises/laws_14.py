@@ -6,19 +6,12 @@ import torch
 from torch import nn
 
 from baselines.byol import momentum_update
-from exercises.exercise import show
+from exercises.exercise import demand
 
 BLANKS = ["baselines/byol.py:momentum_update"]
 HIDE = ["experiments/sec52_expectation.py:moving_average"]
 READ = ("Sec. 6.2, relation to BYOL; Grill et al. (arXiv 2006.07733), Eq. 1; the docstrings of"
         " baselines/byol.py and of momentum_update.")
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 def linear(weight, bias):

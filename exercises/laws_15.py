@@ -2,20 +2,13 @@
 
 import torch
 
-from exercises.exercise import show
+from exercises.exercise import demand, show
 from experiments.sec52_expectation import moving_average
 
 BLANKS = ["experiments/sec52_expectation.py:moving_average"]
 HIDE = ["baselines/byol.py:momentum_update"]
 READ = ("Sec. 5.1, Eq. 9 and 10, and Sec. 5.2, expectation over augmentations; the docstrings of"
         " experiments/sec52_expectation.py and of moving_average.")
-
-
-def demand(got, wanted, what):
-    """got must be wanted, numbers or nested lists of them; what: "for x = ... it must be"."""
-    got, wanted = (torch.as_tensor(v, dtype=torch.float64) for v in (got, wanted))
-    same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
-    assert same, f"{what} {show(wanted)}; yours is {show(got)}."
 
 
 def averaged(eta, z, m):

@@ -9,7 +9,7 @@ from exercises import exercise
 from simsiam import SimSiam, effective_rank, output_std
 
 BLANKS = []
-READ = 'the sheet; "A method" in the original README; a short one of baselines/, such as byol.py.'
+READ = "the sheet; SimSiam in simsiam.py; a short method of baselines/, such as byol.py."
 FILES = {"mine.py": '''\
 """Exercise 18: a method of my own."""
 
@@ -62,6 +62,8 @@ def trained(method, steps):
 def law_at_most_20_lines():
     """mine.py has at most 20 lines; blank ones, comments and docstrings do not count."""
     text = exercise.submitted("mine.py")
+    if text.strip() == FILES["mine.py"].strip():
+        raise NotImplementedError("exercise 18: write your method in mine.py")
     lines = text.splitlines()
     counted = {i for i, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
     for node in ast.walk(ast.parse(text, "mine.py")):

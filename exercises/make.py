@@ -81,14 +81,14 @@ This folder is coursework: the person you help is to write the functions marked
 
 
 def needed(files, wanted):
-    """The names of experiments/ that some of these files import, themselves included."""
+    """These files, and those of experiments/ that they import, directly or not."""
     seen, todo = set(), list(wanted)
     while todo:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
             modules = re.findall(r"^\s*from experiments\.(\w+) import", files[name], re.M)
-            modules += [m for names in re.findall(r"^from experiments import ([\w, ]+)",
+            modules += [m for names in re.findall(r"^\s*from experiments import ([\w, ]+)",
                                                   files[name], re.M) for m in names.split(", ")]
             todo += [f for m in modules if (f := f"experiments/{m}.py") in files]
     return seen
@@ -99,7 +99,8 @@ def readme(numbers):
     text = exercise.read("exercises/README.md").partition("\n## For teachers")[0]
     rows = [line for line in text.splitlines()
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
-    return re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
+    text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
+    return re.sub(r"(check\.py|exercise) 1\b", rf"\1 {numbers[0]}", text)
 
 
 def copy_of(numbers):
@@ -108,10 +109,10 @@ def copy_of(numbers):
              (".", "utils", "baselines", "experiments") for path in HOME.glob(f"{folder}/*.py")}
     cut(files, numbers)
     infos = [exercise.about(number) for number in numbers]
-    wanted = [place.split(":")[0] for info in infos for place in info.BLANKS]
-    keep = needed(files, [file for file in wanted if file.startswith("experiments/")])
-    for name in [name for name in files if name.startswith("experiments/") and name not in keep]:
-        del files[name]
+    wanted = [name for name in files if not name.startswith("experiments/")]
+    wanted += [place.split(":")[0] for info in infos for place in info.BLANKS]
+    keep = needed(files, wanted)
+    files = {name: text for name, text in files.items() if name in keep}
     for name in (*STUDENT, *(f"laws_{number:02}" for number in numbers)):
         files[f"exercises/{name}.py"] = exercise.read(f"exercises/{name}.py")
     for number in numbers:

@@ -98,28 +98,20 @@ def defined(tree):
     return found
 
 
-def helpers(node, student, reference):
-    """The student's statements that `node` uses, directly or not, and the reference lacks."""
+def helpers(node, student, reference, kind=ast.Name):
+    """The student's statements that `node` uses, directly or not, and the reference lacks.
+
+    student, reference: two modules; or a class of each, with ast.Attribute as kind
+    """
     own, theirs, found, todo = defined(student), defined(reference), [], [node]
     while todo:
-        names = {n.id for n in ast.walk(todo.pop()) if isinstance(n, ast.Name)}
+        used = [n for n in ast.walk(todo.pop()) if isinstance(n, kind)]
+        names = {n.id if kind is ast.Name else n.attr for n in used}
         for name in sorted(names & own.keys() - theirs.keys()):
             if own[name] not in found:
                 found.append(own[name])
                 todo.append(own[name])
     return sorted(found, key=lambda statement: statement.lineno)
-
-
-def further_methods(node, student, reference):
-    """Methods of the student's class that a method uses and the reference's class lacks."""
-    own, theirs, found, todo = defined(student), defined(reference), [], [node]
-    while todo:
-        names = {n.attr for n in ast.walk(todo.pop()) if isinstance(n, ast.Attribute)}
-        for name in sorted(names & own.keys() - theirs.keys()):
-            if own[name] not in found:
-                found.append(own[name])
-                todo.append(own[name])
-    return found
 
 
 def transplant(reference, student, names, hidden=()):
@@ -140,7 +132,7 @@ def transplant(reference, student, names, hidden=()):
         top = reference.body.index(find(reference, name.split(".")[0]))
         used = [new]
         if isinstance(place, ast.ClassDef):
-            extra = further_methods(new, find(student, outer), place)
+            extra = helpers(new, find(student, outer), place, ast.Attribute)
             place.body += extra
             used += extra
         for node in used:

@@ -168,6 +168,18 @@ def test_every_python_file_of_the_copy_parses_and_nothing_but_bodies_has_changed
             assert len(blanked) <= sum(isinstance(n, ast.FunctionDef) for n in ast.walk(ours))
 
 
+def test_every_module_that_the_copy_imports_is_in_it():
+    folders = "utils", "baselines", "experiments", "exercises"
+    for copy in (COPY, make.copy_of([1])):
+        for name in [name for name in copy if name.endswith(".py")]:
+            for node in ast.walk(ast.parse(copy[name])):
+                if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] in folders:
+                    modules = [node.module] if "." in node.module else [
+                        f"{node.module}.{each.name}" for each in node.names]
+                    for module in modules:
+                        assert f"{module.replace('.', '/')}.py" in copy, (name, module)
+
+
 def test_every_link_of_the_copy_leads_to_a_file_of_it():
     for page in [name for name in COPY if name.endswith(".md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", COPY[page]):
@@ -199,6 +211,39 @@ def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_colum
     assert "Not written yet: write D in simsiam.py." in printed and "Traceback" not in printed
     assert "A row of zeros counts as cosine 0" in printed and "Read: Sec. 3" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_an_endless_loop_is_stopped_and_its_line_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(check, "SECONDS", 0.2)
+    endless = """def random_boxes(n, size, scale):
+    while True:
+        try:
+            1 / 0
+        except Exception:
+            pass"""
+    with transplant.imported(transplant.changed(8, with_answer(8, "augment.py:random_boxes",
+                                                               endless))):
+        assert not check.check(8)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"augment.py, line \d+: your function did not return within 0.2 s", said)
+
+
+def test_a_missing_sheet_and_broken_laws_end_in_a_plain_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(exercise, "HOME", tmp_path)
+    with pytest.raises(SystemExit, match="exercises/01_.*is missing"):
+        exercise.sheet(1)
+    monkeypatch.setattr(exercise, "read", lambda name: "x = (")
+    with pytest.raises(SystemExit, match="laws_01.py, line 1"):
+        exercise.about.__wrapped__(1)
+
+
+@pytest.mark.parametrize("got, said", [(2.5, "2.5."), (1.00002, "1.00002."), (None, "a NoneType."),
+                                       ([1.0], "[1].")])
+def test_a_counter_example_differs_visibly_from_what_is_demanded(got, said):
+    exercise.demand(1.000001, 1, "D must be")
+    with pytest.raises(AssertionError) as raised:
+        exercise.demand(got, 1.0, "D must be")
+    assert str(raised.value) == f"D must be 1; yours is {said}"
 
 
 # ------------------------------------------------------------------------------------------------
@@ -254,6 +299,7 @@ def test_what_is_not_asked_for_is_not_taken():
     (None, "was not handed in"), (b"\xff\xfe", "not UTF-8"), (b"\0", "does not parse"),
     (b"(" * 10_000, "does not parse"), (b"", "no function"), (b"D = negative_cosine = 1", "no func"),
     (b"def negative_cosine(p, z): 1 / 0\ndef D(p, z, x=1 / 0): 1", "ZeroDivisionError"),
+    (b"def negative_cosine(p, z): 1\ndef D(p, z): 1", "without `return` returns None"),
     (b"def negative_cosine(p, z): raise SystemExit\ndef D(p, z): 1", "SystemExit")])
 def test_what_cannot_be_read_or_run_is_refused_with_a_reason(content, said):
     assert said in transplant.judge(1, {"simsiam.py": content})[1]
@@ -304,11 +350,12 @@ HOSTILE = {  # what D does: what becomes of exercise 1
     "raise SystemExit(0)": "failed",
     "torch.zeros(10**10); return p": "memory",
     "return [0] * 10**9": "memory",
-    "__import__('os').close(3); __import__('time').sleep(1000)": "time",
-    "[__import__('os').write(fd, b'[\"\", \"passed\", \"\"]') for fd in (1, 2, 3)]": "failed",
+    "__import__('os').close(3); __import__('time').sleep(1000)": "died",
+    "[__import__('os').write(fd, b'[\"\", \"passed\", \"\"]') for fd in (1, 2, 3)]": "died",
     "__import__('ctypes').string_at(0)": "died",
     "open('/tmp/simsiam-was-here', 'w').write('x' * 10**6)": "failed",
     "__import__('subprocess').run(['sleep', '1000'])": "failed",
+    "__import__('os').fork(); __import__('time').sleep(1)": "failed",
 }
 
 
@@ -331,7 +378,7 @@ def write_class(folder):
 
     for i in range(8):  # right, in other forms
         write(f"right{i}", mix(lambda number: ("RIGHT", (i + number) % 2)), *["passed"] * 4)
-    for i in range(8):  # one exercise wrong
+    for i in range(7):  # one exercise wrong
         bad = 1 + i % 4
         text = mix(lambda number: ("WRONG", i) if number == bad else ("RIGHT", i % 2))
         write(f"wrong{i}", text, *["passed"] * (bad - 1), "failed", *["passed"] * (4 - bad))

@@ -1,20 +1,14 @@
 """Answers to exercise 13, right and wrong."""
 
-FIT, TOPK, CHOOSE = "lineval.py:fit_probe", "lineval.py:topk_accuracy", "lineval.py:choose_lr"
+FIT, PROBE = "lineval.py:fit", "lineval.py:fit_probe"
+TOPK, CHOOSE = "lineval.py:topk_accuracy", "lineval.py:choose_lr"
 
 
-def fit(probe="nn.Linear(x.shape[1], classes)", std="0.01", bias="0.0",
-        optimizer="optimizer([probe.parameters()])", order="torch.randperm(len(x))", once="pass",
-        stop="len(x) // size", zero="opt.zero_grad()",
-        loss="F.cross_entropy(probe(x[i]), labels[i])",
-        peak="scaled_lr(base_lr, size)", lr="cosine_lr(peak, step, epochs * steps)"):
-    """The probe as two loops, over epochs and over batches."""
-    return FIT, f"""
-def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
-    probe = {probe}
-    nn.init.normal_(probe.weight, std={std})
-    nn.init.constant_(probe.bias, {bias})
-    opt = {optimizer}
+def loop(once="pass", order="torch.randperm(len(x))", stop="len(x) // size",
+         zero="optimizer.zero_grad()", loss="F.cross_entropy(logits(x[i]), labels[i])",
+         peak="scaled_lr(base_lr, size)", lr="cosine_lr(peak, step, epochs * steps)"):
+    """fit's body as two loops, over epochs and over batches."""
+    return f"""
     size = min(batch_size, len(x))
     steps, step = {stop}, 0
     peak = {peak}
@@ -25,8 +19,26 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
             i = order[b * size : (b + 1) * size]
             {zero}
             {loss}.backward()
-            opt.step({lr})
+            optimizer.step({lr})
             step += 1
+"""
+
+
+def fit(**parts):
+    head = "def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):"
+    return FIT, head + loop(**parts)
+
+
+def fit_probe(probe="nn.Linear(x.shape[1], classes)", std="0.01", bias="0.0",
+              optimizer="optimizer([probe.parameters()])",
+              fit="fit(probe, optimizer, x, labels, base_lr, epochs, batch_size)"):
+    return PROBE, f"""
+def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
+    probe = logits = {probe}
+    nn.init.normal_(probe.weight, std={std})
+    nn.init.constant_(probe.bias, {bias})
+    optimizer = {optimizer}
+    {fit}
     return probe
 """
 
@@ -55,31 +67,41 @@ def topk(line):
 
 
 WRONG = {
-    "two layers": fit(probe="nn.Sequential(nn.Linear(x.shape[1], 8), nn.ReLU(),"
-                      " nn.Linear(8, classes)); probe.weight, probe.bias = probe[2].weight,"
-                      " probe[2].bias"),
-    "PyTorch's own initialisation": fit(std="0.01); probe.reset_parameters(); (0"),
-    "std 1": fit(std="1.0"),
-    "the biases start at 1": fit(bias="1.0"),
-    "the weight alone is trained": fit(optimizer="optimizer([[probe.weight]])"),
-    "weight decay": fit(optimizer="optimizer([probe.parameters()], weight_decay=1e-4)"),
-    "no momentum": fit(optimizer="optimizer([probe.parameters()], momentum=0.0)"),
+    "two layers": fit_probe(probe="nn.Sequential(nn.Linear(x.shape[1], 8), nn.ReLU(),"
+                            " nn.Linear(8, classes)); probe.weight, probe.bias ="
+                            " probe[2].weight, probe[2].bias"),
+    "PyTorch's own initialisation": fit_probe(std="0.01); probe.reset_parameters(); (0"),
+    "std 1": fit_probe(std="1.0"),
+    "the biases start at 1": fit_probe(bias="1.0"),
+    "the weight alone is trained": fit_probe(optimizer="optimizer([[probe.weight]])"),
+    "weight decay": fit_probe(optimizer="optimizer([probe.parameters()], weight_decay=1e-4)"),
+    "no momentum": fit_probe(optimizer="optimizer([probe.parameters()], momentum=0.0)"),
+    "the probe is not trained": fit_probe(fit="pass"),
+    "epochs and batch size change places": fit_probe(
+        fit="fit(probe, optimizer, x, labels, base_lr, batch_size, epochs)"),
+    "scaled twice": fit_probe(fit="fit(probe, optimizer, x, labels,"
+                              " scaled_lr(base_lr, batch_size), epochs, batch_size)"),
+    "a loop of its own that does not shuffle": fit_probe(fit=loop(order="torch.arange(len(x))")),
+    "a learning rate for each parameter": fit_probe(
+        optimizer="optimizer([[probe.weight], [probe.bias]])",
+        fit=loop(lr="*[cosine_lr(peak, step, epochs * steps)] * 2")),
     "the rows are not shuffled": fit(order="torch.arange(len(x))"),
     "one order for all epochs": fit(order="fixed", once="fixed = torch.randperm(len(x))"),
     "rows drawn with replacement": fit(order="torch.randint(len(x), (len(x),))"),
     "the last incomplete batch is kept": fit(stop="-(-len(x) // size)"),
     "gradients add up": fit(zero="pass"),
     "a sum over the batch": fit(
-        loss="F.cross_entropy(probe(x[i]), labels[i], reduction='sum')"),
+        loss="F.cross_entropy(logits(x[i]), labels[i], reduction='sum')"),
     "squared error": fit(
-        loss="F.mse_loss(probe(x[i]), F.one_hot(labels[i], classes).float())"),
-    "softmax twice": fit(loss="F.cross_entropy(probe(x[i]).softmax(dim=1), labels[i])"),
+        once="squared = lambda p: F.mse_loss(p, F.one_hot(labels[i], p.shape[1]).float())",
+        loss="squared(logits(x[i]))"),
+    "softmax twice": fit(loss="F.cross_entropy(logits(x[i]).softmax(dim=1), labels[i])"),
+    "labels of other rows": fit(loss="F.cross_entropy(logits(x[i]), labels[:len(i)])"),
+    "for a linear layer only": fit(loss="F.cross_entropy(F.linear(x[i], logits.weight,"
+                                   " logits.bias), labels[i])"),
     "the learning rate is not scaled": fit(peak="base_lr"),
     "the learning rate is constant": fit(lr="peak"),
     "the learning rate changes once per epoch": fit(lr="cosine_lr(peak, epoch, epochs)"),
-    "a learning rate for each parameter": fit(
-        optimizer="optimizer([[probe.weight], [probe.bias]])",
-        lr="*[cosine_lr(peak, step, epochs * steps)] * 2"),
     "a fraction, not a percentage": topk(
         "return float((probe(x).topk(min(k, probe.out_features), dim=1).indices"
         " == labels[:, None]).any(dim=1).double().mean())"),
@@ -105,7 +127,7 @@ WRONG = {
     "a new tenth for each": choose(each="order = torch.randperm(n)"),
     "the worst": choose(best="accuracy < best", start="1000"),
     "the last of equals": choose(best="accuracy >= best"),
-    "labels of other rows": choose(labels="labels[tenth:]"),
+    "fitted to labels of other rows": choose(labels="labels[tenth:]"),
     "by top-5": choose(k="5"),
     "a tenth that may be empty": choose(tenth="n // 10"),
     "the settings are forgotten": choose(settings="settings[0], SGD, 100, 256"),
@@ -117,10 +139,13 @@ RIGHT = {
     "without the functions of optim.py": fit(
         once="import math", peak="base_lr * size / 256",
         lr="peak / 2 * (1 + math.cos(math.pi * step / (epochs * steps)))"),
-    "gradients by hand": fit(
+    "the loss by hand": fit(
+        loss="(-F.log_softmax(logits(x[i]), dim=1).gather(1, labels[i, None]).mean())"),
+    "a loop of its own": fit_probe(fit=loop()),
+    "gradients by hand": fit_probe(fit=loop(
         zero="pass", loss="grads = torch.autograd.grad(-F.log_softmax(probe(x[i]), dim=1)"
         ".gather(1, labels[i, None]).mean(), [probe.weight, probe.bias]);"
-        " probe.weight.grad, probe.bias.grad = grads; torch.zeros(1, requires_grad=True)"),
+        " probe.weight.grad, probe.bias.grad = grads; torch.zeros(1, requires_grad=True)")),
     "a loop over rows": topk(
         "return 100.0 * sum(y in sorted(range(len(v)), key=lambda j: -v[j])[:k]"
         " for v, y in zip(probe(x).tolist(), labels.tolist())) / len(x)"),
