@@ -165,7 +165,10 @@ class SimSiam(nn.Module):
         return self.projector(self.backbone(x))
 
     def forward(self, x1, x2):
-        """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured."""
+        """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured.
+
+        Without stop-gradient it is Eq. 2. Sec. 5.1 reads a step of SGD on Eq. 4 as one on Eq. 11.
+        """
         # Two passes, so that BN normalises x1 and x2 each by its own batch statistics, as in
         # Algorithm 1. One pass of all 2N views would mix their statistics.
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
