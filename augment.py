@@ -170,10 +170,10 @@ def along_both_axes(x, rows, columns):
 
 
 def color_jitter(x, factors, order):
-    """App. A's ColorJitter, brightness to hue, in each image's own order; changes x in place.
+    """Brightness, contrast, saturation and hue, in each image's own order; changes x in place.
 
     x: (N, 3, H, W) in [0, 1]   returns: x
-    factors: (N, 4), column BRIGHTNESS ... HUE; the hue's is its shift, in turns
+    factors: (N, 4), column BRIGHTNESS ... HUE; the hue's is its shift, in turns (App. A)
     order: (N, 4), the operations on an image from first to last, each of BRIGHTNESS ... HUE once;
     or all NONE, which leaves the image as it is
     """
