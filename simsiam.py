@@ -12,8 +12,8 @@
 
 Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
 learned. Eq. 4 has the same minimum, but in practice training does not end there. The whole paper is
-about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be
-good or bad news, and the two measures at the end of this file tell which.
+about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
+news, and the two measures at the end of this file tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
 

@@ -1,7 +1,7 @@
 """docs/index.md is true of the code, both ways.    pytest tests/test_index.py
 
 A tag is "Eq. 3", "Sec. 4.4", "Table 1 (c)" or the like. It belongs to the definition in whose lines
-it stands, docstring and comments included. Tags of other papers stand in parentheses with "arXiv".
+it stands, docstring and comments included.
 """
 
 import ast
@@ -10,23 +10,15 @@ import re
 
 import pytest
 
+from docs.annotate import tags
+
 HOME = pathlib.Path(__file__).parent.parent
 INDEX = (HOME / "docs/index.md").read_text()
 SCRIPTS = ["simsiam.py", "resnet.py", "augment.py", "optim.py", "options.py", "train.py",
            "lineval.py"]
 EXPERIMENTS = sorted(str(path.relative_to(HOME)) for path in HOME.glob("experiments/*.py")
                      if re.match(r"(fig|tab\d|sec|app)", path.name))
-LONG = {"Section": "Sec.", "Figure": "Fig.", "Appendix": "App."}
-TAG = re.compile(r"(Algorithm 1)|(Eq\.|Sec\.|Section|Table|Fig\.|Figure|App\.|Appendix)\s+"
-                 r"([A-D](?:\.\d)?|\d+(?:\.\d)?)(?: (\([a-d]\)))?")
 LINK = re.compile(r"\[(`?)([^]`]+)`?\]\(\.\./([^)#]+)\)")
-
-
-def tags(text):
-    """The tags of a text, each in its short form."""
-    text = re.sub(r"\([^()]*arXiv[^()]*\)", "", text)
-    return {m[1] or " ".join(filter(None, (LONG.get(m[2], m[2]), m[3], m[4])))
-            for m in TAG.finditer(text)}
 
 
 def places(file):
