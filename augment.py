@@ -101,7 +101,8 @@ def random_boxes(n, size, scale):
 
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
     returns: start, top and left, and box_size, height and width: (n, 2) whole pixels each
-    As in torchvision, the first of ten tries that fits is taken; if none fits, the whole image.
+    As in torchvision, which App. A names, the first of ten tries that fits is taken; if none fits,
+    the whole image.
     All positions inside the image are equally likely, top and left independent.
     """
     area = size**2 * torch.empty(n, 10).uniform_(*scale)
@@ -121,7 +122,7 @@ def resized_crop(x, start, box_size, flip, size):
 
     x: (N, C, S, S)   start, box_size: (N, 2) whole pixels, top and left, height and width
     flip: (N,) bool, mirrors left-right   returns: (N, C, size, size)
-    The interpolation is antialiased bilinear, and sees no pixel outside the box.
+    The interpolation is antialiased bilinear, and sees no pixel outside the box (App. A's crop).
     """
     # Bilinear interpolation is separable: a crop is rows · x · columnsᵀ, so boxes of any size need
     # one batched product and no loop over images.
@@ -172,7 +173,7 @@ def color_jitter(x, factors, order):
     """Brightness, contrast, saturation and hue, in each image's own order; changes x in place.
 
     x: (N, 3, H, W) in [0, 1]   returns: x
-    factors: (N, 4), column BRIGHTNESS ... HUE; the hue's is its shift, in turns
+    factors: (N, 4), column BRIGHTNESS ... HUE; the hue's is its shift, in turns (App. A)
     order: (N, 4), the operations on an image from first to last, each of BRIGHTNESS ... HUE once;
     or all NONE, which leaves the image as it is
     """
@@ -235,7 +236,7 @@ def hue(x, shift):
 
 
 def grayscale(x):
-    """The luma of each pixel: (N, 3, H, W) -> (N, 1, H, W).
+    """The luma of each pixel: (N, 3, H, W) -> (N, 1, H, W); App. A's grayscale.
 
     0.2989 r + 0.587 g + 0.114 b, the weights of ITU-R 601 as torchvision rounds them (sum 0.9999)
     """
@@ -244,7 +245,7 @@ def grayscale(x):
 
 
 def gaussian_blur(x, sigma, kernel_size):
-    """Blur each image with its own sigma: (N, C, S, S), (N,) in pixels -> (N, C, S, S).
+    """Blur each image with its own sigma (App. A): (N, C, S, S), (N,) in pixels -> (N, C, S, S).
 
     kernel_size: number of pixels along one side of the kernel, odd
     """

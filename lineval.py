@@ -40,7 +40,7 @@ def features(backbone, images, mean, std, size=None):
     """The backbone's features of whole images: (N, 3, C, C) uint8 -> (N, backbone.features).
 
     mean, std: of each channel, as in pre-training   size: S, that of views, if it is not C
-    Nothing in the backbone changes.
+    Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
     """
     mode, device = backbone.training, next(backbone.parameters(), images).device
     # In train mode BN normalises by the batch: a feature would depend on the other images, and
@@ -89,7 +89,7 @@ def neighbours(labels, classes):
 
 
 def knn_accuracy(bank, labels, query, query_labels):
-    """The percentage of the query that kNN on the bank classifies correctly.
+    """The percentage of the query that kNN on the bank classifies correctly (Fig. 2, right).
 
     bank: (M, c) training features   labels: (M,)   query: (N, c) test features   query_labels: (N,)
     """

@@ -76,7 +76,7 @@ class LARS(SGD):
 
     d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888)
     The factor t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as in
-    SGD, without weight decay.
+    SGD, without weight decay. App. A fits the linear classifier with it.
     param_groups, momentum, weight_decay: as in SGD   trust: t > 0
     """
 
@@ -116,6 +116,7 @@ def cosine_lr(lr, step, total_steps, warmup_steps=0):
     In the warm-up lr · (step + 1) / warmup_steps, then lr / 2 · (1 + cos(π · progress)), where
     progress runs from 0 at step = warmup_steps to 1 at step = total_steps.
     lr: the highest value   0 ≤ step < total_steps   returns: a float in (0, lr]
+    Sec. 3 has no warm-up; Table 2 warms up batches of 1024 or more for ten epochs.
     """
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps  # + 1: a step of length 0 would be wasted

@@ -12,10 +12,12 @@
 
 Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
 learned. Eq. 4 has the same minimum, but in practice training does not end there. The whole paper is
-about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be
-good or bad news, and the two measures at the end of this file tell which.
+about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
+news, and the two measures at the end of this file tell which.
 
-Nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
+    python simsiam.py     shows all this on a batch of 16 images, in numbers
+
+Otherwise nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
 """
 
 from functools import partial
@@ -165,7 +167,10 @@ class SimSiam(nn.Module):
         return self.projector(self.backbone(x))
 
     def forward(self, x1, x2):
-        """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured."""
+        """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured.
+
+        Without stop-gradient it is Eq. 2. Sec. 5.1 reads a step of SGD on Eq. 4 as one on Eq. 11.
+        """
         # Two passes, so that BN normalises x1 and x2 each by its own batch statistics, as in
         # Algorithm 1. One pass of all 2N views would mix their statistics.
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
@@ -222,3 +227,94 @@ def collapsed(std, rank):
     # excuse: the outputs collapse first, and the features follow much later.
     # Blind spot: a last BN without γ and β can amplify rounding noise until it looks Gaussian.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
+
+
+# ------------------------------------------------------------------------------------------------
+# One batch, step by step.
+
+
+def main():
+    """Print what Algorithm 1 does to a batch of 16 images, with and without stop-gradient."""
+    from augment import Augment
+    from optim import SGD
+    from resnet import resnet
+    from utils.data import draw_shapes
+
+    torch.set_num_threads(1)  # the last digits depend on their number
+    x, _ = draw_shapes(16, 24, tint=0.02, seed=0)
+    T = Augment(24, mean=(0.5,) * 3, std=(0.25,) * 3, crop_min=0.4, blur_p=0.0)
+
+    def start(stopgrad):
+        torch.manual_seed(0)  # the same weights and the same views every time
+        model = SimSiam(resnet("resnet8", "cifar"), dim=32, proj_layers=2, stopgrad=stopgrad)
+        return model, T(x), T(x)
+
+    def gradients(stopgrad):
+        model, x1, x2 = start(stopgrad)
+        z1, z2 = model.f(x1), model.f(x2)
+        term = model.D(model.h(z1), z2)
+        of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
+        (term / 2 + model.D(model.h(z2), z1) / 2).backward()
+        f = [*model.backbone.parameters(), *model.projector.parameters()]
+        return [v.norm() for v in (*of_term, torch.cat([w.grad.flatten() for w in f]))]
+
+    def training(stopgrad):
+        model, x1, x2 = start(stopgrad)
+        sgd = SGD([model.parameters()])
+        for step in range(41):
+            L, z1 = model(x1, x2)
+            if step % 10 == 0:
+                yield step, L, output_std(z1), effective_rank(z1)
+            sgd.zero_grad()
+            L.backward()
+            sgd.step(1.0)
+            x1, x2 = T(x), T(x)
+
+    model, x1, x2 = start(stopgrad=True)
+    z1, z2 = model.f(x1), model.f(x2)
+    p1, p2 = model.h(z1), model.h(z2)
+    rows = "{0.shape[0]} rows of {0.shape[1]}, lengths {1[0]:.2f} to {1[1]:.2f}"
+    z, p = (rows.format(v, v.norm(dim=1).aminmax()) for v in (z1, p1))
+    print(f"""\
+Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
+
+1. Two views of each image
+   x1, x2       {tuple(x1.shape)}
+2. The encoder f: backbone, then projection MLP
+   z1 = f(x1)   {z}
+   z2 = f(x2)   by the same weights
+3. The prediction MLP h: from 32 to 8, and back to 32
+   p1 = h(z1)   {p}
+   p2 = h(z2)   by the same weights
+4. D: minus the mean cosine of the rows, which ignores their lengths (Eq. 1)
+   D(p1, z2)    {D(p1, z2):6.3f}
+   D(p2, z1)    {D(p2, z1):6.3f}
+   L            {D(p1, z2) / 2 + D(p2, z1) / 2:6.3f}, half of each; -1 is the minimum (Eq. 4)
+
+5. Backward: the length of the gradient      with stop-gradient   without""")
+    names = "of D(p1, z2) by z1, behind p1", "of D(p1, z2) by z2, the target", "of L by f's weights"
+    for name, *both in zip(names, gradients(True), gradients(False)):
+        print("   {:44}{:10.3f} {:17.3f}".format(name, *both))
+    print("""
+   Without stop-gradient the target moves towards the prediction, too.
+
+6. SGD with lr 1, at every step on new views of the 16 images
+
+                   with stop-gradient               without
+        step     loss     std   rank        loss     std   rank""")
+    one, two = (list(training(stopgrad)) for stopgrad in (True, False))
+    for a, b in zip(one, two):
+        print("   {:9}   {:6.3f}   {:.3f}   {:4.1f}".format(*a)
+              + "      {:6.3f}   {:.3f}   {:4.1f}".format(*b[1:]))
+    words = ["yes" if collapsed(*run[-1][2:]) else "no" for run in (one, two)]
+    print("""\
+   collapsed      {}                         {}
+
+   std: how much the outputs of the images differ, from 0 to 1. rank: how many
+   directions they use, from 1 to 16. Collapsed: std below {}, or rank below
+   {:g}. The loss does not tell: it is the better one that has collapsed.\
+""".format(*words, COLLAPSED_STD, COLLAPSED_RANK))
+
+
+if __name__ == "__main__":
+    main()

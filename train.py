@@ -15,7 +15,7 @@ What it printed last (AMD EPYC, two cores, nothing else running, seed 0):
     epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     2 s
     epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970     4 s
     epoch  20  loss -0.912  std 0.994  rank  21.2  kNN  88.1 %  lr 0.0000    49 s
-    not collapsed: std 0.99, rank 21.2, kNN 88.1 % (untrained 15.8 %)
+    not collapsed: std 0.994, rank 21.2 of 256, kNN 88.1 % (untrained 15.8 %)
 """
 
 import argparse
@@ -39,7 +39,7 @@ from optim import SGD, cosine_lr, scaled_lr
 from options import build, complete, describe, parse
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed, effective_rank, output_std
 from utils import checkpoint, data, parallel, plot, runs
-from utils.console import duration, interruptions, plain_errors, progress_bar
+from utils.console import duration, interruptions, plain_errors, progress_bar, wrapped
 from utils.cpu import tune_cpu
 
 # ------------------------------------------------------------------------------------------------
@@ -288,12 +288,15 @@ def start(run):
     checkpoint.save(run)
 
 
-def verdict(records):
-    """A line that says whether the outputs have collapsed, and by which numbers."""
-    first, last = records[0], records[-1]
-    word = "collapsed" if collapsed(last["std"], last["rank"]) else "not collapsed"
-    return (f"{word}: std {last['std']:.2f}, rank {last['rank']:.1f}, kNN {last['knn']:.1f} %"
-            f" (untrained {first['knn']:.1f} %)")
+def verdict(records, dim):
+    """Whether the outputs have collapsed (simsiam.collapsed), and by which numbers; dim: d."""
+    last, knn = records[-1], f"{records[-1]['knn']:.1f} % (untrained {records[0]['knn']:.1f} %)"
+    std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
+    if not collapsed(last["std"], last["rank"]):
+        return f"not collapsed: {std}, {rank}, kNN {knn}"
+    std += f" (below {COLLAPSED_STD})" * (last["std"] < COLLAPSED_STD)
+    rank += f" (below {COLLAPSED_RANK:g})" * (last["rank"] < COLLAPSED_RANK)
+    return f"collapsed: {std}, {rank}; the kNN that is left is {knn}"
 
 
 def print_eta(run, seconds):
@@ -348,7 +351,7 @@ def train(args, study=None):
         sys.exit(128 + max(signals, default=signal.SIGTERM))  # another process may have got it
     plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK))
-    print(verdict(state.records))
+    print(wrapped(verdict(state.records, args.dim)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}")
     return dict(state.records[-1], out=str(out))

@@ -7,10 +7,10 @@ from exercises.exercise import show
 from simsiam import SimSiam
 
 BLANKS = ["simsiam.py:SimSiam.forward"]
-HIDE = ["baselines/barlow.py:BarlowTwins.forward", "baselines/byol.py:BYOL.forward",
-        "baselines/lejepa.py:LeJEPA.forward", "baselines/moco.py:MoCo.forward",
-        "baselines/simclr.py:SimCLR.forward", "baselines/swav.py:SwAV.forward",
-        "baselines/vicreg.py:VICReg.forward"]
+HIDE = ["simsiam.py:main", "baselines/barlow.py:BarlowTwins.forward",
+        "baselines/byol.py:BYOL.forward", "baselines/lejepa.py:LeJEPA.forward",
+        "baselines/moco.py:MoCo.forward", "baselines/simclr.py:SimCLR.forward",
+        "baselines/swav.py:SwAV.forward", "baselines/vicreg.py:VICReg.forward"]
 READ = ("Algorithm 1, Eq. 3 and 4; Sec. 4.6 on the asymmetric loss; the docstring of SimSiam and"
         " its __init__, which makes self.h, self.D and self.symmetry.")
 

@@ -2,10 +2,16 @@
 
     python -m experiments.sec52_alternation
 
-If SimSiam alternates between Eq. 7 and Eq. 8, it is the case k = 1, and it must also work to take k
-SGD steps on θ (Eq. 7) towards targets η that stay as they were (Eq. 8, by a single view: Eq. 10).
-At the first of k steps η is computed from views of the k batches and kept; each batch then trains
-on views of its own. The predictor stays.
+    L(θ, η) = E ‖F_θ(T(x)) - η_x‖²   η_x: a vector for each image x                      (Eq. 5)
+    min over θ and η of L(θ, η)                                                          (Eq. 6)
+    θ ← argmin_θ L(θ, η)             η is a constant: the stop-gradient                  (Eq. 7)
+    η ← argmin_η L(θ, η)                                                                 (Eq. 8)
+    η_x ← F_θ(T'(x))                 approximately so, from a single view T'(x)          (Eq. 10)
+
+If SimSiam alternates so, one SGD step at a time (Eq. 11 is Eq. 7 with Eq. 10 in it), it is the case
+k = 1, and it must also work to take k SGD steps on θ towards targets η that stay as they were. At
+the first of k steps η is computed from views of the k batches and kept; each batch then trains on
+views of its own. The predictor stays.
 
 here: an epoch has fewer steps than the paper's 2502, which makes "an epoch" a shorter alternation.
 Where it has no more than 100 there is no row of 100 steps.
@@ -57,7 +63,7 @@ def targets(run, k, x1, x2):
 
 
 def loss(model, x1, x2, eta1, eta2):
-    """Eq. 7, for one SGD step: Eq. 4 with the targets η1 of x1 and η2 of x2 in place of z1, z2.
+    """Eq. 5 for a step of Eq. 7: Eq. 4 with the targets η1 of x1, η2 of x2 in place of z1, z2.
 
     x1, x2: (N, 3, S, S)   eta1, eta2: (N, d) constants   returns: the loss (), and z1 (N, d)
     """
@@ -66,9 +72,9 @@ def loss(model, x1, x2, eta1, eta2):
 
 
 def alternation(k):
-    """A study: η for the next k batches (Eq. 8), then an SGD step on each (Eq. 7).
+    """A study: Eq. 6 by turns: η for the next k batches (Eq. 8), then an SGD step on each (Eq. 7).
 
-    k: math.inf for all batches of an epoch, which η never outlives
+    k: 1 is Eq. 11, SimSiam; math.inf for all batches of an epoch, which η never outlives
     """
     def study(run):
         def loss_fn(x1, x2):

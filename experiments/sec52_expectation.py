@@ -2,9 +2,11 @@
 
     python -m experiments.sec52_expectation
 
-η_x ← m η_x + (1 - m) F(T'(x)), m = 0.8, is kept for every image x, as in a memory bank. F is
-normalised, as Sec. 5.1 asks for with the cosine. With m = 0 this is SimSiam without predictor
-(Table 1 (a)), which collapses.
+    η_x ← E F(T(x)), over all augmentations T: the best target for an image x           (Eq. 9)
+
+η_x ← m η_x + (1 - m) F(T'(x)), m = 0.8, estimates it from one view per visit. It is kept for every
+image x, as in a memory bank. F is normalised, as Sec. 5.1 asks for with the cosine. With m = 0 this
+is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
 here: an image is visited once per epoch, far fewer times than the paper's 100. The average starts
@@ -23,6 +25,7 @@ from experiments.table import Claim, Row, main
 def moving_average(eta, z, m):
     """The new targets: m η + (1 - m) z / ‖z‖; on the first visit to an image, z / ‖z‖.
 
+    It estimates the mean of z / ‖z‖ over augmentations, Eq. 9, from one more view at each visit.
     eta: (N, d), one row per image, all zeros where it has not been visited yet
     z: (N, d) projections of the same images   m: in [0, 1)
     returns: (N, d), without gradient; it is not normalised again, and eta and z stay as they are
@@ -34,7 +37,7 @@ def moving_average(eta, z, m):
 
 
 def expectation(m):
-    """A study: targets that are moving averages with momentum m."""
+    """A study: targets that are moving averages with momentum m (Eq. 9; m = 0: Eq. 10)."""
     def study(run):
         f, D, state = run.model.f, run.model.D, run.state
 

@@ -310,8 +310,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "(state.step - first) * run.args.batch_size",
             "(state.step - first) * 2 * run.args.batch_size"),
         "a collapsed run is called healthy": (
-            'word = "collapsed" if collapsed(',
-            'word = "collapsed" if not collapsed('),
+            'if not collapsed(last["std"]', 'if collapsed(last["std"]'),
+        "the verdict gives both reasons where one holds": (
+            ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
         "the lr is chosen on the test images": (

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from augment import Augment
 from optim import SGD
-from simsiam import (BN, D, collapsed, cross_entropy, effective_rank, negative_cosine, output_std,
-                     prediction_mlp, projection_mlp)
+from resnet import resnet
+from simsiam import (BN, D, SimSiam, collapsed, cross_entropy, effective_rank, main,
+                     negative_cosine, output_std, prediction_mlp, projection_mlp)
 from strategies import gradients, normal, seeds, tiny, views
+from utils.data import draw_shapes
 
 # ------------------------------------------------------------------------------------------------
 # D
@@ -348,3 +351,52 @@ def test_the_rule_calls_the_collapsed_runs_of_the_logs_collapsed_and_no_other():
             row = re.sub(r"-\d$", "", path.stem)
             found[row] = found.get(row, 0) + 1
     assert found == COLLAPSED
+
+
+# ------------------------------------------------------------------------------------------------
+# The walk through one batch
+
+
+def walk(stopgrad, steps):
+    """What main() prints of one column, by torch's own functions and optimiser."""
+    torch.manual_seed(0)
+    model = SimSiam(resnet("resnet8", "cifar"), dim=32, proj_layers=2)  # only f and h are used
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    x, curve = draw_shapes(16, 24, tint=0.02, seed=0)[0], []
+    for step in range(steps + 1):
+        x1, x2 = (Augment(24, [0.5] * 3, [0.25] * 3, 0.4, blur_p=0)(x) for _ in range(2))
+        z1, z2 = model.f(x1), model.f(x2)
+        p1, p2 = model.h(z1), model.h(z2)
+        t1, t2 = (z.detach() if stopgrad else z for z in (z1, z2))
+        terms = -F.cosine_similarity(p1, t2).mean(), -F.cosine_similarity(p2, t1).mean()
+        L = sum(terms) / 2
+        if step == 0:
+            lengths = [number for v in (z1, p1) for number in v.norm(dim=1).aminmax()]
+            by_z = torch.autograd.grad(terms[0], (z1, t2), retain_graph=True) if not stopgrad else [
+                *torch.autograd.grad(terms[0], z1, retain_graph=True), torch.zeros(1)]
+        sgd.zero_grad()
+        L.backward()
+        if step == 0:
+            by_f = [w.grad.square().sum() for n, w in model.named_parameters() if n[:2] != "h."]
+            first, backward = [*lengths, *terms, L], [*(g.norm() for g in by_z), sum(by_f) ** 0.5]
+        if step % 10 == 0:
+            unit, s = z1 / z1.norm(dim=1, keepdim=True), torch.linalg.svdvals(z1)
+            std = unit.var(dim=0, correction=0).sqrt().mean() * math.sqrt(32)
+            curve.append([L, std, torch.special.entr(s / s.sum()).sum().exp()])
+        sgd.step()
+    return first, backward, curve
+
+
+def test_the_walk_prints_what_torchs_own_functions_compute_and_fits_a_terminal(capsys):
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) <= 42
+    (first, *one), (_, *two) = walk(True, 20), walk(False, 20)
+    expected = first + [v for a, b in zip(*(run[0] for run in (one, two))) for v in (a, b)]
+    expected += [v for a, b in zip(one[1], two[1]) for v in (*a, *b)]
+    got = [number for line in lines for number in re.findall(r"-?\d+\.\d+", line)]
+    assert len(got) > len(expected)  # by the last two rows, to which rounding errors may have grown
+    for number, value in zip(got, expected):
+        unit = 10.0 ** -len(number.partition(".")[2])
+        assert abs(float(number) - value.item()) <= 0.6 * unit, (number, value)
+    assert any(re.fullmatch(r" +collapsed +no +yes", line) for line in lines)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("small_shapes")
 def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys):
     out = tmp_path / "run"
     final = train.main([*TINY, "--out", str(out)])
-    assert train.verdict(records(out)) in capsys.readouterr().out
+    assert train.verdict(records(out), 16) in capsys.readouterr().out.replace("\n  ", " ")
     names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png"}
     assert names == {file.name for file in out.iterdir()}
     assert [r["epoch"] for r in records(out)] == [0, 1, 2]
@@ -50,13 +50,18 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys
     assert {"knn", "top1", "top5", "probe_lr"} <= set(result)
 
 
-def test_the_last_words_of_a_run_are_its_verdict_with_the_numbers_it_rests_on():
-    record = lambda std, rank, knn: {"std": std, "rank": rank, "knn": knn}
-    first = record(0.99, 130.0, 15.8)
-    assert train.verdict([first, record(0.984, 17.71, 88.7)]) == (
-        "not collapsed: std 0.98, rank 17.7, kNN 88.7 % (untrained 15.8 %)")
-    assert train.verdict([first, record(0.007, 2.3, 29.2)]).startswith("collapsed: std 0.01,")
-    assert train.verdict([first, record(1.0, 1.2, 29.2)]).startswith("collapsed: std 1.00,")
+def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
+    def verdict(std, rank, knn):
+        untrained = {"std": 0.99, "rank": 130.0, "knn": 15.8}
+        return train.verdict([untrained, {"std": std, "rank": rank, "knn": knn}], 256)
+
+    assert verdict(0.984, 17.71, 88.7) == (
+        "not collapsed: std 0.984, rank 17.7 of 256, kNN 88.7 % (untrained 15.8 %)")
+    left = "; the kNN that is left is 29.2 % (untrained 15.8 %)"
+    assert verdict(0.007, 1.2, 29.2) == (
+        f"collapsed: std 0.007 (below 0.1), rank 1.2 of 256 (below 2){left}")
+    assert verdict(0.007, 2.3, 29.2) == f"collapsed: std 0.007 (below 0.1), rank 2.3 of 256{left}"
+    assert verdict(1.0, 1.2, 29.2) == f"collapsed: std 1.000, rank 1.2 of 256 (below 2){left}"
 
 
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):

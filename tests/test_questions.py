@@ -1,0 +1,66 @@
+"""docs/questions.md: its commands parse, its numbers were measured.    pytest tests/test_questions.py"""
+
+import argparse
+import pathlib
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+
+HOME = pathlib.Path(__file__).parent.parent
+QUESTIONS = (HOME / "docs/questions.md").read_text()
+COMMANDS = re.findall(r"^    (\S.*)$", QUESTIONS, re.M)
+RESULTS = [path.read_text() for path in (HOME / "experiments/results").rglob("*.md")]
+
+
+class Parsed(BaseException):
+    """The command line was accepted."""
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("pytest")])
+def test_a_script_accepts_the_command_of_an_answer(command, monkeypatch):
+    python, *words = shlex.split(command, comments=True)
+    if python == "torchrun":
+        words = words[[word.endswith(".py") for word in words].index(True):]
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(*args):
+        parse(*args)
+        raise Parsed
+
+    if words == ["simsiam.py"]:  # has no options
+        return
+    monkeypatch.chdir(HOME)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr(sys, "argv", words[words[0] == "-m":])
+    with pytest.raises(Parsed):
+        if words[0] == "-m":
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+
+
+def test_the_tests_that_answers_name_exist():
+    named = [re.fullmatch(r"pytest (\S+) -k (\w+)", c) for c in COMMANDS if c[:6] == "pytest"]
+    assert named
+    for match in named:
+        assert re.search(rf"def test_\w*{match[2]}", (HOME / match[1]).read_text())
+
+
+def test_every_answer_has_a_command():
+    for answer in QUESTIONS.split("\n### ")[1:]:
+        assert re.search(r"^    (python|pytest|torchrun) ", answer, re.M), answer[:60]
+
+
+def test_every_mean_and_std_of_an_answer_stands_in_the_results():
+    numbers = re.findall(r"-?[\d.]+ ± [\d.]*\d", QUESTIONS)
+    assert len(numbers) > 5
+    for number in numbers:
+        assert any(number in text for text in RESULTS), number
+
+
+def test_every_link_of_an_answer_leads_to_a_file():
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", QUESTIONS):
+        assert (HOME / "docs" / link).exists(), link
