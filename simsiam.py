@@ -312,7 +312,7 @@ Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
 
    std: how much the outputs of the images differ, from 0 to 1. rank: how many
    directions they use, from 1 to 16. Collapsed: std below {}, or rank below
-   {:g}. The loss does not tell: it is the better one that has collapsed.\
+   {:g}. The loss does not tell: the lower one is that of the collapsed run.\
 """.format(*words, COLLAPSED_STD, COLLAPSED_RANK))
 
 

@@ -4,6 +4,7 @@
     python exercises/check.py          all of them, a line each
 """
 
+import argparse
 import contextlib
 import os
 import pathlib
@@ -56,17 +57,18 @@ def check(number):
 
 
 @plain_errors
-def main(argv):
+def main(argv=None):
     every = exercise.numbers()
-    if argv and (len(argv) > 1 or argv[0] not in map(str, every)):
-        raise SystemExit(f"name one exercise of this copy: {', '.join(map(str, every))}; or none,"
-                         " for a line on each")
-    if argv:
-        sys.exit(0 if check(int(argv[0])) else 1)
+    p = argparse.ArgumentParser(description="Check an exercise of this copy: the first broken law.")
+    p.add_argument("number", nargs="?", type=int, choices=every, metavar="N",
+                   help=f"one of {', '.join(map(str, every))} (default: a line on each)")
+    number = p.parse_args(argv).number
+    if number is not None:
+        sys.exit(0 if check(number) else 1)
     for number in every:
         status, _ = outcome(number)
         print(f"{number:3}  {exercise.title(number):50}  {status}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
