@@ -53,7 +53,7 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 def root(folder):
     """The folder of a submission with the files in it: often there is another one around it."""
     if not folder.is_dir():
-        raise SystemExit(f"{folder}: not a folder; name one for each submission (unpack zips first)")
+        raise SystemExit(f"{folder}: not a folder; name one for each submission")
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
     lone = not list(folder.glob("*.py")) and len(inner) == 1
     return inner[0] if lone and not inner[0].is_symlink() else folder
