@@ -18,7 +18,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from exercises import exercise
 from utils.console import plain_errors
 
-
 SECONDS = 20  # for one exercise; the laws themselves take about one
 
 

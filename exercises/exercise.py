@@ -135,7 +135,7 @@ def explain(error, number):
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"
-    # The assertion of a law has the counter-example; any other error happened at a line.
+    # A law's own assertion has the counter-example; any other error happened at a line.
     if isinstance(error, AssertionError) and within(frames[-1].filename).startswith("exercises/"):
         return "failed", text
     own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))

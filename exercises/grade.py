@@ -53,7 +53,7 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 def root(folder):
     """The folder of a submission with the files in it: often there is another one around it."""
     if not folder.is_dir():
-        raise SystemExit(f"{folder}: not a folder; name one for each submission (unpack zips first)")
+        raise SystemExit(f"{folder}: not a folder; name one for each submission")
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
     lone = not list(folder.glob("*.py")) and len(inner) == 1
     return inner[0] if lone and not inner[0].is_symlink() else folder
@@ -97,9 +97,10 @@ def give_up_rights(nobody, scratch):
         os.setuid(nobody.pw_uid)
     elif os.geteuid() == 0 and sys.platform == "linux":
         # Root may have any number of processes, unless they count as nobody's (65534) and root's
-        # powers are gone. 0x20080522: the version of the system call's structures.
+        # powers are gone, all but that to read any file (4): Python's own may be another user's.
+        # 0x20080522: the version of the system call's structures.
         os.setresuid(65534, 0, 0)
-        ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)())
+        ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)(4, 4))
     used = 0
     if sys.platform == "linux":
         used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -94,7 +94,8 @@ def law_each_view_once():
                                 ("predictor h", m.h, [[3, 6], [9, 12]])):
         seen = sorted(x.flatten().tolist() for x in layer.seen)
         assert seen == wanted, (f"For x1 = [1, 2], x2 = [3, 4] and f(x) = 3 x the {name} must be"
-                                f" given {show(wanted)}, a batch per view; yours gives it {show(seen)}.")
+                                f" given {show(wanted)}, a batch per view; yours is given"
+                                f" {show(seen)}.")
 
 
 def law_BN_sees_one_view():

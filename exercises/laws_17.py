@@ -54,7 +54,8 @@ def law_they_hold_for_a_correct_D():
 def law_they_notice_gross_mistakes():
     """Your laws notice a D that is plainly wrong."""
     D = simsiam.D
-    for what, wrong in (("-D", lambda *a, **k: -D(*a, **k)), ("2 D", lambda *a, **k: 2 * D(*a, **k)),
+    for what, wrong in (("-D", lambda *a, **k: -D(*a, **k)),
+                        ("2 D", lambda *a, **k: 2 * D(*a, **k)),
                         ("D - 1", lambda *a, **k: D(*a, **k) - 1),
                         ("0", lambda *a, **k: 0 * D(*a, **k))):
         assert run(D=wrong), f"They all hold as well if D returns {what} instead of D."

@@ -1,4 +1,4 @@
-"""The laws of exercise 19: predict first, run then. This part checks the form of predictions.txt."""
+"""The laws of exercise 19: predict first, run then. Here: the form of predictions.txt."""
 
 import re
 

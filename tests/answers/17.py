@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from simsiam import D, negative_cosine
 
 def close(a, b):
-    return abs(float(a) - b) < 1e-5
+    return abs(a.item() - b) < 1e-5
 
 def law_value():
     assert close(D(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]])), -0.96)
