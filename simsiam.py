@@ -251,7 +251,7 @@ def main():
 
     def gradients(stopgrad):
         model, x1, x2 = start(stopgrad)
-        z1, z2 = model.f(x1), model.f(x2)
+        z1, z2 = map(model.f, (x1, x2))
         term = model.D(model.h(z1), z2)
         of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
         (term / 2 + model.D(model.h(z2), z1) / 2).backward()
@@ -271,8 +271,8 @@ def main():
             x1, x2 = T(x), T(x)
 
     model, x1, x2 = start(stopgrad=True)
-    z1, z2 = model.f(x1), model.f(x2)
-    p1, p2 = model.h(z1), model.h(z2)
+    z1, z2 = map(model.f, (x1, x2))
+    p1, p2 = map(model.h, (z1, z2))
     rows = "{0.shape[0]} rows of {0.shape[1]}, lengths {1[0]:.2f} to {1[1]:.2f}"
     z, p = (rows.format(v, v.norm(dim=1).aminmax()) for v in (z1, p1))
     print(f"""\
