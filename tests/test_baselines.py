@@ -302,6 +302,18 @@ def test_VICReg_weights_its_terms_by_25_25_and_1(seed):
     assert model(x1, x2)[0].item() == pytest.approx((25 * s + 25 * v + c).item() / 25, abs=1e-9)
 
 
+BN_MLP = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+HEADS = {BYOL: (BN_MLP, BN_MLP), MoCo: ([nn.Linear, nn.ReLU, nn.Linear], []),
+         SimCLR: ([*BN_MLP, nn.BatchNorm1d], []), SwAV: (BN_MLP, [])}
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_projector_and_predictor_have_the_layers_that_the_method_s_file_describes(method):
+    model = tiny(method)
+    kinds = [[type(layer) for layer in head.children()] for head in (model.projector, model.h)]
+    assert kinds == list(HEADS[method])
+
+
 @pytest.mark.parametrize("method", [BarlowTwins, VICReg, LeJEPA])
 @pytest.mark.parametrize("layers", [2, 3])
 def test_the_expander_has_BN_and_ReLU_between_its_layers_and_a_bare_output(method, layers):

@@ -13,7 +13,7 @@ import lineval
 import optim
 import simsiam
 from baselines import barlow, byol, moco, simclr, swav
-from experiments import sec52_expectation
+from experiments import sec52_alternation, sec52_expectation
 from options import RECIPES
 from resnet import ARCHS
 
@@ -54,6 +54,10 @@ CONSTANTS = {  # source: what the code has, what the source says
         [[2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 6, 3], [3, 3, 3]]),
     "Sec. 5.2: the average's momentum 0.8": (
         [row.study.__name__ for row in sec52_expectation.ROWS if row.study][0], "expectation-0.8"),
+    "Sec. 5.2: one step, 10, 100, an epoch": (
+        [(row.label, row.study and row.study.__name__) for row in sec52_alternation.ROWS("photographs")],
+        [("1 step (SimSiam)", None), ("10 steps", "alternation-10"),
+         ("100 steps", "alternation-100"), ("an epoch", "alternation-epoch")]),
     "MoCo's demo on CIFAR-10: k 200, T 0.1": (
         [default(lineval.knn_predict, k) for k in "kT"], [200, 0.1]),
     "RankMe, Eq. 1: 1e-7 is added to each share": (

@@ -218,8 +218,9 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     *_, untrained, pixels = table.table(module, "shapes").splitlines()
     assert untrained.startswith("| untrained network | `--lr 0 --epochs 1` |")
     assert pixels == "| raw pixels |  |  | 40.0 | 35.0 |  |  |  |  | 1 |"
+    write_log(references.SUPERVISED, 90.0)
     lines = table.reference_lines("shapes", list("abcd"))
-    assert lines["knn"] == {"chance": 25, "raw pixels": 35}
+    assert lines["knn"] == {"chance": 25, "raw pixels": 35, "supervised": 90}
     assert lines["std"] == {"collapsed below": COLLAPSED_STD} and len(lines["rank"]) == 1
 
 
@@ -229,6 +230,15 @@ def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     write_log(module.ROWS[0], 20.0)
     said = table.table(module, "shapes")
     assert module.NOTE in said.splitlines() and "does not rank" in module.NOTE
+
+
+@pytest.mark.parametrize("scale", ["shapes", "photographs"])
+def test_the_tables_in_the_repository_are_those_that_its_logs_give(scale, tmp_path, monkeypatch):
+    committed = logs.results_dir(scale)
+    (tmp_path / "logs").symlink_to(committed / "logs")
+    monkeypatch.setattr(logs, "results_dir", lambda scale: tmp_path)
+    written = every.write_results(MODULES, [], scale)
+    assert written.read_text() == (committed / "results.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------

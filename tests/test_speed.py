@@ -1,5 +1,7 @@
 """That experiments/speed.py and cost.py measure fairly.    pytest tests/test_speed.py"""
 
+import torch
+
 from experiments import benchmark, cost, speed
 from experiments.peers import torchvision_peer
 from simsiam import SimSiam
@@ -30,6 +32,23 @@ def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatc
     assert len(seen) == 1 and (8, 3, 32, 32) in seen.pop()
     assert [row[3] for row in rows] == ["the network alone", "peer", "the peak"]
     assert all(min(ours, theirs, ratio) > 0 for _, _, ours, _, theirs, ratio in rows)
+
+
+def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    asked, said = [], []
+    monkeypatch.setattr(cost, "CPU", ("", (4, 8), 4, (5, 6), 6))
+    monkeypatch.setattr(cost, "megabytes", lambda *_: 1.0)
+    monkeypatch.setattr(cost, "write_folder", lambda folder, n: (
+        folder.mkdir(), (folder / "n").write_text(str(n))))
+    monkeypatch.setattr(cost, "cost", lambda options, batch, folder: (asked.append(
+        (batch, (folder / "n").read_text())), (10.0, 2.0))[1])
+    monkeypatch.setattr(cost, "report", lambda *lines: said.extend(lines))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["cost"])
+    cost.main()
+    assert asked == [(4, "6"), (8, "6"), (4, "5")]
+    assert said[-3:] == ["| 4 | 6 | 10 | 0.40 | 2 |", "| 8 | 6 | 10 | 0.00 | 2 |",
+                         "| 4 | 5 | 10 | 0.40 | 2 |"]
 
 
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):

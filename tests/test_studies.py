@@ -342,3 +342,12 @@ def test_the_deviation_is_that_of_the_squared_singular_values_from_one(seed, m, 
     W = normal(seed, m, n)
     expected = (torch.linalg.svdvals(W) ** 2 - 1).square().sum()
     assert regularizers.deviation(W).item() == pytest.approx(expected.item())
+
+
+@given(seeds)
+def test_the_penalty_is_a_hundredth_of_the_deviation_of_both_matrices_of_h(seed):
+    model, (x1, x2) = tiny(seed), views(seed)
+    L, z1 = regularizers.orthogonal_predictor(types.SimpleNamespace(model=model))(x1, x2)
+    penalty = 0.01 * sum(regularizers.deviation(model.h[i].weight) for i in (0, -1))
+    assert L.item() == pytest.approx((model(x1, x2)[0] + penalty).item()) and penalty > 0
+    assert torch.equal(z1, model.f(x1))

@@ -288,6 +288,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     assert load_checkpoint(out / "checkpoint.pt")["step"] == 0
 
 
+def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path):
+    found = []
+
+    def study(run):
+        found.append(run)
+        return run.model
+
+    args = options.parse([*TINY, "--max-steps", "4", "--out", str(tmp_path / "run")])
+    train.train(args, study)
+    run = found[0]
+    train.check_finite(run)  # all is well
+    next(run.model.h.parameters()).data[0] = math.inf
+    with pytest.raises(train.Diverged, match="weights that are not finite at epoch 2, step 4, lr"):
+        train.check_finite(run)
+    run.state.losses = [torch.tensor(v) for v in (0.0, math.nan, 0.0)]
+    with pytest.raises(train.Diverged, match="loss is nan at epoch 1, step 3, lr"):
+        train.check_finite(run)
+
+
 def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     for path in (tmp_path, tmp_path / "nowhere.pt"):
