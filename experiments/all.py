@@ -45,6 +45,16 @@ The claims are the paper's where it makes one, otherwise ours; they were written
 """
 
 
+CLAIMS = """# Every claim, at both scales
+
+Written by `python -m experiments.all`. The differences on which a verdict rests are in\
+ [shapes](shapes/results.md) and [photographs](photographs/results.md), which also say what the\
+ words mean. "No difference seen" does not mean equal.
+
+| experiment | claim | shapes | photographs |
+|---|---|---|---|"""
+
+
 def all_rows(modules, scale):
     """The rows of several modules, one after another."""
     return [row for module in modules for row in table.rows(module, scale)]
@@ -84,6 +94,25 @@ def write_results(modules, chosen, scale):
     return path
 
 
+def write_claims(modules):
+    """Write claims.md, the verdicts on all claims at both scales side by side; return its path."""
+    scales = "shapes", "photographs"
+    lines = [CLAIMS]
+    for module in modules:
+        found = {}  # {text: {scale: verdict}}: some claims depend on the scale
+        for scale in scales:
+            for text, verdict, _ in table.verdicts(
+                    table.claims(module, scale), table.rows(module, scale),
+                    table.runs_of(module, scale)):
+                found.setdefault(text, {})[scale] = verdict
+        lines += [f"| {table.name(module)} | {text} | "
+                  f"{' | '.join(verdicts.get(scale, '') for scale in scales)} |"
+                  for text, verdicts in found.items()]
+    path = logs.HERE / "results" / "claims.md"
+    runs.atomic_write(path, "\n".join(lines) + "\n")
+    return path
+
+
 @plain_errors
 def main(argv=None):
     p = argparse.ArgumentParser(
@@ -115,6 +144,8 @@ def main(argv=None):
     if "references" in args.only and not args.dry_run:
         modules["references"].pixels(args.scale)
     print(write_results(modules.values(), chosen, args.scale))
+    if args.scale in ("shapes", "photographs"):
+        print(write_claims(modules.values()))
 
 
 if __name__ == "__main__":

@@ -68,16 +68,29 @@ def table(module, scale):
     """The module's rows as a table in Markdown, and its claims with a verdict on each."""
     from experiments import references  # whose rows are Rows, and so cannot be imported above
 
-    own = rows(module, scale)
-    labels = {row.label for row in own}
-    others = [row for row in references.ROWS if row.label not in labels]
-    runs = {row.label: last_records(row, scale) for row in (*own, *others)}
+    own, others, runs = rows(module, scale), compared_with(module, scale), runs_of(module, scale)
     lines = [line(row.label, flags(row, scale), row.paper, runs[row.label])
              for row in own + [row for row in others if runs[row.label]]]
     if references.pixels_path(scale).exists():
         lines.append(line("raw pixels", "", "", [references.pixels(scale)]))
     note = [module.NOTE, ""] if hasattr(module, "NOTE") else []
-    return "\n".join([*HEAD, *lines, "", *note, *verdicts(claims(module, scale), own, runs)])
+    judged = [f"* {text}: {verdict}{differences}" for text, verdict, differences
+              in verdicts(claims(module, scale), own, runs)]
+    return "\n".join([*HEAD, *lines, "", *note, *judged])
+
+
+def compared_with(module, scale):
+    """The rows of references.py that are not the module's own."""
+    from experiments import references
+
+    labels = {row.label for row in rows(module, scale)}
+    return [row for row in references.ROWS if row.label not in labels]
+
+
+def runs_of(module, scale):
+    """{label: [last record of each seed]} of the module's rows and of those it is compared with."""
+    return {row.label: last_records(row, scale)
+            for row in (*rows(module, scale), *compared_with(module, scale))}
 
 
 def last_records(row, scale):
@@ -114,15 +127,15 @@ def fmt(numbers, digits=1):
 
 
 def verdicts(claims, own, runs):
-    """The claims as a list, with a verdict on each.
+    """[(text, verdict, differences)] of claims; the last two in Markdown.
 
-    own: the table's rows   runs: {label: [last record of each seed]}, of reference rows too
+    own: the table's rows   runs: as runs_of() has them   differences: on which an order rests
     """
     last = {row.label: runs[row.label] for row in own}
     decided = decide(claims, {label: records for label, records in runs.items() if records})
     # opt_optimizers runs all but its best learning rates once only.
     repeated = [row.label for row in own if not row.seeds]
-    lines = []
+    found = []
     for claim in claims:
         if callable(claim.test):
             words, labels = fact_verdict(claim, last)
@@ -132,9 +145,9 @@ def verdicts(claims, own, runs):
             words, numbers = order_verdict(claim, decided)
         seeds = min((len(runs.get(label, [])) for label in labels), default=SEEDS)
         early = words in ("holds", "does not hold") and seeds < SEEDS
-        lines.append(f"* {claim.text}: **{words}**" + f" so far ({seeds} of {SEEDS} seeds)" * early
-                     + numbers)
-    return lines
+        verdict = f"**{words}**" + f" so far ({seeds} of {SEEDS} seeds)" * early
+        found.append((claim.text, verdict, numbers))
+    return found
 
 
 class Finished(dict):

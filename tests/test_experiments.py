@@ -57,7 +57,7 @@ def test_a_table_s_rows_are_distinct_its_options_are_train_pys_and_its_claims_ca
     runs = {row.label: [record] * 2 for row in (*rows, *references.ROWS)}
     said = table.verdicts(table.claims(module, scale), rows, runs) if rows else ()
     # Only the best learning rates of the optimisers' grids are not known yet.
-    assert module is opt_optimizers or not any("not run" in line for line in said)
+    assert module is opt_optimizers or not any("not run" in verdict for _, verdict, _ in said)
 
 
 def test_the_seeds_of_a_row_differ_in_their_seed_and_their_log_and_in_nothing_else():
@@ -191,7 +191,8 @@ def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_o
     claims = [Claim("A fact", lambda last: len(last.values()) == 2),
               Claim("An order", below("a", "b")),
               Claim("With a reference", below("untrained network", "b"))]
-    say = lambda **runs: "\n".join(table.verdicts(claims, rows, runs))
+    say = lambda **runs: "\n".join(f"* {text}: {verdict}{differences}" for text, verdict, differences
+                                   in table.verdicts(claims, rows, runs))
     said = say(a=row(50, 51, 52), b=row(80, 81, 82))
     assert "* A fact: **holds**\n* An order: **holds**\n  * b minus a: +30.0 (27.7 to 32.3)" in said
     assert "* With a reference: **not run**" in said
@@ -205,10 +206,10 @@ def test_a_fact_about_one_row_does_not_wait_for_the_others():
     claims = [Claim("Of a", every_run("a", lambda record: record["top1"] > 40)),
               Claim("Of b", every_run("b", lambda record: True))]
     said = table.verdicts(claims, rows, {"a": row(50, 51, 52), "b": []})
-    assert said == ["* Of a: **holds**", "* Of b: **not run**"]
+    assert said == [("Of a", "**holds**", ""), ("Of b", "**not run**", "")]
     said = table.verdicts(claims, rows, {"a": row(50, 30), "b": row(1)})
-    assert said[0] == "* Of a: **does not hold** so far (2 of 3 seeds)"
-    assert said[1] == "* Of b: **holds** so far (1 of 3 seeds)"
+    assert said[0][1] == "**does not hold** so far (2 of 3 seeds)"
+    assert said[1][1] == "**holds** so far (1 of 3 seeds)"
 
 
 def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
@@ -239,6 +240,14 @@ def test_the_tables_in_the_repository_are_those_that_its_logs_give(scale, tmp_pa
     monkeypatch.setattr(logs, "results_dir", lambda scale: tmp_path)
     written = every.write_results(MODULES, [], scale)
     assert written.read_text() == (committed / "results.md").read_text()
+
+
+def test_the_list_of_claims_in_the_repository_is_the_one_that_its_logs_give(tmp_path, monkeypatch):
+    committed, results_dir = logs.HERE / "results", logs.results_dir
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(logs, "results_dir", lambda scale, _=results_dir("shapes").parent: _ / scale)
+    monkeypatch.setattr(logs, "HERE", tmp_path)
+    assert every.write_claims(MODULES).read_text() == (committed / "claims.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------
