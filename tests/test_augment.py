@@ -312,8 +312,8 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
     asked, load = [], data.load
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
-    argv = f"--data shapes-tinted --root there --crop-min 0.7 --blur 0.25 --seed 5 --out {tmp_path / 'x.png'}"
-    monkeypatch.setattr("sys.argv", ["augment.py", *argv.split()])
+    argv = "--data shapes-tinted --root there --crop-min 0.7 --blur 0.25 --seed 5"
+    monkeypatch.setattr("sys.argv", ["augment.py", *argv.split(), "--out", str(tmp_path / "x.png")])
     A.main()
     assert made[0].crop_scale == (0.7, 1.0) and made[0].blur_p == 0.25
     torch.manual_seed(5)

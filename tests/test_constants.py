@@ -55,7 +55,8 @@ CONSTANTS = {  # source: what the code has, what the source says
     "Sec. 5.2: the average's momentum 0.8": (
         [row.study.__name__ for row in sec52_expectation.ROWS if row.study][0], "expectation-0.8"),
     "Sec. 5.2: one step, 10, 100, an epoch": (
-        [(row.label, row.study and row.study.__name__) for row in sec52_alternation.ROWS("photographs")],
+        [(row.label, row.study and row.study.__name__)
+         for row in sec52_alternation.ROWS("photographs")],
         [("1 step (SimSiam)", None), ("10 steps", "alternation-10"),
          ("100 steps", "alternation-100"), ("an epoch", "alternation-epoch")]),
     "MoCo's demo on CIFAR-10: k 200, T 0.1": (

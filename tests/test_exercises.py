@@ -80,7 +80,8 @@ def test_the_reference_passes(number):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_at_least_four_wrong_answers_are_refused_and_two_right_ones_of_another_form_accepted(number):
+def test_at_least_four_wrong_answers_are_refused_and_two_right_ones_of_another_form_accepted(
+        number):
     wrong, right = ANSWERS[number].WRONG, ANSWERS[number].RIGHT
     assert len(wrong) >= 4 and len(right) >= 2
     for what, answer in wrong.items():
@@ -266,7 +267,8 @@ def test_a_counter_example_differs_visibly_from_what_is_demanded(got, said):
 
 def test_helpers_constants_imports_and_methods_that_a_student_added_come_along():
     files = solved(1)
-    text = files["simsiam.py"].decode().replace("import torch\n", "import math as m\nimport torch\n")
+    text = files["simsiam.py"].decode()
+    text = text.replace("import torch\n", "import math as m\nimport torch\n")
     text = text.replace("def negative_cosine(p, z):", '''TINY = m.pow(10, -8)
 
 
@@ -311,7 +313,8 @@ def test_what_is_not_asked_for_is_not_taken():
 
 @pytest.mark.parametrize("content, said", [
     (None, "was not handed in"), (b"\xff\xfe", "not UTF-8"), (b"\0", "does not parse"),
-    (b"(" * 10_000, "does not parse"), (b"", "no function"), (b"D = negative_cosine = 1", "no func"),
+    (b"(" * 10_000, "does not parse"), (b"", "no function"),
+    (b"D = negative_cosine = 1", "no func"),
     (b"def negative_cosine(p, z): 1 / 0\ndef D(p, z, x=1 / 0): 1", "ZeroDivisionError"),
     (b"def negative_cosine(p, z): 1\ndef D(p, z): 1", "without `return` returns None"),
     (b"def negative_cosine(p, z): raise SystemExit\ndef D(p, z): 1", "SystemExit")])
@@ -439,7 +442,8 @@ def test_the_zip_for_gradescope_grades_a_submission_without_the_rest_of_the_repo
 
 @pytest.mark.slow
 def test_a_copy_made_and_solved_in_a_shell_passes_its_own_check(tmp_path):
-    run = lambda *command: subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    run = lambda *command: subprocess.run([sys.executable, *command], capture_output=True,
+                                          text=True)
     made = run(HOME / "exercises/make.py", tmp_path / "hw", "1", "3")
     assert made.returncode == 0, made.stderr
     check = tmp_path / "hw/exercises/check.py"

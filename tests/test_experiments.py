@@ -191,7 +191,7 @@ def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_o
     claims = [Claim("A fact", lambda last: len(last.values()) == 2),
               Claim("An order", below("a", "b")),
               Claim("With a reference", below("untrained network", "b"))]
-    say = lambda **runs: "\n".join(f"* {text}: {verdict}{differences}" for text, verdict, differences
+    say = lambda **runs: "\n".join(f"* {text}: {words}{more}" for text, words, more
                                    in table.verdicts(claims, rows, runs))
     said = say(a=row(50, 51, 52), b=row(80, 81, 82))
     assert "* A fact: **holds**\n* An order: **holds**\n  * b minus a: +30.0 (27.7 to 32.3)" in said
@@ -243,9 +243,9 @@ def test_the_tables_in_the_repository_are_those_that_its_logs_give(scale, tmp_pa
 
 
 def test_the_list_of_claims_in_the_repository_is_the_one_that_its_logs_give(tmp_path, monkeypatch):
-    committed, results_dir = logs.HERE / "results", logs.results_dir
+    committed = logs.HERE / "results"
     (tmp_path / "results").mkdir()
-    monkeypatch.setattr(logs, "results_dir", lambda scale, _=results_dir("shapes").parent: _ / scale)
+    monkeypatch.setattr(logs, "results_dir", lambda scale: committed / scale)
     monkeypatch.setattr(logs, "HERE", tmp_path)
     assert every.write_claims(MODULES).read_text() == (committed / "claims.md").read_text()
 

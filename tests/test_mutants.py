@@ -618,7 +618,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 
 
 # The tests that look at a script: those of its own name, and these.
-TESTS = {"augment.py": ["train"], "lineval.py": ["train"], "train.py": ["runs", "options", "wiring"],
+TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
+         "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"]}

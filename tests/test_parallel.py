@@ -63,7 +63,7 @@ def several_steps(*argv):
 
 
 def drawn_views(K):
-    """The views of a batch of 8 in K pieces, or of this process's slice of it: (2, n, 3, 20, 20)."""
+    """The views of a batch of 8 in K pieces, or of this process's slice: (2, n, 3, 20, 20)."""
     args, x = options.parse(["--accumulate", str(K)]), data.draw_shapes(12, 24, 0.3, seed=0)[0]
     augment = Augment(20, [0.5] * 3, [0.2] * 3)
     torch.manual_seed(3)

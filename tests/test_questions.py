@@ -1,4 +1,4 @@
-"""docs/questions.md: its commands parse, its numbers were measured.    pytest tests/test_questions.py"""
+"""docs/questions.md: commands parse, numbers were measured.    pytest tests/test_questions.py"""
 
 import argparse
 import pathlib

@@ -76,6 +76,7 @@ def test_random():
         p, z = torch.randn(4, 3), torch.randn(4, 3)
         assert close(D(5 * p, z / 7), float(D(p, z)))
         assert negative_cosine(p, z).shape == (4,)
-        assert close(D(p, z), sum(float(negative_cosine(a, b)) for a, b in zip(p[:, None], z[:, None])) / 4)
+        rows = zip(p[:, None], z[:, None])
+        assert close(D(p, z), sum(float(negative_cosine(a, b)) for a, b in rows) / 4)
 '''),
 }
