@@ -94,8 +94,8 @@ def write_results(modules, chosen, scale):
     return path
 
 
-def write_claims(modules):
-    """Write claims.md, the verdicts on all claims at both scales side by side; return its path."""
+def all_claims(modules):
+    """The text of claims.md: the verdicts on all claims, at both scales side by side."""
     scales = "shapes", "photographs"
     lines = [CLAIMS]
     for module in modules:
@@ -108,9 +108,7 @@ def write_claims(modules):
         lines += [f"| {table.name(module)} | {text} | "
                   f"{' | '.join(verdicts.get(scale, '') for scale in scales)} |"
                   for text, verdicts in found.items()]
-    path = logs.HERE / "results" / "claims.md"
-    runs.atomic_write(path, "\n".join(lines) + "\n")
-    return path
+    return "\n".join(lines) + "\n"
 
 
 @plain_errors
@@ -145,7 +143,9 @@ def main(argv=None):
         modules["references"].pixels(args.scale)
     print(write_results(modules.values(), chosen, args.scale))
     if args.scale in ("shapes", "photographs"):
-        print(write_claims(modules.values()))
+        path = logs.results_dir(args.scale).parent / "claims.md"
+        runs.atomic_write(path, all_claims(modules.values()))
+        print(path)
 
 
 if __name__ == "__main__":
