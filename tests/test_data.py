@@ -150,21 +150,26 @@ def pixels(seed, *shape):
     return numpy.random.default_rng(seed).integers(256, size=shape, dtype=numpy.uint8)
 
 
-def test_cifar100_has_its_fine_labels_and_names_and_rows_are_not_columns(tmp_path, monkeypatch):
-    folder, source = tmp_path / "cifar-100-python", torchvision.datasets.CIFAR100
+@pytest.mark.parametrize("name, source, key, classes", [
+    ("cifar10", torchvision.datasets.CIFAR10, "labels", 10),
+    ("cifar100", torchvision.datasets.CIFAR100, "fine_labels", 100)])
+def test_cifar_has_its_splits_its_fine_labels_and_names_and_rows_are_not_columns(
+        name, source, key, classes, tmp_path, monkeypatch):
+    folder = tmp_path / source.base_folder
     folder.mkdir()
-    names = [f"class {i}" for i in range(100)]
+    names = [f"class {i}" for i in range(classes)]
     for i, split in enumerate(("train", "test")):
         (folder / split).write_bytes(pickle.dumps({
-            "data": pixels(i, 4, 3 * 32 * 32), "fine_labels": [5, 99, 0, i],
+            "data": pixels(i, 4, 3 * 32 * 32), key: [5, classes - 1, 0, i],
             "coarse_labels": [1, 1, 1, 1]}))
         monkeypatch.setattr(source, f"{split}_list", [[split, md5(folder / split)]])
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
-    monkeypatch.setattr(source, "meta", {**source.meta, "md5": md5(folder / "meta")})
-    images = data.load("cifar100", str(tmp_path))
+    meta = folder / source.meta["filename"]
+    meta.write_bytes(pickle.dumps({source.meta["key"]: names}))
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": md5(meta)})
+    images = data.load(name, str(tmp_path))
     for i, (x, labels) in enumerate(((images.train, images.train_labels), images[2:4])):
         assert (x.numpy().reshape(4, -1) == pixels(i, 4, 3 * 32 * 32)).all()
-        assert labels.tolist() == [5, 99, 0, i] and labels.dtype == torch.int64
+        assert labels.tolist() == [5, classes - 1, 0, i] and labels.dtype == torch.int64
     assert images.classes == names
 
 
