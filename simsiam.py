@@ -253,6 +253,7 @@ def main():
         model, x1, x2 = start(stopgrad)
         z1, z2 = map(model.f, (x1, x2))
         term = model.D(model.h(z1), z2)
+        # materialize_grads: a detached z2 has the gradient 0, not None.
         of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
         (term / 2 + model.D(model.h(z2), z1) / 2).backward()
         f = [*model.backbone.parameters(), *model.projector.parameters()]

@@ -99,6 +99,7 @@ class Run:
         # the two views of an image are independent.
         x, K = self.images.train, self.args.accumulate
         draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch in any case
+        # Of each of K parts, so that the pieces are the same in any number of processes.
         indices = parallel.own(indices, K)
         x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
         if x.device.type == "cpu":  # also on a GPU, if the set does not fit into its memory

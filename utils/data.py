@@ -7,7 +7,7 @@
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
 load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
-larger than memory (cache.py). SimSiam itself never sees a label: only the kNN classifier and the
+larger than memory (cache.py). SimSiam itself never sees labels: only the kNN classifier and the
 linear probe, which evaluate the features, use them.
 """
 
