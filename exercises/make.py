@@ -142,8 +142,7 @@ def main(argv=None):
         path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    blanks = [place for number in numbers for place in exercise.about(number).BLANKS]
-    print(f"{args.folder}: {len(numbers)} exercises, {len(blanks)} functions to write; start with"
+    print(f"{args.folder}: exercises {', '.join(map(str, numbers))}; start with"
           f" {args.folder / 'README.md'}")
 
 
