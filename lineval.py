@@ -6,10 +6,10 @@
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
 the projector is left out. Labels serve only two simple classifiers, which are fitted to frozen
-features of the training images and tested on all test images; train.py runs kNN too. The results
-are printed, and for a run written to lineval.json in its folder.
+features of the training images and tested on all test images; train.py also runs kNN. The results
+are printed and, for a run, written to lineval.json in its folder.
 
-What it printed last, after `python train.py` on one thread (seed 0; for seeds 0 to 2 kNN is
+What it printed last, after `python train.py` on one thread (seed 0; over seeds 0 to 2 kNN is
 87.7 ± 6.0 and top-1 95.1 ± 1.1):
 
     runs/shapes (train.py): resnet8, cifar stem; mean and std: its own
@@ -39,7 +39,7 @@ from utils.console import plain_errors
 def features(backbone, images, mean, std, size=None):
     """The backbone's features of whole images: (N, 3, C, C) uint8 -> (N, backbone.features).
 
-    mean, std: of each channel, as in pre-training   size: S, that of views, if it is not C
+    mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
     """
     mode, device = backbone.training, next(backbone.parameters(), images).device
@@ -48,7 +48,7 @@ def features(backbone, images, mean, std, size=None):
     backbone.eval()
     chunks = []
     for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
-        # No augmentation: a test image is seen as it is, a large photograph without its rim.
+        # No augmentation: an image is seen as it is, or a large photograph without its rim.
         x = normalize(data.central(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
@@ -65,8 +65,8 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     """
     # here: k = 200 and T = 0.1, as in the MoCo authors' demo on CIFAR-10. The paper gives neither;
     # Wu et al. have T = 0.07.
-    # With rows of length 1, q @ bank is the cosine, by which Eq. 1 compares too; otherwise the
-    # longest rows of the bank would be the nearest to most queries.
+    # With rows of length 1, q @ bank is the cosine, as in Eq. 1; otherwise the longest rows of the
+    # bank would be the nearest to most queries.
     bank = F.normalize(bank, dim=1).T  # (c, M)
     predictions = []
     for q in F.normalize(query, dim=1).split(500):  # all N x M cosines at once can fill the memory
@@ -100,12 +100,12 @@ def knn_accuracy(bank, labels, query, query_labels):
 
 
 def percentage(right):
-    """The percentage of True: (N,) bool -> a float in [0, 100]."""
+    """The percentage of True entries: (N,) bool -> a float in [0, 100]."""
     return 100 * (right.sum().item() / len(right))  # mps has no float64, and float32 would round
 
 
 # ------------------------------------------------------------------------------------------------
-# The linear probe. Its features are frozen: fine-tuning would mix in learning from labels.
+# The linear probe. Its features are frozen: with fine-tuning they would also learn from labels.
 #
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
 # here: by default SGD, batch 256, 100 epochs. The options can set the paper's values, but on shapes
@@ -123,7 +123,7 @@ def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
 
     x: (N, ...)   labels: (N,) int64   The learning rate is base_lr · batch_size / 256 and decays
     along a cosine. An epoch is a new order of x in batches of batch_size, or of N if that is less;
-    a last incomplete one is left out.
+    a last incomplete batch is left out.
     """
     batch_size = min(batch_size, len(x))
     steps_per_epoch = len(x) // batch_size
@@ -168,7 +168,7 @@ def choose_lr(x, labels, *settings):
     """The base lr of LRS with the best top-1 accuracy on a random tenth of x, held out of the fit.
 
     x: (N, c) training features   labels: (N,)   settings: fit_probe's arguments after base_lr
-    The tenth is the same for all, N // 10 rows but at least one; of equals the first in LRS wins.
+    The tenth is the same for all, N // 10 rows but at least one; among equals the first lr wins.
     """
     # Not on the test images: the best of several test accuracies is no longer a fair estimate.
     order = torch.randperm(len(x)).to(x.device)
@@ -183,7 +183,7 @@ def choose_lr(x, labels, *settings):
 
 
 def evaluate(args, images, x, x_test):
-    """kNN and the probe on features of the training and the test images: printed and returned."""
+    """kNN and the probe on features of training and test images: prints and returns the results."""
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
@@ -209,9 +209,9 @@ def parse(argv=None):
     g("--pixels", action="store_true", help="instead of WEIGHTS: evaluate raw pixels; needs --data")
     g("--data", help="images to use instead of the run's own, named as in train.py")
     g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
-    g("--labels", type=float, default=1.0, metavar="SHARE", help="learn from this share of the"
+    g("--labels", type=float, default=1.0, metavar="SHARE", help="use only this share of the"
       " training images, such as 0.01, equally many of each class (default: 1)")
-    g("--seed", type=seed, default=0, help="of all that is random here (default: 0)")
+    g("--seed", type=seed, default=0, help="seed of everything random (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ..., mps (never tried) (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("the linear probe").add_argument
@@ -221,14 +221,14 @@ def parse(argv=None):
     g("--epochs", type=positive, default=100, help="(default: 100; 90 in App. A)")
     g("--batch-size", type=positive, default=256, help="(default: 256; 4096 in App. A)")
     g = p.add_argument_group("more than an evaluation").add_argument
-    g("--finetune", type=positive, metavar="EPOCHS", help="also train a classifier, the whole"
-      " network from WEIGHTS on, and the same from scratch")
+    g("--finetune", type=positive, metavar="EPOCHS", help="also train the whole network as a"
+      " classifier, once from WEIGHTS and once from scratch")
     weights.add_options(g)
     return weights.checked(p.parse_args(argv), p.error)
 
 
 def load_backbone(path, device="cpu"):
-    """The backbone of a run or of other weights, and what is known of it: see read()."""
+    """The backbone of a run or of other weights, and its config: see weights.read()."""
     return weights.load_backbone(path, resnet, ARCHS, parser(), device)
 
 
@@ -242,10 +242,10 @@ def load_features(args, backbone, config):
 
 @plain_errors
 def main(argv=None):
-    """Evaluate as a command line says; returns what it writes to lineval.json in the run folder."""
+    """Evaluate as a command line says; returns what it writes to lineval.json."""
     args = parse(argv)
     torch.manual_seed(args.seed)
-    # Raw pixels: a set on which they do well says little about a network that does well on it.
+    # Raw pixels are a baseline: where they do well, a network that does well proves little.
     backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)
     if args.export and not args.finetune:
         return weights.export(args.export, backbone, config)
@@ -253,7 +253,7 @@ def main(argv=None):
     weights.save_features(args, images, x, x_test)
     result = {**evaluate(args, images, x, x_test), **vars(args)}
     if args.finetune:
-        from experiments.finetune import finetune  # it imports fit() from here
+        from experiments.finetune import finetune  # here, because it imports fit() from this file
 
         result.update(finetune(args, backbone, config, images))
     if path:

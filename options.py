@@ -2,10 +2,10 @@
 
 A value comes from the command line; failing that from the method (OPTIONS of its class); failing
 that from the recipe for the data. The values in effect are printed when a run starts and stored
-with it. `python train.py --help` lists everything that is defined here.
+with it. `python train.py --help` lists all options.
 
-In this order: the recipes (Sec. 3, App. D), the flags, what fills in the ones not given, what
-refuses impossible ones, and the model they describe.
+This file has, in this order, the recipes (Sec. 3, App. D), the flags, the functions that fill in
+missing values and refuse impossible ones, and the model that the options describe.
 """
 
 import argparse
@@ -121,16 +121,16 @@ def parser():
         description="Pre-train with SimSiam. An option without a default below takes its value"
         " from the recipe for the data; a run prints the values in effect when it starts.")
     g = p.add_argument_group("the run").add_argument
-    g("--data", default="shapes", help="shapes, shapes-tinted (where SimSiam takes a shortcut:"
-      " colour), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it"
+    g("--data", default="shapes", help="shapes, shapes-tinted (where colour is a shortcut for"
+      " SimSiam), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it"
       " (default: shapes)")
     g("--root", default="datasets",
       help="the folder of cifar10, cifar100 and stl10 (default: datasets)")
     g("--image-size", type=positive, help="side of a view in pixels (default: 24 for shapes; for a"
       " folder the size of its images, at most 224)")
     g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
-      " photographs are kept, C x C x 3 bytes each, for views to be cropped from (default: 256 for"
-      " views of 224 px, and so on; up to 64 px that of views)")
+      " photographs are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
+      " the views' side, such as 256 for 224; up to 64 px the same as for views)")
     g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
     g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
@@ -140,23 +140,23 @@ def parser():
     g("--max-steps", type=positive, help="stop at this step, counted from the start of the run;"
       " the schedule remains that of --epochs, and --resume continues from there")
     g("--skip-bad-images", action="store_true",
-      help="leave out files of a folder that cannot be decoded (default: name them and stop)")
+      help="leave out files of a folder that cannot be decoded (default: stop and name the first)")
     g("--seed", type=seed, default=0, help="seed of weights, order and views (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun cuda is the process's own GPU"
-      " (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun, cuda is each process's own"
+      " GPU (default: cuda if there is one, else cpu)")
     g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
-      " slice of a batch by itself (default: all of the batch, as in Sec. 3)")
+      " slice of a batch by itself (default: the whole batch, as in Sec. 3)")
     g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
       " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
     g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
-    g("--init", metavar="WEIGHTS", help="start the backbone from those of another run, or from any"
-      " that lineval.py takes (default: random)")
+    g("--init", metavar="WEIGHTS", help="start the backbone from the weights of another run, or"
+      " from any others that lineval.py takes (default: random)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
-    g("--compile", action="store_true", help="torch.compile the network: faster steps after a"
-      " minute or two of compilation; on a CPU it needs a C++ compiler")
+    g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
+      " after a minute or two; on a CPU it needs a C++ compiler")
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 with stride"
       " 1, or 7x7 with stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
@@ -173,17 +173,17 @@ def parser():
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
     g = p.add_argument_group("ablations (Sec. 4) and other methods (Sec. 6)",
-                             "Defaults are SimSiam's; a flag that a method does not have is"
-                             " refused.").add_argument
+                             "Defaults are SimSiam's. A flag that does not apply to a method"
+                             " is refused.").add_argument
     g("--stopgrad", action=argparse.BooleanOptionalAction,
       help="Sec. 4.1: treat the targets z as constants (default); --no-stopgrad is Eq. 2")
     g("--predictor", choices=("mlp", "none", "fixed"),
-      help="Sec. 4.2: h: a trained MLP, the identity, or an MLP fixed as initialised"
+      help="Sec. 4.2: h is a trained MLP, the identity, or an MLP fixed at its initial weights"
       " (default: mlp)")
     g("--predictor-lr", choices=("constant", "cosine"),
       help="Sec. 4.2: whether the predictor's learning rate decays with the encoder's")
-    g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, a row of Table 3; no-affine: default,"
-      " but the last BN of f has no scale and offset (default: default)")
+    g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, a row of Table 3; no-affine is like"
+      " default, but the last BN of f has no scale and offset (default: default)")
     g("--similarity", choices=SIMILARITIES, help="Sec. 4.5: the D of the loss (default: cosine)")
     g("--symmetry", choices=("symmetric", "asymmetric"),
       help="Sec. 4.6: both terms of the loss or one (default: symmetric); asymmetric 2x is in"
@@ -210,7 +210,7 @@ def parse(argv=None):
     saved.setdefault("stored_size", saved.get("image_size"))  # in runs older than the option
     started = {**vars(p.parse_args([])), **saved}  # a flag newer than the run had its default
     kept = [key for key in vars(args) if key not in MAY_CHANGE]
-    # These four may change, but stay unless the command line says so.
+    # The last four may change, but stay the same unless the command line changes them.
     names = [*kept, "data", "root", "checkpoint_every", "knn_every"]
     checkpoint.check_config(args.out, started, p, names, RECIPES["cifar"].keys() - METHOD_OPTIONS)
     p.set_defaults(**{key: started[key] for key in names})
@@ -257,14 +257,14 @@ def fill_in(args, image_size):
 
 
 def complete(args, images):
-    """All options in effect, and what the data are, as a new object; refuses impossible ones."""
+    """All options in effect and facts about the data, as a new object; refuses impossible ones."""
     stored_size = images.train.shape[-1]
     args = fill_in(args, images.view_size or stored_size)
     args.stored_size = stored_size
     args.classes, args.n_train = images.classes, len(images.train)
     args.mean, args.std = images.mean_std()
     args.data_digest = images.digest()
-    args.torch = str(torch.__version__)  # a class of its own, which a checkpoint would refuse
+    args.torch = str(torch.__version__)  # its own class would be refused in a checkpoint
     check(args)
     return args
 
@@ -318,7 +318,7 @@ def build(args):
     """The model that the options describe, on its device."""
     own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
     backbone = resnet(args.arch, args.stem, bf16=args.bf16)
-    if args.init and not args.resume:  # before the method, which may copy it as its target
+    if args.init and not args.resume:  # first: byol and moco copy the backbone as their target
         weights.initialise(backbone, args, resnet, ARCHS, parser())
     model = METHODS[args.method](backbone, **own)
     if parallel.world() > 1 and not args.local_bn:

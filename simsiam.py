@@ -240,7 +240,7 @@ def main():
     from resnet import resnet
     from utils.data import draw_shapes
 
-    torch.set_num_threads(1)  # the last digits depend on their number
+    torch.set_num_threads(1)  # the last digits depend on the number of threads
     x, _ = draw_shapes(16, 24, tint=0.02, seed=0)
     T = Augment(24, mean=(0.5,) * 3, std=(0.25,) * 3, crop_min=0.4, blur_p=0.0)
 
@@ -253,6 +253,7 @@ def main():
         model, x1, x2 = start(stopgrad)
         z1, z2 = map(model.f, (x1, x2))
         term = model.D(model.h(z1), z2)
+        # materialize_grads: a detached z2 has the gradient 0, not None.
         of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
         (term / 2 + model.D(model.h(z2), z1) / 2).backward()
         f = [*model.backbone.parameters(), *model.projector.parameters()]
@@ -296,7 +297,7 @@ Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
     for name, *both in zip(names, gradients(True), gradients(False)):
         print("   {:44}{:10.3f} {:17.3f}".format(name, *both))
     print("""
-   Without stop-gradient the target moves towards the prediction, too.
+   Without stop-gradient the target also moves towards the prediction.
 
 6. SGD with lr 1, at every step on new views of the 16 images
 
@@ -312,7 +313,7 @@ Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
 
    std: how much the outputs of the images differ, from 0 to 1. rank: how many
    directions they use, from 1 to 16. Collapsed: std below {}, or rank below
-   {:g}. The loss does not tell: the lower one is that of the collapsed run.\
+   {:g}. The loss does not show it: the collapsed run has the lower one.\
 """.format(*words, COLLAPSED_STD, COLLAPSED_RANK))
 
 

@@ -7,7 +7,7 @@
     python train.py --data PATH --arch resnet8 --image-size 64     photographs, on a CPU
     torchrun --nproc-per-node 8 train.py --data PATH               the same run on eight GPUs
 
-Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is
+Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is in
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
 What it printed last (AMD EPYC, two cores, nothing else running, seed 0):
@@ -99,9 +99,10 @@ class Run:
         # the two views of an image are independent.
         x, K = self.images.train, self.args.accumulate
         draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch in any case
+        # Of each of K parts, so that the pieces are the same in any number of processes.
         indices = parallel.own(indices, K)
         x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
-        if x.device.type == "cpu":  # so is a set that does not fit on the GPU
+        if x.device.type == "cpu":  # also on a GPU, if the set does not fit into its memory
             x = to_device(x, self.args.device)
         return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
 
@@ -146,7 +147,7 @@ def pretrain(run, loss_fn, signals):
                 if i + 1 < S:
                     following = state.order[(i + 1) * N : (i + 2) * N]
                     run.images.prefetch(parallel.own(following, args.accumulate))
-                run.optimizer.zero_grad()  # --accumulate has its first gradients in loss_fn
+                run.optimizer.zero_grad()  # first, as --accumulate calls backward() in loss_fn
                 L, z1 = loss_fn(x1, x2)
 
                 # 3. Backward: with stop-gradient f learns through p1 and p2, not through targets.
@@ -169,10 +170,10 @@ def pretrain(run, loss_fn, signals):
 
 
 def in_pieces(loss_fn, K):
-    """--accumulate: the loss of a batch as the mean of its K pieces', one in memory at a time.
+    """--accumulate: a batch's loss as the mean over K pieces, one of them in memory at a time.
 
-    loss_fn: as in pretrain()   returns: a function like it; when it returns, the gradients of all
-    pieces but the last are in w.grad, and the loss's backward() adds the last's
+    loss_fn: as in pretrain()   returns: a function like it, which leaves the gradients of all
+    pieces but the last in w.grad; the backward() of its loss adds the last piece's
     """
     # Not what one pass computes: BN normalises each piece by itself. Without BN it is the same.
     def loss_of_all(x1, x2):
@@ -182,7 +183,7 @@ def in_pieces(loss_fn, K):
             with getattr(loss_fn, "no_sync", nullcontext)() if i < last else nullcontext():
                 L, z1 = loss_fn(*views)
                 if i < last:
-                    (L / K).backward()  # and the piece's activations are free
+                    (L / K).backward()  # frees the piece's activations
             losses.append(L.detach() if i < last else L)
             outputs.append(z1.detach())
         return torch.stack(losses).mean(), torch.cat(outputs)
@@ -192,7 +193,7 @@ def in_pieces(loss_fn, K):
 
 def remember(state, L, z1, lr):
     """Count the step, and keep its loss and its outputs for evaluate()."""
-    # detach() keeps the numbers without the graph; no .item(), which would wait for the device
+    # detach() keeps the numbers without the graph; .item() would wait for the device.
     state.step, state.lr = state.step + 1, lr
     state.losses.append(L.detach())
     state.outputs.append(z1.detach())
@@ -200,7 +201,7 @@ def remember(state, L, z1, lr):
 
 
 def forget_outputs(state):
-    """Keep the last 2048 or so outputs: enough for std and rank, and cheap to hold and to save."""
+    """Keep the last 2048 outputs or so: enough for std and rank, and cheap to hold and to save."""
     if sum(map(len, state.outputs[1:])) * parallel.world() >= 2048:
         del state.outputs[0]
 
@@ -242,7 +243,7 @@ def knn_eval(run):
 
 
 def evaluate(run):
-    """Append to metrics.jsonl, and print: the mean loss, std and rank of z, kNN if it is due."""
+    """Print and append to metrics.jsonl: the mean loss, std and rank of z, and kNN if it is due."""
     check_finite(run)  # this also waits for the device, so that the clock is right
     state, (started, first) = run.state, run.clock
     seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
@@ -264,14 +265,14 @@ def evaluate(run):
 
 
 def start(run):
-    """Epoch 0: measure the untrained network, with which every later number is to be compared."""
+    """Epoch 0: measure the untrained network, to which every later number should be compared."""
     args, state, x = run.args, run.state, run.images.train
     runs.write_json(run.out / "config.json", vars(args))
     sample = x[:: len(x) // 16 + 1]  # at most 16
     views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
              for _ in range(2)]
     plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
-    # BN's running statistics start at 0 and 1, which fits no network: let them see some batches.
+    # BN's running statistics start at 0 and 1, which fit no network: let them see some batches.
     order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)
     for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
         clock = time.time()
@@ -280,7 +281,7 @@ def start(run):
         state.losses.append(L)
         state.outputs.append(z1)
         forget_outputs(state)
-        if i == min(1, run.steps_per_epoch - 1):  # the first may have had to wait for a compiler
+        if i == min(1, run.steps_per_epoch - 1):  # the first may have waited for a compiler
             L.item()  # waits for the device
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0
@@ -319,13 +320,13 @@ def train(args, study=None):
     """
     if args.device == "cpu":
         tune_cpu()
-    # One decodes a folder; under torchrun the others find the result.
+    # Under torchrun one process decodes a folder, and the others find the result.
     images = parallel.one_first(
         data.load, args.data, args.root, args.image_size, args.skip_bad_images, args.stored_size)
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)
-    model = build(args)  # before there is a folder, because its size may exceed the memory
+    model = build(args)  # before there is a run folder: the model may not fit into memory
     with runs.lock_run_dir(args) as out, interruptions() as signals:
         augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
         # Weight decay on all parameters, BN's γ and β and biases included (App. A). SimCLR and BYOL
@@ -348,7 +349,7 @@ def train(args, study=None):
         resume = f"{python} train.py --resume --out {shlex.quote(str(out))}"
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"{'the same command again' if study else resume}", file=sys.stderr)
-        sys.exit(128 + max(signals, default=signal.SIGTERM))  # another process may have got it
+        sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
     plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK))
     print(wrapped(verdict(state.records, args.dim)))

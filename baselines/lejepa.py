@@ -1,21 +1,21 @@
-"""LeJEPA (Balestriero and LeCun, arXiv 2511.08544): outputs like a standard Gaussian do not collapse.
+"""LeJEPA (Balestriero and LeCun, arXiv 2511.08544): standard Gaussian outputs do not collapse.
 
     python train.py --method lejepa
-    python train.py --method lejepa --sigreg 0       without its regulariser, and it collapses
+    python train.py --method lejepa --sigreg 0       without its regulariser: it collapses
 
     T(u) = N ∫ |φ_u(t) - exp(-t²/2)|² w(t) dt           φ_u(t) = Σ_n exp(i t u_n) / N; Epps-Pulley
     SIGReg(z) = mean of T(z a) over random directions a of length 1
-    L = (1 - λ) mean_v ‖z_v - z̄‖² / d + λ mean_v SIGReg(z_v)      z̄: the mean of an image's views v
+    L = (1 - λ) mean_v ‖z_v - z̄‖² / d + λ mean_v SIGReg(z_v)     z̄: the mean of an image's views v
 
-What differs: nothing has to keep a balance, there is no stop-gradient, no predictor, no momentum
-encoder, no negatives. φ_u is the characteristic function of the projections u = z a in the batch,
-exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a standard
-one in every direction (Cramér and Wold), and constant outputs, or a line, are far from one. VICReg
-asks for two moments of it only. It is the newest of the methods here.
+What differs from SimSiam: one regulariser prevents a collapse, without stop-gradient, predictor,
+momentum encoder or negatives. φ_u is the characteristic function of the projections u = z a in the
+batch, exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a
+standard one in every direction (Cramér and Wold); constant outputs, or a line, are far from one.
+VICReg asks for only two moments. LeJEPA is the newest of the methods here.
 
-here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2), as in the authors'
-minimal example, and like it λ = 0.02. The paper's listing has t to ±5 and w(t) = exp(-t²).
-here: two views, all of one kind (LeJEPA: eight, six of them small crops).
+here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
+the authors' minimal example. The paper's listing has t up to ±5 and w(t) = exp(-t²).
+here: two views of the same kind (LeJEPA: eight, six of them small crops).
 here: the recipe's d and number of layers (the example: 16, three); SimSiam's SGD and recipe
 (LeJEPA: AdamW). Nothing was tuned.
 """
@@ -29,22 +29,22 @@ from baselines.barlow import expander
 from utils.parallel import gather
 
 DIRECTIONS = 256
-LIMIT, KNOTS = 3.0, 17  # of the integral: 17 values of t from 0 to 3
+LIMIT, KNOTS = 3.0, 17  # the integral uses 17 values of t from 0 to 3
 
 
 def epps_pulley(u):
-    """How far samples are from a standard Gaussian: N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt, |t| ≤ 3.
+    """How far u is from a standard Gaussian: N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt, |t| ≤ 3.
 
     u: (N, M), M samples of N numbers   returns: (M,), at least 0; 1.06 on average if they are
     Gaussian, and of the order of N if they are not
     φ(t) = Σ_n exp(i t u_n) / N is the characteristic function of a sample.
     """
     t = torch.linspace(0, LIMIT, KNOTS, device=u.device, dtype=u.dtype)
-    gaussian = torch.exp(-t.square() / 2)  # its characteristic function, and also the weight
+    gaussian = torch.exp(-t.square() / 2)  # a Gaussian's φ(t), and also the weight w(t)
     tu = u[..., None] * t  # (N, M, 17)
     # exp(i t u) = cos(t u) + i sin(t u), and a Gaussian's imaginary part is 0.
     gap = (tu.cos().mean(dim=0) - gaussian).square() + tu.sin().mean(dim=0).square()  # (M, 17)
-    # -t has the same gap as t: twice the integral from 0.
+    # The gap at -t is that at t, so the integral is twice that from 0.
     return 2 * len(u) * torch.trapezoid(gap * gaussian, t)
 
 

@@ -1,10 +1,10 @@
-"""The paper's scripts as one HTML page: prose on the left, the code that it explains on the right.
+"""The paper's scripts as one HTML page: prose on the left, the code it explains on the right.
 
-    python docs/annotate.py [OUT.html]        annotated.html, to be read without a network
+    python docs/annotate.py [OUT.html]        writes annotated.html, which needs no network
 
 Each row of the page is a docstring with its definition, or a block of comments with the lines below
-it. At its side stand the sections and equations that it names, with links to where else they occur.
-A name in the code leads to its definition. options.py is left out: `python train.py --help`.
+it. Beside it are the sections and equations that it names, with links to other places that name
+them. A name in the code leads to its definition. options.py is left out: see train.py --help.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from utils.console import plain_errors
 from utils.runs import atomic_write
 
 SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"  # in the order of reading
-FIGURES = {  # below the head of a script
+FIGURES = {  # shown below the head of a script
     "simsiam": ("docs/method.svg", "Fig. 1: two views, one encoder, a predictor on one side."),
     "train": ("experiments/results/photographs/figures/fig2_stopgrad.png",
               "Fig. 2 on CIFAR-10 (JPEG), resnet8, five epochs, seed 0; right: effective rank."),
@@ -41,9 +41,9 @@ TAG = re.compile(r"(Algorithm 1)|(Eq\.|Sec\.|Section|Table|Fig\.|Figure|App\.|Ap
 
 
 def tags(text):
-    """The places of the paper that a text names, such as "Sec. 4.4"; not those of other papers.
+    """The parts of the paper that a text names, such as "Sec. 4.4"; not those of other papers.
 
-    The latter stand in parentheses with "arXiv".
+    Those are in parentheses with "arXiv".
     """
     text = re.sub(r"\([^()]*arXiv[^()]*\)", "", text)
     return {m[1] or " ".join(filter(None, (LONG.get(m[2], m[2]), m[3], m[4])))
@@ -72,7 +72,7 @@ def definitions(tree, prefix=""):
 
 
 def rows(source):
-    """The rows of a script, in order: every line of code is in exactly one of them."""
+    """The rows of a script, in order; every line of code is in exactly one of them."""
     tree, lines = ast.parse(source), source.splitlines()
     comments = {token.start[0] for token in tokenize.generate_tokens(io.StringIO(source).readline)
                 if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#")}
@@ -115,7 +115,7 @@ def prose_html(lines):
             continue
         out = ""
         for line, after in zip(block.split("\n"), [*block.split("\n")[1:], ""]):
-            # A line that ends although the next word would have fitted was meant to end there.
+            # A line break where the next word would still have fitted is intended.
             ends = len(line) + 1 + len(after.partition(" ")[0]) <= width
             ends |= bool(re.match("[a-z_, ]+: ", after))  # a parameter
             out += escape(line) + ("<br>" if ends and after else " ")
@@ -126,7 +126,7 @@ def prose_html(lines):
 
 
 def links(script, source, defined):
-    """{(line, column): address} of the uses of names that some script defines.
+    """{(line, column): address} of all uses of names that some script defines.
 
     defined: {script: names of its definitions}, none of which is a local variable elsewhere
     """
@@ -137,7 +137,7 @@ def links(script, source, defined):
             known.update({a.name: f"#{node.module}.{a.name}" for a in node.names
                           if a.name in defined.get(node.module, ())})
 
-    def add(node, name, column):  # ast counts bytes
+    def add(node, name, column):  # column: in bytes, as ast counts
         if name in known:
             before = lines[node.lineno - 1].encode()[:column].decode()
             found[node.lineno, len(before)] = known[name]
@@ -152,7 +152,7 @@ def links(script, source, defined):
 
 
 def code_html(source, found):
-    """The lines of a script in colour, with links at the (line, column) of `found`."""
+    """The lines of a script in colour, with links at each (line, column) of `found`."""
     out, line, column = [""], 1, 0
     for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(source):
         while kind not in STANDARD_TYPES:
@@ -209,7 +209,7 @@ def anchor(tag):
 
 
 def order(tag):
-    """A key that sorts tags as the paper has them: Eq. 9 before Eq. 10."""
+    """A key that sorts tags in the paper's order: Eq. 9 before Eq. 10."""
     kinds = ["Algorithm", "Eq.", "Sec.", "Table", "Fig.", "App."]
     return kinds.index(tag.split()[0]), [f"{part:>3}" for part in re.findall(r"\w+", tag)[1:]]
 
@@ -227,7 +227,10 @@ def links_to(names):
 
 
 def script_html(script, sources, places):
-    """The rows of a script; adds to places, {tag: {what to show: address}}, those that name one."""
+    """The rows of a script in HTML; those that name a tag are added to places.
+
+    places: {tag: {what to show: address}}
+    """
     defined = {name: {d for d, _ in definitions(ast.parse(text))} for name, text in sources.items()}
     source, out = sources[script], [f'<h2 id="{script}">{script}.py</h2>']
     lines, html = source.splitlines(), code_html(source, links(script, source, defined))
@@ -235,7 +238,7 @@ def script_html(script, sources, places):
         prose = [line for line in row.prose if not re.fullmatch(r"\s*-{20,}", line)]
         kind = "head" if i == 0 else "part" if len(prose) < len(row.prose) else ""
         address = f"{script}.{row.name}" if row.name else f"{script}-{i}"
-        if row.name or prose[0][:1] != " ":  # else it is within what was shown last
+        if row.name or prose[0][:1] != " ":  # otherwise it is within the last definition
             shown = address if row.name else script
         named = sorted(tags("\n".join([*prose, *(lines[k - 1] for k in row.code)])), key=order)
         for tag in named:

@@ -1,7 +1,7 @@
-"""Check an exercise in your copy: the first law that your functions break, and an example.
+"""Check an exercise in your copy: the first law that your functions break, with an example.
 
     python exercises/check.py 3        exercise 3
-    python exercises/check.py          all of them, a line each
+    python exercises/check.py          all exercises, one line each
 """
 
 import argparse
@@ -23,7 +23,7 @@ SECONDS = 20  # for one exercise; the laws themselves take about one
 
 @contextlib.contextmanager
 def time_limit():
-    """A context that ends with OutOfTime if it takes too long."""
+    """A context that raises OutOfTime if its block takes too long."""
 
     def stop(*_):
         raise exercise.OutOfTime(f"your function did not return within {SECONDS:g} s: an"
@@ -43,7 +43,7 @@ def outcome(number):
 
 
 def check(number):
-    """Print what becomes of one exercise; returns whether it passes."""
+    """Print the result of one exercise; returns whether it passes."""
     status, text = outcome(number)
     print(f"Exercise {number}, {exercise.title(number)}: {status}.")
     for line in text.splitlines():
@@ -58,9 +58,9 @@ def check(number):
 @plain_errors
 def main(argv=None):
     every = exercise.numbers()
-    p = argparse.ArgumentParser(description="Check an exercise of this copy: the first broken law.")
+    p = argparse.ArgumentParser(description="Check an exercise: print the first broken law.")
     p.add_argument("number", nargs="?", type=int, choices=every, metavar="N",
-                   help=f"one of {', '.join(map(str, every))} (default: a line on each)")
+                   help=f"one of {', '.join(map(str, every))} (default: one line for each)")
     number = p.parse_args(argv).number
     if number is not None:
         sys.exit(0 if check(number) else 1)

@@ -1,4 +1,4 @@
-"""What make.py, check.py and grade.py share: reading an exercise, and running its laws.
+"""What make.py, check.py and grade.py share: reading an exercise and running its laws.
 
 An exercise NN is two files:
     NN_name.md     its sheet
@@ -6,9 +6,9 @@ An exercise NN is two files:
                    READ    what to read when a law is broken
                    FILES   whole files to write, {name: what the copy starts with} (optional)
                    HIDE    functions elsewhere that would give the answer away (optional)
-                   law_*   functions; the docstring is the law, AssertionError the counter-example,
-                           most often raised by demand()
-hidden_NN.py, where there is one, has laws for grade.py only.
+                   law_*   functions; the docstring is the law, the AssertionError has the
+                           counter-example and usually comes from demand()
+hidden_NN.py, if there is one, has laws for grade.py only.
 """
 
 import ast
@@ -20,16 +20,16 @@ import traceback
 from types import SimpleNamespace
 
 HOME = pathlib.Path(__file__).resolve().parent.parent
-SUBMITTED = {}  # text by name: what grade.py has read of a submission
+SUBMITTED = {}  # {name: text} of the files of a submission that grade.py has read
 
 
 def numbers():
-    """The numbers of all exercises of this folder."""
+    """The numbers of all exercises in this folder."""
     return sorted(int(path.stem[5:]) for path in HOME.glob("exercises/laws_*.py"))
 
 
 def sheet(number):
-    """The sheet of an exercise."""
+    """The path of an exercise's sheet."""
     found = sorted(HOME.glob(f"exercises/{number:02}_*.md"))
     if not found:
         raise SystemExit(f"exercises/{number:02}_*.md, the sheet of exercise {number}, is missing:"
@@ -43,7 +43,7 @@ def title(number):
 
 @functools.cache
 def about(number):
-    """BLANKS, READ, FILES and HIDE of an exercise, read without running it."""
+    """BLANKS, READ, FILES and HIDE of an exercise, read without running its laws file."""
     found, name = {"FILES": {}, "HIDE": []}, f"exercises/laws_{number:02}.py"
     try:
         tree = ast.parse(read(name))
@@ -59,7 +59,7 @@ def about(number):
 def find(tree, name):
     """The last definition of a name such as "SimSiam.forward"; None if there is none.
 
-    tree: of a module   A part of the name may be a class or a function: functions can be nested.
+    tree: a module's   A part of the name may be a class or a function: functions can be nested.
     """
     for part in name.split("."):
         kinds = ast.ClassDef, ast.FunctionDef
@@ -77,7 +77,7 @@ def read(name):
 
 
 def submitted(name):
-    """The text of a file that the student wrote as a whole."""
+    """The text of a file that the student wrote from scratch."""
     return SUBMITTED[name] if name in SUBMITTED else (HOME / name).read_text()
 
 
@@ -85,7 +85,7 @@ def submitted(name):
 # Running the laws.
 
 
-class OutOfTime(BaseException):  # so that no `except Exception` of a student stops it
+class OutOfTime(BaseException):  # not Exception: a student's `except Exception` would catch it
     """A student's function has taken longer than check.py waits."""
 
 
@@ -93,7 +93,7 @@ MODULES = {path.stem for path in HOME.glob("exercises/*.py")}
 
 
 def laws(number):
-    """The laws of an exercise in their order; in the grader the hidden ones as well."""
+    """The laws of an exercise in order; in the grader also the hidden ones."""
     found = []
     for name in (f"laws_{number:02}", f"hidden_{number:02}"):
         if name in MODULES:
@@ -103,7 +103,7 @@ def laws(number):
 
 
 def outcome(number):
-    """Run the laws until one is broken; returns a status and what to tell the student.
+    """Run the laws until one is broken; returns a status and a message for the student.
 
     status: "passed", "failed", "blank" (a function of this exercise is not written yet)
     """
@@ -129,17 +129,17 @@ def explain(error, number):
     if isinstance(error, NotImplementedError) and blank:
         if int(blank[1]) == number:
             return "blank", f"Not written yet: {blank[2]}."
-        return "failed", f"It needs what is not written yet: exercise {blank[1]}, {blank[2]}."
+        return "failed", f"It needs exercise {blank[1]}, which is not written yet: {blank[2]}."
     if "NoneType" in text:
         text += " (A function without `return` returns None.)"
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"
-    # A law's own assertion has the counter-example; any other error happened at a line.
+    # A law's own assertion has the counter-example; for any other error the line matters.
     if isinstance(error, AssertionError) and within(frames[-1].filename).startswith("exercises/"):
         return "failed", text
     own = [f for f in frames if not within(f.filename).startswith(("/", "<", "exercises/"))
-           and within(f.filename).count("/") < 2]  # in a folder .venv there is torch
+           and within(f.filename).count("/") < 2]  # deeper down, in a .venv, lies torch
     place = f"{within(own[-1].filename)}, line {own[-1].lineno}: " if own else ""
     kind = "" if isinstance(error, OutOfTime) else f"{type(error).__name__}: "
     return "failed", place + kind + text
@@ -152,7 +152,7 @@ def within(filename):
 
 
 def show(v, digits=4):
-    """A small tensor or number as a person writes it: [3, 4], 0.5."""
+    """A small tensor or number as a person would write it: [3, 4], 0.5."""
     v = v.tolist() if hasattr(v, "tolist") else v
     if isinstance(v, (list, tuple)):
         return f"[{', '.join(show(each, digits) for each in v)}]"
@@ -160,9 +160,9 @@ def show(v, digits=4):
 
 
 def demand(got, wanted, what, rtol=1e-5, atol=1e-6):
-    """A law's last line: got must be wanted, numbers or nested lists of them.
+    """Assert that got is wanted: numbers, tensors or nested lists of numbers.
 
-    what: the first part of the message, "for x = ... it must be"
+    what: how the message begins, such as "For x = ... it must be"
     """
     import torch  # make.py does without
 

@@ -1,4 +1,4 @@
-"""Grade submissions: one function of a student at a time, in the reference's place.
+"""Grade submissions, one exercise at a time: the student's functions within the reference.
 
     python exercises/grade.py ../class/*                           all exercises, a table
     python exercises/grade.py ../class/* --exercises 1 2 3 4 --csv marks.csv
@@ -6,9 +6,9 @@
 
 For each exercise the student's functions, with the helpers and imports they use, replace those of
 this repository, and the laws of that exercise run: all must hold. Each exercise of each submission
-has a process of its own, with limits. It is forked from this one, which has imported torch, so it
-starts in a hundredth of a second. Nothing of a submission is parsed or run in this process.
-README.md says what that does not stop.
+runs in a process of its own, with limits. That is forked from this one, which has imported torch,
+so it starts in a hundredth of a second. Nothing of a submission is parsed or run in this process.
+README.md says what this does not stop.
 """
 
 import argparse
@@ -51,9 +51,9 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 
 
 def root(folder):
-    """The folder of a submission with the files in it: often there is another one around it."""
+    """The folder that has the files of a submission: often there is another one around it."""
     if not folder.is_dir():
-        raise SystemExit(f"{folder}: not a folder; name one for each submission")
+        raise SystemExit(f"{folder}: not a folder; name a folder for each submission")
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
     lone = not list(folder.glob("*.py")) and len(inner) == 1
     return inner[0] if lone and not inner[0].is_symlink() else folder
@@ -63,7 +63,7 @@ def read_file(folder, name):
     """The bytes of a file of a submission; None if there is none, or it is a link or too large."""
     path = folder / name
     try:
-        # A link could lead to the reference: as root this process may read what it likes.
+        # A link could lead to the reference: root may read anything.
         inside = path.parent.resolve() == folder.resolve() / pathlib.PurePath(name).parent
         small = inside and os.lstat(path).st_size <= LARGEST
         return runs.read_regular(path) if small else None
@@ -76,9 +76,9 @@ def read_file(folder, name):
 
 
 def another_user():
-    """The user "nobody", if this process may become it and it can read Python and torch; or None.
+    """The user "nobody" if this process may become it and it can read Python and torch, else None.
 
-    A Python below /root, say, cannot be read by others: imports in the middle of a law would fail.
+    Other users cannot read a Python below /root, for example: imports within a law would fail.
     """
     files = [pathlib.Path(module.__file__) for module in (os, torch)]
     readable = all(path.stat().st_mode & (0o001 if path.is_dir() else 0o004)
@@ -96,9 +96,9 @@ def give_up_rights(nobody, scratch):
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
     elif os.geteuid() == 0 and sys.platform == "linux":
-        # Root may have any number of processes, unless they count as nobody's (65534) and root's
-        # powers are gone, all but that to read any file (4): Python's own may be another user's.
-        # 0x20080522: the version of the system call's structures.
+        # RLIMIT_NPROC does not stop root, so the process counts as nobody's (65534) and gives up
+        # root's powers, all but the one to read any file (4): Python may belong to another user.
+        # 0x20080522 is the version of the system call's structures.
         os.setresuid(65534, 0, 0)
         ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)(4, 4))
     used = 0
@@ -108,14 +108,14 @@ def give_up_rights(nobody, scratch):
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # not a byte into any file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no process, and so nothing that stays
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new process that could outlive it
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def child(number, files, nonce, pipe, nobody, scratch):
-    """Run the laws of an exercise, and write what became of it into the pipe. Does not return."""
+    """Run the laws of an exercise and write the result into the pipe. Does not return."""
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
@@ -128,7 +128,7 @@ def child(number, files, nonce, pipe, nobody, scratch):
             result = "died", f"The grader could not set its limits: {error}"
         else:
             result = transplant.judge(number, files)
-        # It counts only with the nonce: what a submission prints or writes here does not.
+        # A result counts only with the nonce, so a submission cannot write its own.
         os.write(3, json.dumps([nonce, result[0], result[1][:4000]]).encode())
     finally:
         os._exit(0)
@@ -146,7 +146,7 @@ class Job:
     number: int
     folder: pathlib.Path
     status: str = ""  # empty: not graded yet
-    text: str = "Not graded: the time was up."
+    text: str = "Not graded: time ran out."
     seconds: float = 0.0
     peak: int = 0  # bytes of memory
     pid: int = 0
@@ -166,15 +166,15 @@ class Job:
         os.close(out)
 
     def listen(self):
-        """Read what the child writes; it has ended when there is no more."""
+        """Read what the child has written; if that is nothing, it has ended."""
         chunk = os.read(self.pipe, 65536)
         self.written = (self.written + chunk)[-65536:]
         if not chunk:
             self.finish(late=False)
 
     def finish(self, late):
-        """End the process, and decide what became of the exercise."""
-        # Even without being late: it may have closed its pipe and gone to sleep.
+        """End the process and record the result of the exercise."""
+        # Even if it is not late: it may have closed its pipe and gone to sleep.
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(self.pid, signal.SIGKILL)
@@ -189,9 +189,9 @@ class Job:
                 raise ValueError
         except ValueError:
             end = os.WTERMSIG(code)  # 0: it exited by itself
-            self.status, self.text = "died", "It ended the process, instead of returning."
+            self.status, self.text = "died", "It ended the process instead of returning."
             if end not in (0, signal.SIGKILL):  # SIGKILL is ours
-                self.text = f"It ended by {signal.Signals(end).name}."
+                self.text = f"It was ended by {signal.Signals(end).name}."
             if late or end == signal.SIGXCPU or cpu >= CPU_SECONDS:
                 self.status = "time"
                 self.text = (f"Stopped after {WALL_SECONDS} s, or {CPU_SECONDS} s of computing:"
@@ -202,8 +202,8 @@ def grade(jobs, at_once, report):
     """Run all jobs, some at once; report() is called after each."""
     nobody = another_user()
     if nobody is None:
-        print("submissions run as this user: only root may choose another, and that one must be"
-              " able to read Python and torch", file=sys.stderr)
+        print('submissions run as this user, not as "nobody": that needs root, and a Python\n'
+              'that "nobody" can read', file=sys.stderr)
     waiting, running = list(jobs)[::-1], []
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -240,7 +240,7 @@ def as_json(classes):
 
 
 def as_csv(classes):
-    """A line per submission: its score, then 1 or 0 per exercise."""
+    """One line per submission: its score, then 1 or 0 for each exercise."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["submission", "score", *(job.number for job in next(iter(classes.values())))])
@@ -252,7 +252,7 @@ def as_csv(classes):
 
 
 def as_junit(classes):
-    """A test suite per submission, a test case per exercise."""
+    """One test suite per submission, one test case per exercise."""
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>"]
     for name, jobs in classes.items():
         failures = len(jobs) - score(jobs)
@@ -269,7 +269,7 @@ def as_junit(classes):
 
 
 def attribute(text):
-    """Text as an attribute of XML, which has no control characters."""
+    """Text as an XML attribute; XML allows no control characters."""
     return quoteattr("".join(c if c.isprintable() or c == "\n" else "?" for c in text))
 
 
@@ -283,7 +283,7 @@ def as_gradescope(jobs):
 
 
 def table(classes):
-    """A line per submission, a symbol per exercise, and what the symbols mean."""
+    """One line per submission, one symbol per exercise, and what the symbols mean."""
     numbers = [job.number for job in next(iter(classes.values()))]
     lines = [f"{'submission':16} score" + "".join(f"{number:3}" for number in numbers)]
     for name, jobs in classes.items():
@@ -297,15 +297,15 @@ def parse(argv):
     p = argparse.ArgumentParser(description="Grade submissions.")
     g = p.add_argument
     every = exercise.numbers()
-    g("submissions", nargs="+", type=pathlib.Path, help="a folder each")
+    g("submissions", nargs="+", type=pathlib.Path, help="the folders of the submissions")
     g("--exercises", nargs="+", type=int, default=every, metavar="N", choices=every,
-      help="those of the copy you handed out (default: all)")
+      help="the exercises you handed out (default: all)")
     for kind in ("json", "csv", "junit"):
         g(f"--{kind}", type=pathlib.Path, metavar="FILE", help=f"write the results as {kind}")
     g("--gradescope", type=pathlib.Path, metavar="FILE",
       help="write Gradescope's results.json; one submission only")
     g("--at-once", type=int, default=min(8, os.cpu_count()), metavar="N",
-      help="exercises to run at the same time (default: a core each)")
+      help="exercises to run at the same time (default: one per core, at most 8)")
     args = p.parse_args(argv)
     if args.gradescope and len(args.submissions) > 1:
         p.error("--gradescope is for one submission")

@@ -1,10 +1,10 @@
-"""Write autograder.zip, to be uploaded to Gradescope (Configure Autograder).
+"""Write autograder.zip, to upload to Gradescope under Configure Autograder.
 
     python exercises/gradescope.py                     autograder.zip: all exercises
-    python exercises/gradescope.py week1.zip 1 2       those of the copy you handed out
+    python exercises/gradescope.py week1.zip 1 2       the exercises you handed out
 
-Gradescope unpacks it to /autograder/source, runs setup.sh once, and run_autograder for each
-submission, as root: grade.py then runs every exercise as the user "nobody".
+Gradescope unpacks it to /autograder/source and runs setup.sh once, then run_autograder for each
+submission, both as root; grade.py therefore runs every exercise as the user "nobody".
 """
 
 import argparse
@@ -56,12 +56,12 @@ def main(argv=None):
     p = argparse.ArgumentParser(description="Write a zip for Gradescope's autograder.")
     p.add_argument("zip", nargs="?", type=pathlib.Path, default="autograder.zip",
                    help="the file to write (default: autograder.zip)")
-    p.add_argument("numbers", nargs="*", type=int, help="of the exercises (default: all)")
+    p.add_argument("numbers", nargs="*", type=int, help="exercises to grade (default: all)")
     args = p.parse_args(argv)
     every = exercise.numbers()
     numbers = sorted(set(args.numbers)) or every
     if unknown := set(numbers) - set(every):
-        p.error(f"exercise {min(unknown)}: there is none")
+        p.error(f"exercise {min(unknown)} does not exist")
     run = RUN.format(numbers=" ".join(map(str, numbers)))
     with zipfile.ZipFile(args.zip, "w", zipfile.ZIP_DEFLATED) as file:
         for name, text in (("setup.sh", SETUP), ("run_autograder", run)):

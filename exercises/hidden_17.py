@@ -1,4 +1,4 @@
-"""Exercise 17, for the grader only: mistakes are planted, those of exercise 1's wrong answers."""
+"""Exercise 17, for the grader only: the planted mistakes are exercise 1's wrong answers."""
 
 import simsiam
 from exercises import exercise
@@ -10,7 +10,7 @@ SHARE = 0.75  # of the mistakes that must be noticed
 
 
 def functions(answer):
-    """D and negative_cosine, one of them replaced by an answer: (place, source)."""
+    """D and negative_cosine, one of them replaced by an answer, which is (place, source)."""
     names = vars(simsiam).copy()
     exec(answer[1], names)
     D, cosine = names["D"], names["negative_cosine"]
@@ -24,7 +24,7 @@ def law_they_hold_for_other_correct_answers():
     """Your laws hold for every correct D, however it is written."""
     for what, answer in ANSWERS["RIGHT"].items():
         broken = run(**functions(answer))
-        assert broken is None, f"For a correct answer, {what}, there breaks {broken}."
+        assert broken is None, f"With a correct answer, {what}, this is broken: {broken}."
 
 
 def law_they_notice_planted_mistakes():

@@ -4,8 +4,8 @@ import re
 
 from exercises.laws_19 import FORM, lines
 
-# As the rule `collapsed` of simsiam.py calls the end of a run; tests/test_exercises.py compares
-# these with the logs of experiments/results/shapes, as far as there are any.
+# What `collapsed` in simsiam.py says of the end of a run; tests/test_exercises.py compares these
+# with the logs in experiments/results/shapes, where there are any.
 SEEN = {  # ablation: (verdict, name of its logs)
     "no stop-gradient": ("collapses", "no-stopgrad"),
     "no predictor": ("collapses", "predictor-none-epochs-40"),
@@ -21,4 +21,4 @@ def law_what_was_seen():
     found = lines()
     other = [name for name, (verdict, _) in SEEN.items()
              if re.fullmatch(FORM, found[name])[3] != verdict]
-    assert len(other) <= 1, f"They differ for: {', '.join(other)}."
+    assert len(other) <= 1, f"Yours differ for: {', '.join(other)}."

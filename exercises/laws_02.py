@@ -44,11 +44,12 @@ def law_a_list_of_modules():
     assert isinstance(layers, list) and all(isinstance(m, nn.Module) for m in layers), (
         f"It must return a list of nn.Modules; yours returns a {type(layers).__name__}.")
     shape = list(seeded(linear_bn_relu, 6, 4, bn=True, relu=True)(batch(5, 6)).shape)
-    assert shape == [5, 4], f"For c_in = 6, c_out = 4, N = 5 it must give [5, 4]; yours {shape}."
+    assert shape == [5, 4], ("For c_in = 6, c_out = 4 and N = 5 it must give [5, 4]; yours gives"
+                             f" {shape}.")
 
 
 def law_BN_normalises_the_layer():
-    """With bn=True each channel has mean 0 and variance 1 over the batch; without it has not."""
+    """With bn=True, and only then, each channel has mean 0 and variance 1 over the batch."""
     for bn in (True, False):
         y = seeded(linear_bn_relu, 6, 4, bn=bn, relu=False)(batch(50, 6))
         assert normalised(y) == bn, (f"With bn={bn} and relu=False channel 0 has mean"

@@ -48,7 +48,7 @@ def column(*values):
 
 
 def product(p, z):
-    """In place of D: not the same if p and z change places."""
+    """A stand-in for D that changes if p and z change places."""
     return (p * z**2).mean()
 
 
@@ -83,7 +83,7 @@ def law_the_asymmetric_loss():
     """With symmetry="asymmetric" the loss is D(p1, z2) alone, not halved (Sec. 4.6)."""
     got, z1 = model(product, symmetry="asymmetric")(column(1), column(2))
     assert abs(got - 216) < 1e-6, f"{GIVEN} it must be 6 · 36 = 216; yours is {got:g}."
-    assert abs(z1 - 3) < 1e-6, f"z1 must be returned then, too: 3; yours is {z1.item():g}."
+    assert abs(z1 - 3) < 1e-6, f"It must also return z1, which is 3; yours is {z1.item():g}."
 
 
 def law_each_view_once():

@@ -18,7 +18,7 @@ demand = partial(exercise.demand, rtol=1e-4, atol=1e-4)
 def scalar_block(block, factors, gains=(1, 1, 1)):
     """A block on one channel and one pixel, whose convolutions multiply by these factors.
 
-    gains: of the BNs, which otherwise do nothing: in eval mode their statistics are 0 and 1
+    gains: the γ of the BNs, which otherwise do nothing: in eval mode their statistics are 0 and 1
     """
     net = block(1 if block is BasicBlock else 4, 1).eval()
     for i, (factor, gain) in enumerate(zip(factors, gains), start=1):
@@ -32,7 +32,7 @@ def scalar_block(block, factors, gains=(1, 1, 1)):
 
 @torch.no_grad()
 def output(net, x):
-    """What a scalar block makes of one number."""
+    """The output of a scalar block for one number."""
     c = net.conv1.in_channels
     return net(torch.full((1, c, 1, 1), float(x)))[0, 0, 0, 0].item()
 
@@ -96,8 +96,8 @@ def law_each_BN_follows_its_convolution():
     nn.init.constant_(net.bn1.weight, 1.0)
     nn.init.constant_(net.bn2.bias, -60.5)
     # 2 · 3 · 2 · 5 = 60
-    demand(output(net, 2), 1.5, "With x = 2, conv1 multiplying by 3, conv2 by 2 and bn2 by 5 less"
-           " 60.5, the branch is 60 - 60.5, and BasicBlock must give")
+    demand(output(net, 2), 1.5, "With x = 2, conv1 multiplying by 3, conv2 by 2, and bn2 by 5 and"
+           " subtracting 60.5, the branch is 60 - 60.5, and BasicBlock must give")
 
 
 def law_an_untrained_block_is_its_shortcut():
@@ -143,7 +143,7 @@ def law_three_convolutions_in_a_Bottleneck():
 
 
 def law_torchvision_agrees():
-    """With the same weights a block gives what torchvision's gives, in training mode too."""
+    """With the same weights a block equals torchvision's, also in training mode."""
     kinds = torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck
     for block, theirs in zip((BasicBlock, Bottleneck), kinds):
         for stride in (1, 2):

@@ -9,7 +9,7 @@ from augment import resized_crop
 from exercises import exercise
 
 BLANKS = ["augment.py:resized_crop"]
-HIDE = ["augment.py:resize_matrix"]  # the whole answer but for one line
+HIDE = ["augment.py:resize_matrix"]  # all but one line of an answer
 READ = ("App. A, RandomResizedCrop; the docstrings of resized_crop and, for one way to write it, of"
         " resize_matrix and along_both_axes in augment.py.")
 demand = partial(exercise.demand, rtol=1e-4, atol=1e-4)
@@ -52,7 +52,7 @@ def law_enlarging_interpolates_between_the_middles_of_pixels():
 
 
 def law_reducing_is_antialiased():
-    """Reducing takes in all pixels, by a triangle as wide as two output pixels (antialiasing)."""
+    """Reducing averages all pixels, with a triangle as wide as two output pixels (antialiasing)."""
     # From 4 pixels to 2 the triangle around 1 has height 3/4, 3/4, 1/4, 0 at the middles 0.5, ...,
     # in shares 3/7, 3/7, 1/7, 0.
     demand(crop([[0, 0, 7, 0]] * 4, 0, 0, 4, 4, 2)[0], [1, 3], "When four rows of [0, 0, 7, 0] are"

@@ -96,7 +96,7 @@ def words(order):
 
 
 def law_each_operation_has_its_own_factor():
-    """Each operation takes its own column of factors, wherever in the order it stands."""
+    """Each operation takes its own column of factors, wherever it stands in the order."""
     pixels = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
     # The gray of red is 0.2989, and the mean of 0.2989 and 0.5 is 0.3995.
     for name, factor, wanted in (("brightness", 0.5, [[0.5, 0, 0], [0.25] * 3]),

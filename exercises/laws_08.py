@@ -90,7 +90,7 @@ def law_the_logarithm_of_the_ratio_is_uniform():
 
 
 def law_all_positions_are_equally_likely():
-    """All positions of a box inside the image are equally likely, the first and the last too."""
+    """All positions of a box inside the image are equally likely, even the first and the last."""
     top, left, height, width = boxes(3000, 4, 0.25, 0.25)
     assert set(height) == set(width) == {2}, (
         f"{call(3000, 4, 0.25, 0.25)} must have only boxes of 2 × 2 pixels, up to rounding; yours"

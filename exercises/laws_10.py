@@ -27,7 +27,7 @@ def law_half_a_cosine():
 
 
 def law_proportional_to_lr():
-    """The highest value, lr, is a factor of all others, in the warm-up too."""
+    """All values are proportional to lr, the highest one, also in the warm-up."""
     for step, warmup, wanted in ((2, 0, 0.05), (0, 2, 0.05), (2, 2, 0.1), (3, 2, 0.05)):
         demand(cosine_lr(0.1, step, 4, warmup), wanted, f"cosine_lr(0.1, {step}, 4, {warmup}) must"
                " be")

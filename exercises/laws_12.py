@@ -13,7 +13,7 @@ READ = ("Fig. 2 (right) and its caption; Wu et al. (arXiv 1805.01978), Sec. 3.4;
 
 
 def at(*degrees, length=1.0):
-    """Rows of this length, at these angles."""
+    """Rows of this length at these angles, in degrees."""
     return torch.tensor([[length * math.cos(math.radians(a)), length * math.sin(math.radians(a))]
                          for a in degrees])
 

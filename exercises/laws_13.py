@@ -18,7 +18,7 @@ READ = ("Sec. 3, linear evaluation, and App. A; the comment on the probe and the
 
 @contextlib.contextmanager
 def replaced(**functions):
-    """Within this block functions of lineval.py are these."""
+    """A context in which functions of lineval.py are replaced by these."""
     before = {name: getattr(lineval, name) for name in functions}
     vars(lineval).update(functions)
     try:
@@ -52,7 +52,7 @@ class Notes:
 
 
 class TorchSGD(Notes):
-    """torch's SGD, for a probe that is to learn something."""
+    """torch's SGD, for a probe that must learn something."""
 
     def __init__(self, param_groups):
         super().__init__(param_groups)
@@ -78,7 +78,7 @@ def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes)
 
 
 def fitted(n=8, base_lr=0.5, epochs=2, batch_size=2):
-    """The same by fit() alone, for inputs (n, n, 1) that only the function `logits` can read."""
+    """The same with fit() alone, for inputs (n, n, 1) that only the function `logits` can read."""
     torch.manual_seed(0)
     probe = nn.Linear(n, 2)
     nn.init.zeros_(probe.weight), nn.init.zeros_(probe.bias)
@@ -109,10 +109,10 @@ def law_the_probe_is_linear():
 def law_it_starts_near_zero():
     """Its weights start as Gaussian numbers with std 0.01, its biases at 0."""
     probe = probed(n=50, classes=20, epochs=1)
-    demand(probe.weight.std(), 0.01, "Of 1000 weights that the optimizer leaves alone the std must"
+    demand(probe.weight.std(), 0.01, "The std of 1000 weights that the optimizer leaves alone must"
            " be", atol=0.0015)
-    demand(probe.bias.abs().max(), 0.0, "Of the biases that the optimizer leaves alone the largest"
-           " must be")
+    demand(probe.bias.abs().max(), 0.0, "The largest bias, if the optimizer leaves all alone, must"
+           " be")
 
 
 def law_an_epoch_is_every_row_once():
@@ -125,7 +125,7 @@ def law_an_epoch_is_every_row_once():
 
 
 def law_the_last_incomplete_batch_is_left_out():
-    """A last batch with fewer rows is left out; if there are fewer rows in all, they are one."""
+    """A last, smaller batch is left out; but if all rows are fewer than a batch, they are one."""
     for way, (n, batch_size, wanted) in itertools.product(WAYS, ((5, 2, [2, 2]), (3, 8, [3]),
                                                                  (4, 4, [4]))):
         got = [len(b) for b in batches(way, n, 1, batch_size)]
@@ -174,15 +174,15 @@ def law_the_learning_rate_is_scaled_and_decays():
         got = [lr for lr, in Notes.last.lrs]
         assert len(got) == 4, (f"{way}, for 8 rows, batches of 4 and 2 epochs: there must be 4"
                                f" steps; yours has {len(got)}.")
-        # What schedule() gives, if its functions were asked; else 1, with cos 45°, 90° and 135°.
+        # The line of schedule(), if it was called; otherwise half of 1 + cos 0°, 45°, 90°, 135°.
         if got != [256.0, 192.0, 128.0, 64.0]:
             demand(got, [1.0, 0.853553, 0.5, 0.146447], f"{way}, for base_lr 64, batches of 4, and"
-                   " 4 steps in all: the learning rates (with a line in place of cosine_lr, and no"
-                   " division in scaled_lr, [256, 192, 128, 64]) must be")
+                   " 4 steps in all: the learning rates (or [256, 192, 128, 64], if yours calls"
+                   " cosine_lr and scaled_lr, which this law replaces) must be")
 
 
 def law_the_probe_learns():
-    """The probe learns to tell classes apart that a line separates."""
+    """The probe learns to tell apart two classes that a line separates."""
     torch.manual_seed(0)
     x = torch.randn(200, 2)
     labels = (x[:, 0] > 2 * x[:, 1]).long()
@@ -263,7 +263,7 @@ def law_every_learning_rate_is_tried():
 
 
 def law_the_best_on_the_held_out_rows_wins():
-    """The learning rate with the best accuracy is chosen, of equals the first one."""
+    """The learning rate with the best accuracy is chosen; among equals, the first."""
     for accuracies, wanted in (((20.0, 40.0, 30.0, 10.0), 1.0), ((5.0, 6.0, 7.0, 8.0), 100.0),
                                ((9.0, 6.0, 7.0, 8.0), 0.1), ((7.0, 9.0, 9.0, 8.0), 1.0)):
         got = chosen(accuracies=accuracies)[0]

@@ -67,7 +67,7 @@ def law_the_encoder_stays():
 
 
 def law_every_layer_moves():
-    """All parameters of all layers move, whatever they are called in the encoder."""
+    """All parameters of all layers move, whatever their names in the encoder."""
     online = nn.Sequential(linear(1.0, 2.0), nn.ReLU(), nn.Sequential(linear(3.0, 4.0)))
     target = nn.ModuleDict({"backbone": linear(0.0, 0.0), "projector": linear(0.0, 0.0)})
     momentum_update(target, online, 0.5)
@@ -100,24 +100,24 @@ def law_no_gradient():
         "The target's weight must be the same tensor as before, with new numbers; yours is another"
         " tensor.")
     assert not target.weight.requires_grad and target.weight.grad_fn is None, (
-        "After the update the target's weight must not ask for a gradient; yours does.")
+        "After the update the target's weight must not require a gradient; yours does.")
     assert all(isinstance(w, nn.Parameter) for w in (target.weight, online.weight)), (
         "After the update the weights must still be nn.Parameters; yours are not.")
     assert online.weight.requires_grad, (
-        "After the update the encoder's weight must still ask for a gradient; yours does not.")
+        "After the update the encoder's weight must still require a gradient; yours does not.")
 
 
 def law_the_target_may_ask_for_a_gradient():
-    """The update works for parameters that ask for a gradient, too."""
+    """The update also works for parameters that require a gradient."""
     target = linear(0.0, 0.0)
     momentum_update(target, linear(1.0, 1.0), 0.9)
     assert target.weight.requires_grad and target.weight.is_leaf, (
-        "A target whose weight asks for a gradient must keep it as a leaf of the graph; yours has"
-        " become the result of a computation, or does not ask any more.")
+        "A target's weight that requires a gradient must stay a leaf of the graph; yours has become"
+        " the result of a computation, or no longer requires a gradient.")
 
 
 def law_networks_that_do_not_fit():
-    """A network with more parameters than the other is a ValueError; none is left out silently."""
+    """Networks with different numbers of parameters are a ValueError; none is left out silently."""
     small, large = linear(0.0, 0.0), nn.Sequential(linear(1.0, 1.0), linear(1.0, 1.0))
     for target, online, what in ((small, large, "the encoder"), (large, small, "the target")):
         try:

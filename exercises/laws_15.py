@@ -59,7 +59,7 @@ def law_every_image_is_visited_on_its_own():
 
 
 def law_a_zero_among_the_channels_is_no_first_visit():
-    """Only a row of nothing but zeros has not been visited; it may have some, or a sum of 0."""
+    """Only a row of all zeros has not been visited; some zeros, or a sum of 0, do not count."""
     eta, z = [[0.0, 0.5], [0.6, -0.6]], [[3.0, 4.0], [3.0, 4.0]]
     demand(averaged(eta, z, 0.5), [[0.3, 0.65], [0.6, 0.1]], f"eta {show(eta)}, z {show(z)},"
            " m = 0.5: the new targets must be")
@@ -81,7 +81,7 @@ def law_eta_and_z_stay():
 
 
 def law_many_visits():
-    """After n visits the first one counts m to the power n - 1, each later one 1 - m as it came."""
+    """After n visits the first one has the weight m to the power n - 1."""
     eta = torch.zeros(1, 2)
     for n in range(1, 6):
         eta = moving_average(eta, torch.tensor([[2.0, 0.0] if n == 1 else [0.0, 3.0]]), 0.8)

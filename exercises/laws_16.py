@@ -91,7 +91,7 @@ def law_k_batches_in_all():
 
 
 def law_targets_end_with_the_epoch():
-    """The targets end with the epoch, whatever k: the order of the next one is not known yet."""
+    """The targets end with the epoch, whatever k is: the order of the next is not known yet."""
     for step, k, wanted in ((0, 10, 4), (2, 10, 2), (3, 2, 1), (5, 2, 2), (5, 10, 3), (7, 10, 1),
                             (0, math.inf, 4), (6, math.inf, 2)):
         _, eta = computed(step, k)
@@ -100,7 +100,7 @@ def law_targets_end_with_the_epoch():
 
 
 def law_later_batches_are_those_to_come():
-    """Pairs after the first are of fresh views of the batches to come, in the epoch's order."""
+    """Later pairs come from fresh views of the following batches, in the epoch's order."""
     for step, k, wanted in ((0, 3, [[1, 0], [2, 4]]), (1, 10, [[2, 4], [7, 6]]), (6, 10, [[7, 6]])):
         run, eta = computed(step, k)
         assert run.asked == wanted, (

@@ -1,4 +1,4 @@
-"""The laws of exercise 17: the student's own laws of D, in mylaws.py, are what is tested."""
+"""The laws of exercise 17: they test the student's own laws of D, in mylaws.py."""
 
 import sys
 import types
@@ -25,7 +25,7 @@ def law_p_itself_is_at_minus_one():
 
 
 def run(D=simsiam.D, negative_cosine=simsiam.negative_cosine):
-    """Run the student's laws with these functions; returns what broke first, None if nothing."""
+    """Run the student's laws with these functions; returns the first broken one, or None."""
     replaced = types.ModuleType("simsiam")
     vars(replaced).update(vars(simsiam), D=D, negative_cosine=negative_cosine)
     mylaws, name = types.ModuleType("mylaws"), "its first lines"
@@ -36,7 +36,7 @@ def run(D=simsiam.D, negative_cosine=simsiam.negative_cosine):
         laws = {n: f for n, f in vars(mylaws).items() if n.startswith(("law_", "test_"))}
         for name, law in laws.items():
             law()
-        assert len(laws) >= 3, f"{len(laws)} laws: write three at least, named law_..."
+        assert len(laws) >= 3, f"{len(laws)} laws: write at least three, named law_..."
     except NotImplementedError:
         raise
     except Exception as error:
@@ -48,7 +48,7 @@ def run(D=simsiam.D, negative_cosine=simsiam.negative_cosine):
 def law_they_hold_for_a_correct_D():
     """Your laws hold for a correct D; in your copy that is your own."""
     broken = run()
-    assert broken is None, f"What breaks is {broken}."
+    assert broken is None, f"Broken: {broken}."
 
 
 def law_they_notice_gross_mistakes():
@@ -58,4 +58,4 @@ def law_they_notice_gross_mistakes():
                         ("2 D", lambda *a, **k: 2 * D(*a, **k)),
                         ("D - 1", lambda *a, **k: D(*a, **k) - 1),
                         ("0", lambda *a, **k: 0 * D(*a, **k))):
-        assert run(D=wrong), f"They all hold as well if D returns {what} instead of D."
+        assert run(D=wrong), f"All of them still hold if D returns {what} instead of D."

@@ -42,7 +42,7 @@ def network(method):
 
 
 def trained(method, steps):
-    """A network after some steps on Gaussian rows, with noise as augmentation; losses; last z1."""
+    """A network trained on Gaussian rows, with noise as augmentation; the losses; the last z1."""
     model, losses = network(method), []
     torch.manual_seed(1)
     x = torch.randn(512, 32)
@@ -71,7 +71,7 @@ def law_at_most_20_lines():
             counted -= set(range(node.lineno, node.end_lineno + 1))
     assert len(counted) <= 20, f"Yours has {len(counted)}."
     longest = max(map(len, lines))
-    assert longest <= 100, f"A line may have 100 characters; yours has one of {longest}."
+    assert longest <= 100, f"A line may have 100 characters; your longest has {longest}."
 
 
 def law_a_loss_and_z1():
@@ -85,10 +85,11 @@ def law_a_loss_and_z1():
 
 
 def law_not_SimSiam_itself():
-    """After five steps its encoder is another one than SimSiam's."""
+    """After five steps its encoder differs from SimSiam's."""
     one, two = (torch.cat([w.flatten() for w in trained(method, 5)[0].backbone.parameters()])
                 for method in (mine(), SimSiam))
-    assert not torch.allclose(one, two, atol=1e-5), "All weights of the backbone are the same."
+    assert not torch.allclose(one, two, atol=1e-5), (
+        "All weights of the backbone are still SimSiam's.")
 
 
 def law_it_learns_and_does_not_collapse():

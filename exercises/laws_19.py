@@ -1,4 +1,4 @@
-"""The laws of exercise 19: predict first, run then. Here: the form of predictions.txt."""
+"""The laws of exercise 19: predict first, then run. Here: the form of predictions.txt."""
 
 import re
 
@@ -22,7 +22,7 @@ FORM = r"predicted (collapses|survives), because (.+); seen (collapses|survives)
 
 
 def lines():
-    """What predictions.txt says of each ablation: {name: the rest of its line}."""
+    """What predictions.txt says about each ablation: {name: the rest of its line}."""
     text = exercise.submitted("predictions.txt")
     if text.strip() == FILES["predictions.txt"].strip():
         raise NotImplementedError("exercise 19: write your predictions in predictions.txt")

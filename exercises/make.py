@@ -1,12 +1,12 @@
-"""Make a student's copy of the repository: the functions of some exercises are cut out.
+"""Make a student's copy of the repository, without the functions of some exercises.
 
     python exercises/make.py ../hw             all exercises
     python exercises/make.py ../hw 1 2 3 4     an afternoon
 
-The parser finds the functions. Signature and docstring stay, as the statement; the body becomes
-one line. Left out: .git, results, tests (many spell a solution out), the answers, and all that
-would give one away elsewhere: functions that an exercise names in HIDE, and those files of
-experiments/ that none of the chosen exercises needs.
+Python's parser finds the functions. Signature and docstring stay, as the task; the body becomes one
+line. Left out: .git, results, tests (many spell a solution out), the answers, and whatever else
+would give one away: functions that an exercise names in HIDE, and those files of experiments/ that
+none of the chosen exercises needs.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from utils.console import plain_errors
 
 
 def blank(source, name, line):
-    """A file's text in which the body of one function is one line; its docstring stays."""
+    """A file's text with the body of one function replaced by a line; its docstring stays."""
     node = exercise.find(ast.parse(source), name)
     lines = source.splitlines(keepends=True)
     first = node.body[0]
@@ -37,7 +37,7 @@ def blank(source, name, line):
                      if lines[i - 1].partition("#")[0].rstrip().endswith(":"))
     end = node.end_lineno
     indent = " " * (node.col_offset + 4)
-    # A comment below the last line of the body belongs to it, too.
+    # Comments below the last line of the body also belong to it.
     while end < len(lines) and re.match(rf"{indent} *#", lines[end]):
         end += 1
     text = "".join(lines[:start] + [f"{indent}{line}\n"] + lines[end:])
@@ -52,7 +52,7 @@ def cut(files, numbers):
     for number in numbers:
         for place in exercise.about(number).HIDE:
             places.setdefault(place, f"exercise {number}: {place.split(':')[1]} is left out, as it"
-                              " would give the answer away; write it once you have that")
+                              " would give the answer away; write it after the exercise")
     for place, message in places.items():
         file, name = place.split(":")
         files[file] = blank(files[file], name, f'raise NotImplementedError("{message}")')
@@ -66,17 +66,17 @@ STUDENT = "check", "exercise"  # the scripts of exercises/ that a student gets
 AGENTS = """\
 # For assistants
 
-This folder is coursework: the person you help is to write the functions marked
+This folder is coursework: the person you are helping should write the functions marked
 `raise NotImplementedError("exercise N: ...")` without being given the answer.
 
 * Explain: the paper (arXiv 2011.10566), the docstring, the sheet in exercises/, what a message
   of `python exercises/check.py N` means, how PyTorch's functions behave.
-* Review: say what a law of exercises/laws_NN.py demands and where the code breaks it. Ask
+* Review: say what a law of exercises/laws_NN.py demands, and where the code breaks it. Ask
   questions. Show a small example with numbers.
-* Do not write the bodies of those functions, nor mylaws.py, mine.py or predictions.txt, not even
-  in part, as pseudocode or in another language; do not look the answer up in the original
+* Do not write the bodies of those functions, or mylaws.py, mine.py or predictions.txt: not even
+  in part, as pseudocode or in another language. Do not look the answer up in the original
   repository or elsewhere.
-* Do not change exercises/: the grader uses its own.
+* Do not change exercises/: the grader uses its own copy.
 """
 
 
@@ -95,8 +95,9 @@ def needed(files, wanted):
 
 
 def readme(numbers):
-    """The sheet of all exercises: the students' part of README.md, with the chosen rows only."""
+    """The students' part of README.md, with only the rows of the chosen exercises."""
     text = exercise.read("exercises/README.md").partition("\n## For teachers")[0]
+    text = re.sub(r"\*Teachers: .*\n\n", "", text)
     rows = [line for line in text.splitlines()
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
     text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
@@ -127,22 +128,21 @@ def copy_of(numbers):
 @plain_errors
 def main(argv=None):
     p = argparse.ArgumentParser(description="Make a student's copy of this repository.")
-    p.add_argument("folder", type=pathlib.Path, help="the copy; must not exist yet, or be empty")
-    p.add_argument("numbers", nargs="*", type=int, help="of the exercises (default: all)")
+    p.add_argument("folder", type=pathlib.Path, help="the copy; must be empty or not exist yet")
+    p.add_argument("numbers", nargs="*", type=int, help="exercises to cut out (default: all)")
     args = p.parse_args(argv)
     every = exercise.numbers()
     numbers = sorted(set(args.numbers)) or every
     if unknown := set(numbers) - set(every):
-        raise SystemExit(f"exercise {min(unknown)}: there is none; choose from"
+        raise SystemExit(f"exercise {min(unknown)} does not exist; choose from"
                          f" {', '.join(map(str, every))}")
     if args.folder.exists() and (not args.folder.is_dir() or any(args.folder.iterdir())):
-        raise SystemExit(f"{args.folder}: is there already; name a new folder")
+        raise SystemExit(f"{args.folder}: already exists and is not empty; name a new folder")
     for name, text in copy_of(numbers).items():
         path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    blanks = [place for number in numbers for place in exercise.about(number).BLANKS]
-    print(f"{args.folder}: {len(numbers)} exercises, {len(blanks)} functions to write; start with"
+    print(f"{args.folder}: exercises {', '.join(map(str, numbers))}; start with"
           f" {args.folder / 'README.md'}")
 
 

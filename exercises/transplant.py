@@ -1,10 +1,10 @@
-"""A student's functions in the reference's place, in memory: no file is written.
+"""Put a student's functions into the reference, in memory: no file is written.
 
-Of a student's file only this counts: the functions of the exercise, and what they use that the
-reference does not have: helper functions, constants, imports, further methods of the class. Where
-both have something of one name, the reference's is used. Line numbers in messages are the
-student's. A file that does not parse is read in pieces, so that one open bracket does not cost
-the exercises beside it.
+Only two things in a student's file count: the functions of the exercise, and whatever they use that
+the reference lacks (helper functions, constants, imports, further methods of the class). If both
+have something of the same name, the reference's is used. Line numbers in messages are the
+student's. A file that does not parse is read in pieces, so that an open bracket costs only its own
+exercise.
 """
 
 import ast
@@ -25,7 +25,7 @@ from exercises.exercise import HOME, find
 FOLDERS = "utils", "baselines", "experiments", "exercises"
 FILES = {str(path.relative_to(HOME))[:-3].replace("/", "."): path
          for folder in (".", *FOLDERS) for path in HOME.glob(f"{folder}/*.py")}
-# Those that must stay as they are: they hold what is going on.
+# The modules that are imported anew. utils and the grader's own stay: they hold its state.
 OURS = {name for name in FILES if not name.startswith("utils.")} - {
     f"exercises.{name}" for name in ("exercise", "transplant", "grade", "make", "check")}
 
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 def parse(text, name):
-    """The syntax tree of a student's file; of one that does not parse, what does, and its error."""
+    """The syntax tree of a student's file and None; or that of what parses, and the error."""
     try:
         return ast.parse(text), None
     except (SyntaxError, ValueError) as error:
@@ -48,7 +48,7 @@ def parse(text, name):
 
 
 def pieces(text):
-    """The top-level statements that parse on their own, of a class the methods that do."""
+    """The top-level statements that parse on their own; of a broken class, such methods."""
     lines = text.splitlines(keepends=True)
     for start, end in stretches(lines, 0, len(lines), r"[^\s#)\]}]"):
         try:
@@ -59,11 +59,11 @@ def pieces(text):
 
 
 def methods(lines, start, end):
-    """A class with those of its methods that parse."""
+    """A class with only those of its methods that parse."""
     name, whole = re.match(r"class (\w+)", lines[start])[1], None
     for a, b in stretches(lines, start + 1, end, r"    (def|@)"):
         with contextlib.suppress(SyntaxError, ValueError):
-            head = "\n" * (a - 1) + f"class {name}:\n"  # so that line numbers stay
+            head = "\n" * (a - 1) + f"class {name}:\n"  # empty lines keep the line numbers
             one = ast.parse(head + "".join(lines[a:b])).body[0]
             whole = whole or ast.ClassDef(one.name, [], [], [], [], lineno=start + 1, col_offset=0)
             whole.body += one.body
@@ -99,7 +99,7 @@ def defined(tree):
 
 
 def helpers(node, student, reference, kind=ast.Name):
-    """The student's statements that `node` uses, directly or not, and the reference lacks.
+    """The student's statements that `node` uses, directly or not, and that the reference lacks.
 
     student, reference: two modules; or a class of each, with ast.Attribute as kind
     """
@@ -178,14 +178,14 @@ def decoded(name, content):
 
 @functools.cache
 def compiled(name):
-    """The code of a module of this repository as it is."""
+    """The compiled code of an unchanged module of this repository."""
     return compile(FILES[name].read_text(), str(FILES[name]), "exec")
 
 
 class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports this repository's modules: some with a student's functions, the others as they are.
 
-    All come from memory: after the process has become another user it may not read the files.
+    All come from memory: once the process runs as another user, it may not read the files.
     """
 
     def __init__(self, trees):
@@ -207,7 +207,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextlib.contextmanager
 def imported(trees):
-    """A context in which `import` finds these trees in the place of this repository's modules."""
+    """A context in which `import` finds these trees instead of this repository's modules."""
     importer = Importer(trees)
     before = {name: sys.modules.pop(name) for name in OURS & sys.modules.keys()}
     sys.meta_path.insert(0, importer)
@@ -221,7 +221,7 @@ def imported(trees):
 
 
 def judge(number, files):
-    """What becomes of an exercise with a student's files: a status and a text."""
+    """The result of an exercise with a student's files: a status and a message."""
     try:
         with imported(changed(number, files)):
             status, text = exercise.outcome(number)
@@ -243,6 +243,6 @@ def warm_up(numbers):
             exercise.laws(number)
             for place in exercise.about(number).BLANKS:
                 exercise.read(place.split(":")[0])
-    for name in FILES:  # whatever they import in the middle of a law
+    for name in FILES:  # laws may import any of them while they run
         compiled(name)
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # imports for seconds
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first use imports for seconds

@@ -1,14 +1,14 @@
-"""Runs beside each other: a table, their curves, and the nearest neighbours.
+"""Runs side by side: a table, their curves, and nearest neighbours.
 
     python -m experiments.compare runs/a runs/b          table, compare.png
     python -m experiments.compare runs/a runs/b --neighbours
 
-The table has the last measures of each run, the linear accuracy if lineval.py
-has been run, and the options in which the runs differ. compare.png has their
-curves on top of each other. --neighbours writes neighbours.png instead: for a
-test image of each of six classes the training images whose features are the
-nearest, by cosine as in kNN. A healthy run finds the same shape again, turned
-and moved; a collapsed one finds other shapes.
+The table has the final measures of each run, the linear accuracy if lineval.py
+has been run, and the options in which the runs differ. compare.png shows their
+curves in the same axes. --neighbours writes neighbours.png instead: for a test
+image of each of six classes, the training images with the nearest features, by
+cosine as in kNN. A healthy run finds the same shape again, turned and moved; a
+collapsed one finds other shapes.
 """
 
 import argparse
@@ -24,18 +24,19 @@ from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed
 from utils import plot, runs
 from utils.console import plain_errors
 
-# What in a config is no choice of the user, or makes no difference to the result.
+# Entries of a config that the user did not choose, or that make no difference to the result.
 IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"} - {"data"}
 
 
 def read_run(folder):
-    """Config and records of a run folder; "top1" of its last record is lineval.py's, if any."""
+    """Config and records of a run folder; the last record also has lineval.py's "top1", or None."""
     out = pathlib.Path(folder)
     try:
         config, records = json.loads((out / "config.json").read_text()), runs.read_metrics(out)
         linear = out / "lineval.json"
         top1 = json.loads(linear.read_text())["top1"] if linear.exists() else None
         records[-1]["top1"] = top1
+        # What is read below must be there.
         [config[key] for key in ("dim", "classes")]
         [record[key] for record in records for key in ("epoch", "loss", "std", "rank", "knn")]
     except (OSError, ValueError, LookupError, TypeError):
@@ -45,7 +46,7 @@ def read_run(folder):
 
 
 def short(folder, width=22):
-    """The name of a folder, or its end if it is longer; without what no font has."""
+    """The name of a folder, or its end if it is long; without characters that no font has."""
     name = folder.encode("utf-8", "replace").decode()
     return name if len(name) <= width else "…" + name[1 - width:]
 
@@ -57,8 +58,7 @@ def differing(configs):
 
 
 def table(compared):
-    """The lines of the table, each of at most 80 columns.   compared: {folder: (config, records)}
-    """
+    """The table as lines of at most 80 columns.   compared: {folder: (config, records)}"""
     names = differing([config for config, _ in compared.values()])
     wide = max(len(short(folder)) for folder in compared)
     lines = [f"{'run':{wide}}  epoch    loss    std    rank     kNN  linear  collapsed"]
@@ -76,24 +76,23 @@ def table(compared):
 
 
 def save_curves(compared, path):
-    """Draw the curves of all runs on top of each other."""
+    """Draw the curves of all runs in the same axes."""
     configs = [config for config, _ in compared.values()]
     dims, classes = ({json.dumps(c[key]) for c in configs} for key in ("dim", "classes"))
     references = plot.references(configs[0]["classes"], COLLAPSED_STD, COLLAPSED_RANK)
     if len(classes) > 1:
-        del references["knn"]  # chance differs
+        del references["knn"]  # chance is not the same for all
     plot.plot_curves(path, {folder: records for folder, (_, records) in compared.items()},
                      configs[0]["dim"] if len(dims) == 1 else 0, references)
 
 
 def nearest(bank, query, k):
-    """The rows of the bank (M, c) with the largest cosine to each row of the query (N, c): (N, k).
-    """
+    """Indices (N, k) of the rows of bank (M, c) with the largest cosine to each of query (N, c)."""
     return (F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T).topk(k, dim=1).indices
 
 
 def save_neighbours(compared, path, classes=6, k=8):
-    """Draw the k nearest training images of a test image of each class, a block for each run."""
+    """Draw the k nearest training images of one test image per class, in one block per run."""
     blocks, first = {}, None
     for folder, (_, records) in compared.items():
         images, bank, query, _ = lineval.load_features(
@@ -101,7 +100,7 @@ def save_neighbours(compared, path, classes=6, k=8):
         first = first or images.digest()
         if images.digest() != first:
             raise SystemExit(f"{folder}: trained on other images than {next(iter(compared))};"
-                             " --neighbours compares runs on the same")
+                             " --neighbours compares runs on the same images")
         labels = images.test_labels.tolist()
         chosen = [labels.index(c) for c in sorted(set(labels))[:classes]]  # the first of each class
         found = nearest(bank, query[chosen], min(k, len(bank)))  # (n, k)
@@ -120,10 +119,10 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
     p.add_argument("--neighbours", action="store_true",
-                   help="draw nearest neighbours instead of curves; framed: those of the"
-                   " test image's class, on its left")
+                   help="draw nearest neighbours instead of curves; those of the test image's"
+                   " class are framed")
     p.add_argument("--out", type=pathlib.Path,
-                   help="the picture (default: compare.png or neighbours.png)")
+                   help="file name of the picture (default: compare.png or neighbours.png)")
     args = p.parse_args(argv)
     compared = {folder: read_run(folder) for folder in args.runs}
     print("\n".join(table(compared)))

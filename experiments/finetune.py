@@ -1,13 +1,13 @@
-"""What pre-training is worth to a classifier: the whole network learns from labels, twice.
+"""What pre-training is worth to a classifier: fine-tuning beside training from scratch.
 
     python lineval.py RUN --finetune 10                             all labels
-    python lineval.py RUN --finetune 100 --labels 0.1               a tenth of them
+    python lineval.py RUN --finetune 100 --labels 0.1               a tenth of the labels
     python lineval.py RUN --finetune 10 --export classifier.pt2     keep the classifier
 
-Once it starts from the weights of the run, once from scratch, with the same steps, crops and flips.
-Each start has the learning rate that suits it, chosen on held-out training images: with one rate
-for both, the rate would decide which start looks better. The paper fine-tunes detectors only
-(Table 5).
+The whole network learns from labels, once starting from the weights of the run and once from
+scratch, with the same steps, crops and flips. Each start has its own best learning rate, chosen on
+held-out training images: with one rate for both, the rate would decide which start looks better.
+The paper fine-tunes only detectors (Table 5).
 """
 
 import torch
@@ -24,12 +24,14 @@ CROP_MIN = 0.4  # views need not be as hard to match as in pre-training
 
 
 def finetune(args, backbone, config, images):
-    """Train a classifier from a backbone's weights and one from scratch: their top-1 accuracies.
+    """Train a classifier from a backbone's weights, and one from scratch; returns top-1 and lr.
 
-    args: lineval.py's; with --export the first classifier is written   config: weights.read()'s
+    args: of lineval.py; with --export the fine-tuned classifier is written
+    config: of weights.read()
     """
     torch.manual_seed(args.seed)
     held_out, result = images.held_out(), {}
+    # In this order, so that `network` ends as the fine-tuned one, for --export.
     for start, state in ("scratch", {}), ("finetuned", backbone.state_dict()):
         train = lambda images, lr: train_classifier(args, state, config, images, lr)
         lr = max(LRS, key=lambda lr: train(held_out, lr)[1])
@@ -43,10 +45,10 @@ def finetune(args, backbone, config, images):
 
 
 def train_classifier(args, state, config, images, lr):
-    """A network trained from the weights in `state` on, and its top-1 accuracy in percent."""
+    """A network trained from the weights in `state`, and its top-1 accuracy in percent."""
     torch.manual_seed(args.seed)  # the same crops and order for every start and learning rate
     network = resnet(config["arch"], config["stem"], len(images.classes), config.get("bf16"))
-    network.load_state_dict({**network.state_dict(), **state})  # without fc, which starts anew
+    network.load_state_dict({**network.state_dict(), **state})  # state has no fc: it starts anew
     network.to(args.device, memory_format=torch.channels_last)
     mean, std = config["mean"], config["std"]
     size = images.view_size or images.train.shape[3]

@@ -296,7 +296,7 @@ def test_the_printed_lines_load_an_export_strictly_with_equal_outputs(
     ours, theirs, lines = exported(tmp_path / f"w{ending}", arch, stem, classes, capsys)
     assert same(ours, theirs, torch.rand(2, 3, SIZE, SIZE))
     assert type(theirs) is not type(ours) or arch == "resnet8"
-    assert "less 0.400 0.500 0.600, over 0.100 0.200 0.300" in lines[-1]
+    assert "minus 0.400 0.500 0.600, divided by 0.100 0.200 0.300" in lines[-1]
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])

@@ -1,16 +1,16 @@
-"""The cache of a folder of photographs: its decoded images in one file, mapped into memory.
+"""The cache of a folder of photographs: the decoded images in one file, mapped into memory.
 
     .simsiam-256px.u8      the images, (n, 3, 256, 256) uint8, one after another
     .simsiam-256px.json    a digest of the folder, the SHA-256 of the images of every 500 files, and
                            which files could not be decoded
 
-A mapped tensor takes no memory of its own: the system reads parts of the file when they are used,
-and forgets them when memory is short. So a set may be larger than memory, and decoding it takes
-constant memory. Decoding that was interrupted goes on where it stopped. A complete cache is never
-written to, only read, or removed and made anew: another run may have mapped it.
+A mapped tensor takes no memory of its own: the system reads parts of the file when they are used
+and drops them when memory runs short. So a set may be larger than memory, and decoding it takes
+constant memory. Interrupted decoding continues where it stopped. A complete cache is never written
+to: it is only read, or removed and made anew, because another run may have mapped it.
 
-Every start checks all sums, at 1.6 GB/s on each core (AMD EPYC), where the disk keeps up: ImageNet
-at 128 px, 63 GB, takes 40 s of one core.
+Every start checks all checksums, at 1.6 GB/s per core (AMD EPYC) if the disk keeps up: ImageNet at
+128 px, 63 GB, takes 40 s on one core.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ import torch
 
 from utils import runs
 
-CHUNK = 500  # files that share a checksum: no more are decoded twice after a kill
+CHUNK = 500  # files per checksum; after a kill at most this many are decoded again
 
 
 @dataclass
 class Cache:
-    """An open file of images, and its record."""
+    """An open file of images and its record."""
 
     n_files: int
     size: int  # side of the images, in pixels
     file: BinaryIO
-    sums: list = field(default_factory=list)  # of the images of each chunk of files
-    bad: list = field(default_factory=list)  # [number of the file, reason]: not in the file
+    sums: list = field(default_factory=list)  # checksums of the images of each chunk of files
+    bad: list = field(default_factory=list)  # [number, reason] of each file that is left out
 
     @property
     def done(self):
@@ -50,19 +50,19 @@ class Cache:
         return min(self.n_files, len(self.sums) * CHUNK)
 
     def images(self):
-        """The images of the files that are done and good, mapped: (n, 3, size, size) uint8."""
+        """The images that have been decoded, mapped: (n, 3, size, size) uint8."""
         shape = self.done - len(self.bad), 3, self.size, self.size
         if not shape[0]:  # an empty file cannot be mapped
             return torch.empty(shape, dtype=torch.uint8)
-        # Read-only and shared: a private mapping, as by torch.load(), counts as memory that the
-        # process may need, and the system refuses one that is larger than the machine's.
+        # Read-only and shared: a private mapping, such as torch.load() makes, counts as memory the
+        # process may need, and the system refuses one that is larger than all its memory.
         mapped = mmap.mmap(self.file.fileno(), math.prod(shape), access=mmap.ACCESS_READ)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns that nobody must write to the tensor
+            warnings.simplefilter("ignore")  # torch warns that the tensor is not writable
             return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
 
     def is_intact(self):
-        """Whether the images are those that were decoded; the disk may have changed some."""
+        """Whether the images are still as they were decoded: disks damage files."""
         bad, images = {i for i, _ in self.bad}, self.images()
         good = [sum(i not in bad for i in range(k, min(k + CHUNK, self.done)))
                 for k in range(0, self.done, CHUNK)]
@@ -79,10 +79,10 @@ def checksum(images):
 
 
 def read_or_fill(folder, digest, n_files, size, decode):
-    """The Cache of all files of a folder; what is missing of it is decoded first.
+    """The Cache of all files of a folder; whatever is missing is decoded first.
 
-    digest: of the files; a cache with another one is made anew
-    decode: a function of k that yields, for each file from the k-th on, a uint8 array (size, size,
+    digest: of the files; a cache with another digest is made anew
+    decode: a function of k that yields, for each file from number k on, a uint8 array (size, size,
     3) or the reason why it cannot be decoded
     """
     path = folder / f".simsiam-{size}px.u8"
@@ -101,11 +101,11 @@ def read_or_fill(folder, digest, n_files, size, decode):
             print(f"no cache: cannot write to {folder} ({error}); the images go into a file in"
                   f" {tempfile.gettempdir()}, and the next start decodes again")
     try:
-        cache = Cache(n_files, size, tempfile.TemporaryFile())  # it ends with the process
+        cache = Cache(n_files, size, tempfile.TemporaryFile())  # deleted when the process ends
         fill(cache, decode, lambda record: None)
         return cache
     except OSError as error:
-        raise SystemExit(f"{n_files} images of {size} px have room neither in {folder} nor in"
+        raise SystemExit(f"{n_files} images of {size} px fit neither into {folder} nor into"
                          f" {tempfile.gettempdir()} ({error}): choose smaller images or fewer,"
                          " make room, or set the variable TMPDIR to another folder")
 
@@ -118,7 +118,7 @@ def locked(folder):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process: see runs.py
         except BlockingIOError:
-            print(f"{folder}: another process decodes it; waiting for that")
+            print(f"{folder}: another process is decoding it; waiting")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:  # a file system without locks; the checksums must do
             pass
@@ -128,12 +128,12 @@ def locked(folder):
 
 
 def read(path, digest, n_files, size):
-    """The intact cache, whole or begun, of files with this digest; None if there is none."""
+    """The intact cache, complete or not, of files with this digest; None if there is none."""
     try:
         # JSON, in which no code can hide: the cache may have come with a downloaded folder.
         record = json.loads(runs.read_regular(path.with_suffix(".json")))
         whole = len(record["sums"]) * CHUNK >= n_files
-        # Neither a link is followed nor a pipe waited for.
+        # Do not follow a link or wait for a pipe.
         flags = os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDONLY if whole else os.O_RDWR)
         file = open(os.open(path, flags), "rb" if whole else "r+b")
         cache = Cache(n_files, size, file, record["sums"], record["bad"])
@@ -147,17 +147,17 @@ def read(path, digest, n_files, size):
 
 
 def new_file(path):
-    """An empty file in the place of whatever is there, which another run may still have mapped."""
+    """A new, empty file. An old one is unlinked, not truncated: another run may have mapped it."""
     for old in (path.with_suffix(".json"), path):
         old.unlink(missing_ok=True)
-    return open(path, "x+b")  # x: a link is not followed
+    return open(path, "x+b")  # x does not follow a link
 
 
 def fill(cache, decode, save):
-    """Decode what is missing; save: called with the record after each chunk."""
+    """Decode what is missing.   save: called with the record after each chunk"""
     start, image = cache.done, 3 * cache.size**2
     disk = os.fstatvfs(cache.file.fileno())
-    # Now rather than after hours.
+    # Better to fail now than after hours.
     if (needed := (cache.n_files - start) * image) > disk.f_bavail * disk.f_frsize:
         raise OSError(errno.ENOSPC, f"no room for {needed / 1e9:.1f} GB")
     cache.file.truncate((start - len(cache.bad)) * image)  # a kill may have left half a chunk
@@ -184,7 +184,7 @@ def fill(cache, decode, save):
 
 def read_ahead(file, numbers, image):
     """Ask the system to read images of `image` bytes each from a file; returns before it has."""
-    # Asked for all at once, a disk reads them in the order that suits it. Without this, a step
-    # would wait for one after another, at the first touch of each.
+    # If asked for all at once, a disk reads them in the order that suits it. Without this, a step
+    # would wait for one image after another, at the first use of each.
     for i in numbers:
         os.posix_fadvise(file.fileno(), i * image, image, os.POSIX_FADV_WILLNEED)

@@ -71,8 +71,8 @@ def restore(run):
                                           f" {now}; start a new run in another --out".split()))
     wrong = misfit(run, saved)
     if wrong:
-        raise SystemExit(f"{run.out}: not a checkpoint of this run (its {wrong} cannot be); start a"
-                         " new run in another --out")
+        raise SystemExit(f"{run.out}: not a checkpoint of this run (its {wrong} does not fit);"
+                         " start a new run in another --out")
     run.model.load_state_dict(saved["model"])
     run.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["rng"].cpu())
@@ -125,8 +125,8 @@ def check_config(path, config, parser, names=(*NEEDED, "bf16", "stored_size"), r
             wrong.append(action.dest)
     wrong += [name for name in ("mean", "std") if differs(config.get(name), 3 * [0.0], name)]
     if wrong:
-        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong[0]} cannot be); choose"
-                         " another, or start a new run")
+        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong[0]} is not valid);"
+                         " choose another, or start a new run")
 
 
 def misfit(run, saved):

@@ -1,14 +1,14 @@
 """The images: generated shapes, CIFAR or STL-10, or any folder of photographs.
 
     shapes            ten generated shapes, nothing to download (the default)
-    shapes-tinted     the same, but each image has a tint of its own: the README's shortcut
+    shapes-tinted     the same, but each image has a tint of its own, a shortcut for SimSiam
     cifar10, cifar100, stl10
                       downloaded by torchvision into --root unless they are there already
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
 load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
-larger than memory (cache.py). SimSiam itself never sees a label: labels serve only the kNN
-classifier and the linear probe, which evaluate the features.
+larger than memory (cache.py). SimSiam itself never sees labels: only the kNN classifier and the
+linear probe, which evaluate the features, use them.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Data(NamedTuple):
     classes: list  # the names of the labels
     view_size: int | None = None  # S ≤ C, the side of views; None: C
     file: BinaryIO | None = None  # from which the images, train first, are mapped
-    names: tuple = ([], [])  # of the files of the training and test images, if they have any
+    names: tuple = ([], [])  # file names of the training and test images, if they have any
 
     @property
     def labelled(self):
@@ -51,16 +51,15 @@ class Data(NamedTuple):
 
     def prefetch(self, indices):
         """Start to read these training images from their file, so that the next step finds them."""
-        # On a GPU they are in its memory; macOS cannot be asked.
+        # On a GPU they are already in its memory; macOS has no such call.
         if self.file and self.train.device.type == "cpu" and hasattr(os, "posix_fadvise"):
             threading.Thread(target=read_ahead, daemon=True, args=(
                 self.file, indices.tolist(), self.train[0].nbytes)).start()
 
     def held_out(self):
-        """Without the real test images: every tenth training image of each class takes their place.
+        """The set with every tenth training image of each class as its test images instead.
 
-        For choices between settings. The last training images would not do: folders are sorted by
-        class.
+        For choosing settings. The last training images would not do: folders are sorted by class.
         """
         by_class = self.train_labels.argsort(stable=True)
         held = torch.zeros_like(self.train_labels, dtype=torch.bool)
@@ -72,7 +71,7 @@ class Data(NamedTuple):
     def mean_std(self):
         """The mean and std of each channel, in [0, 1], over at most 5000 training images.
 
-        here: of this set; App. A takes ImageNet's for ImageNet, App. D does not say for CIFAR.
+        here: of this set; App. A uses ImageNet's for ImageNet, App. D does not say for CIFAR.
         """
         # Every k-th image, not the first 5000: folders are sorted by class.
         x = self.train[:: math.ceil(len(self.train) / 5000)]
@@ -82,18 +81,18 @@ class Data(NamedTuple):
         share = counts.double() / counts[0].sum()  # (3, 256), each row sums to 1
         level = torch.arange(256).double() / 255
         mean = share @ level
-        # At least one grey level: in a channel that is constant, views would be divided by 0.
+        # At least one grey level: views of a constant channel would be divided by 0.
         std = (share @ level**2 - mean**2).clamp(min=1 / 255**2).sqrt()  # √(E[x²] - E[x]²)
         return mean.tolist(), std.tolist()
 
     def digest(self):
-        """A SHA-256 of each of the four tensors: the same data give the same, wherever they are."""
+        """A SHA-256 of each of the four tensors: the same for the same data, wherever they are."""
         names = "training images", "training labels", "test images", "test labels"
         return {name: hashlib.sha256(t.contiguous().numpy()).hexdigest()[:16]
                 for name, t in zip(names, self)}
 
     def with_labels(self, share):
-        """This share of the training images, as many of each class, at random; all test images."""
+        """The set with only a share of the training images, random, equally many of each class."""
         n, labels = len(self.train_labels), self.train_labels
         order = torch.randperm(n)
         each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole
@@ -105,7 +104,7 @@ class Data(NamedTuple):
 
 
 def room(device):
-    """How many bytes of images may lie on a device: on a GPU, half of what is free."""
+    """How many bytes of images may be put on a device: on a GPU, half of what is free."""
     on_gpu = torch.device(device).type == "cuda"
     return torch.cuda.mem_get_info(device)[0] // 2 if on_gpu else math.inf
 
@@ -113,8 +112,8 @@ def room(device):
 def central(x, size=None):
     """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
 
-    size: S; by default C, and then the images are seen whole. Otherwise, as in App. A's Resize 256
-    and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized to S.
+    size: S; by default C, which shows whole images. Otherwise, as in App. A's Resize 256 and
+    CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized to S.
     """
     C = x.shape[3]
     size = size or C
@@ -128,7 +127,7 @@ def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=Non
     """The set called `name`, or the folder at that path, as Data.
 
     root: where CIFAR and STL-10 are kept   image_size: S in pixels, for shapes and folders
-    skip_bad, stored_size: for folders: see read_folder()
+    skip_bad, stored_size: for folders; see read_folder()
     SystemExit: in one line, what is wrong and what to do
     """
     if name in ("shapes", "shapes-tinted"):
@@ -140,12 +139,12 @@ def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=Non
         return download(name, root)
     if os.path.isdir(name):
         return Data(*read_folder(name, image_size, skip_bad, stored_size))
-    raise SystemExit(f"--data {name}: neither shapes, shapes-tinted, cifar10, cifar100, stl10 nor"
-                     " a folder; choose one of these")
+    raise SystemExit(f"--data {name}: neither a folder nor shapes, shapes-tinted, cifar10, cifar100"
+                     " or stl10; choose one of these")
 
 
 # ------------------------------------------------------------------------------------------------
-# Shapes. Each is given by its signed distance: a function of the plane that says how far a point is
+# Shapes. Each is given by its signed distance: a function that says how far a point of the plane is
 # from the outline, negative inside the shape and positive outside. That makes shapes easy to
 # combine: the minimum of two distances is the union, the maximum the intersection, and a minus sign
 # turns a shape inside out. The distances need not be exact except near the outline.
@@ -223,7 +222,7 @@ def draw_shapes(n, size, tint, seed):
     # distance * radius is in pixels: a pixel within half a pixel of the outline is partly covered.
     # A yes or no for each pixel would make staircases of all slanted edges.
     covered = (0.5 - distance * radius).clamp(0, 1)[:, None]  # (n, 1, size, size)
-    light = uniform(-tint, tint, 3, 1, 1)  # on the whole image
+    light = uniform(-tint, tint, 3, 1, 1)  # added to the whole image
     contrast = uniform(0.5, 0.6, 1, 1, 1) + uniform(-0.04, 0.04, 3, 1, 1)
     # The sum of four uniform integers is nearly Gaussian, with a std of 147.8. Unlike randn it is
     # exact, and so the same on every machine.

@@ -1,8 +1,8 @@
 """Folders of photographs: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE, or val/ for test/.
 
-read_folder() does everything; the rest of the file is in the order in which it needs it: list the
-files, choose the sizes, decode the files on all cores. What was decoded stays in the folder, so
-that the next start takes seconds: see cache.py. read_folder() returns the parts of a Data.
+read_folder() does everything; the rest of the file follows its order: list the files, choose the
+sizes, decode the files on all cores. The decoded images stay in the folder, so that the next start
+takes seconds: see cache.py.
 """
 
 import concurrent.futures
@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from utils import cache
 
-# Those of IMG_EXTENSIONS. PIL looks at the contents, not at the name, and would start another
-# program for some others: a PostScript file called x.jpg would run in Ghostscript.
+# The formats of IMG_EXTENSIONS. PIL looks at the contents, not at the name, and starts other
+# programs for some formats: a PostScript file called x.jpg would run in Ghostscript.
 FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 
 
@@ -31,10 +31,10 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     """All images of a folder, as the parts of a Data.
 
     train, test: (N, 3, C, C) uint8, mapped from `file`   labels: (N,) int64   classes: the sorted
-    folder names   view_size: S   names: those of the files, of train and of test
+    folder names   view_size: S   names: the file names of train and of test
     image_size, stored_size: S and C in pixels; by default as in default_sizes()
-    skip_bad: leave out files that cannot be decoded   SystemExit: in one line, what is wrong and
-    what to do, also for the first such file without skip_bad
+    skip_bad: leave out files that cannot be decoded, instead of stopping
+    SystemExit: in one line, what is wrong and what to do
     """
     path = pathlib.Path(path)
     train_files, test_files, classes = list_splits(path)
@@ -65,8 +65,8 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
 
 
 # ------------------------------------------------------------------------------------------------
-# Listing the files. A file is a pair: its os.DirEntry, which remembers path and status, and its
-# label, the number of its class in alphabetical order.
+# Listing the files. A file is a pair: its os.DirEntry, which holds path and status, and its label,
+# the number of its class in alphabetical order.
 
 
 def list_splits(path):
@@ -89,9 +89,9 @@ def list_split(split):
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not split.is_dir():
-        raise SystemExit(f"{split}: no such folder; images are looked for in train/CLASS/ and"
+        raise SystemExit(f"{split}: no such folder; put the images into train/CLASS/ and"
                          " test/CLASS/")
-    # Names with a dot in front belong to the system or to an editor, such as .ipynb_checkpoints.
+    # Names that start with a dot belong to the system or to an editor, such as .ipynb_checkpoints.
     classes = sorted(e.name for e in os.scandir(split)
                      if os.path.isdir(e.path) and not e.name.startswith("."))
     if not classes:
@@ -103,7 +103,7 @@ def list_split(split):
         other += len(entries) - len(images)
         if not images:
             raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
-        # The disk lists files in an order of its own, which would change the batches of a run.
+        # Disks list files in different orders, which would change the batches of a run.
         files += [(image, label) for image in sorted(images, key=lambda e: e.name)]
     if other:
         print(f"{split}: left out {other} files whose names do not end in one of"
@@ -112,8 +112,8 @@ def list_split(split):
 
 
 def fingerprint(path, files):
-    """A digest of the names, below path, the sizes and the times of last change of all files."""
-    # Not of the contents: every start would have to read the whole folder.
+    """A digest of all files: their names below path, sizes, and times of last change."""
+    # Not of their contents: every start would have to read the whole folder.
     lines = []
     for entry, _ in files:
         try:
@@ -127,11 +127,11 @@ def fingerprint(path, files):
 
 
 # ------------------------------------------------------------------------------------------------
-# Sizes: views have S px, and are cropped from photographs that are kept at C px.
+# Sizes: views have S px and are cropped from photographs that are kept at C px.
 
 
 def default_sizes(files, image_size, stored_size):
-    """S and C, where not given: the images' own size, at most 224; and 8/7 of S, at most their own.
+    """S and C. S is by default the images' own size, at most 224; C is 8/7 of S, at most their own.
 
     Up to 64 px C is S. SystemExit: C is smaller than S
     """
@@ -164,18 +164,18 @@ def native_size(files):
 
 
 def decode_all(paths, size, first=0):
-    """Decode image files on all cores, from one on: yields what decode() returns for each."""
+    """Decode image files on all cores, from number `first` on: yields what decode() returns."""
     with contextlib.ExitStack() as stack:
         try:
-            # Processes, not threads: a file that crashes the decoder, or exhausts the memory, kills
-            # only a worker, and that is an exception here. A thread would take the whole program
-            # with it.
+            # Processes, not threads: a file that crashes the decoder or exhausts the memory kills
+            # only a worker, which is an exception here. A thread would take the whole program with
+            # it.
             pool = concurrent.futures.ProcessPoolExecutor(initializer=prepare_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
             decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
         except OSError:  # no shared memory: /dev/shm may be read-only or full
             decode_some = lambda some: map(decode, some, itertools.repeat(size))
-        # Not all at once: results that are not yet written would fill the memory.
+        # Not all at once: results that are waiting to be written would fill the memory.
         some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
         results = itertools.chain.from_iterable(map(decode_some, some))
         try:
@@ -188,22 +188,22 @@ def decode_all(paths, size, first=0):
 
 def prepare_worker():
     """Leave signals to the parent, end with it however it ends, and hide PIL's warnings."""
-    # The terminal sends Ctrl-C to the parent and to all workers; each of them would print a
-    # traceback of its own. The parent ends them anyway: by SIGTERM, if need be.
+    # The terminal sends Ctrl-C to the parent and to all workers, and each would print its own
+    # traceback. The parent ends them anyway, by SIGTERM if necessary.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # If its parent was killed, a worker would wait for work for ever; but then join() returns.
+    # If its parent is killed, a worker would wait for work for ever; but then join() returns.
     wait = lambda: (multiprocessing.parent_process().join(), os._exit(1))
     threading.Thread(target=wait, daemon=True).start()
-    # PIL warns of oddities, such as damaged EXIF data, in images that it decodes all the same.
+    # PIL warns of oddities, such as damaged EXIF data, in images that it can decode.
     warnings.simplefilter("ignore")
 
 
 def decode(path, size):
     """The central square of an image file, resized: (size, size, 3) uint8 array in RGB.
 
-    If the file cannot be decoded, the reason as a string: an exception would end the whole map.
+    If the file cannot be decoded, the reason as a string: an exception would end pool.map().
     here: views are later cropped from this square; the paper crops them from the whole image.
     """
     import numpy
@@ -213,14 +213,14 @@ def decode(path, size):
         if not os.path.isfile(path):  # opening a pipe would wait for ever
             return "it is not a file"
         with Image.open(path, formats=FORMATS) as image:
-            # PIL stretches the levels of a PGM with more than 8 bits to those of 16.
+            # PIL stretches the levels of a PGM with more than 8 bits to 16 bits.
             pgm = image.format == "PPM" and image.mode == "I"
             sixteen_bits = pgm or image.mode.startswith("I;16")
             # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, much faster than in full. PIL
             # takes the smallest that still has twice the pixels needed, so that the resizing below
             # has something to average. draft() leaves other formats as they are.
             image.draft("RGB", (2 * size, 2 * size))
-            # Cameras store the pixels as the sensor lies, and in EXIF how to turn them upright.
+            # Cameras store the pixels as the sensor sees them, and in EXIF how to turn them.
             # Without this line, portrait photographs would lie on their sides.
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I", "F") and not sixteen_bits:

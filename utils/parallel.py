@@ -1,13 +1,13 @@
 """One run in N processes, `torchrun --nproc-per-node N train.py`: 8 GPUs in Sec. 3.
 
-They compute what one process computes on the whole batch, up to rounding. All draw the whole
-batch's random numbers; process r, its "rank", works on the r-th of N equal slices. What is left is
-to compute across slices: BN's statistics (SyncBN), losses that compare images (gather), and the
-mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of it does nothing.
+Up to rounding they compute what one process computes on the whole batch. All draw the random
+numbers of the whole batch; process r ("rank" r) works on the r-th of N equal slices. Three things
+are computed across slices: BN's statistics (SyncBN), losses that compare images (gather), and the
+mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
 Why the factors are right: L = (L_0 + ... + L_{N-1}) / N, as slices are equal. DDP divides by N, so
-each rank owes it its part of the gradient of the sum. AllSum's backward returns that, whether L_r
-is the loss of the rank's own rows or, alike on every rank, the loss of all rows.
+each rank must give it its part of the gradient of the sum. AllSum's backward returns that part,
+whether L_r is the loss of the rank's own rows or, the same on every rank, the loss of all rows.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def gather(x):
     """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (N n, ...)."""
     if world() == 1:
         return x
-    # A sum again: each rank's rows have a place of their own, in which the others have zeros.
+    # Again a sum: where one rank has its rows, the others have zeros.
     return AllSum.apply(torch.cat([x if r == rank() else x.new_zeros(x.shape)
                                    for r in range(world())]))
 
@@ -62,7 +62,7 @@ def own(x, parts=1):
 
 
 def spread(function, x):
-    """function(x), which works row by row; each rank computes every N-th: (M, ...) -> (M, ...)."""
+    """function(x), row by row, of which each rank computes every N-th: (M, ...) -> (M, ...)."""
     if world() == 1:
         return function(x)
     y, n = function(x[rank() % len(x) :: world()]), -(-len(x) // world())
@@ -71,15 +71,15 @@ def spread(function, x):
 
 
 def agree(*flags):
-    """For each flag whether it is true in any process; waits for the others."""
-    flags = torch.tensor([0, *flags], dtype=torch.uint8)  # on the CPU: GPUs may go on working
+    """For each flag, whether it is true in any process; waits for all of them."""
+    flags = torch.tensor([0, *flags], dtype=torch.uint8)  # on the CPU: GPUs need not wait
     if world() > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
     return flags[1:].bool().tolist()
 
 
 class SyncBN(nn.modules.batchnorm._BatchNorm):
-    """BN by the whole batch's statistics; (n, C) or (n, C, H, W). PyTorch's refuses CPUs."""
+    """BN with the whole batch's statistics: (n, C) or (n, C, H, W). PyTorch's needs a GPU."""
 
     def forward(self, x):
         if not self.training:
@@ -87,8 +87,8 @@ class SyncBN(nn.modules.batchnorm._BatchNorm):
                                 eps=self.eps)
         x, dtype, dims = x.to(self.running_mean.dtype), x.dtype, [0, *range(2, x.ndim)]
         mean = AllSum.apply(x.mean(dims, keepdim=True)) / world()  # (1, C, 1, 1)
-        # First the mean, then the squares around it. E[x²] - E[x]² needs only one sum, but in
-        # float32 it is rounding noise, even negative, where the mean is 10,000 times the std.
+        # First the mean, then the squares around it. E[x²] - E[x]² needs only one exchange, but in
+        # float32 it is rounding noise, even negative, if the mean is 10,000 times the std.
         x = x - mean
         var = AllSum.apply(x.square().mean(dims, keepdim=True)) / world()
         with torch.no_grad():
@@ -110,7 +110,7 @@ def synchronise(model):
 
 
 def averaged(model):
-    """What to call, once per step, for a loss whose backward() leaves the mean gradient."""
+    """The model to call once per step, so that backward() leaves the mean gradient of all ranks."""
     if world() > 1:
         model = nn.parallel.DistributedDataParallel(model)
         # Not at every step: SyncBN's statistics and MoCo's queue are the same on all ranks anyway.
@@ -125,7 +125,7 @@ def share_buffers(model):
 
 
 def one_first(function, *args):
-    """function(*args), which the others compute when one process of each machine has done so."""
+    """function(*args), computed by one process of each machine first, then by the others."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     found = function(*args) if first else None
     agree()
@@ -141,7 +141,8 @@ def group():
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)  # "cuda" from here on
-    # A day: one decodes a large set, the others wait. The end of a process is seen at once.
+    # A day: one process may decode a large set while the others wait. If a process ends, the
+    # others notice at once all the same.
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo",
                             timeout=datetime.timedelta(days=1))
     loud, silent = (sys.stdout, sys.stderr), 2 * [open(os.devnull, "w")]
@@ -149,8 +150,8 @@ def group():
     try:
         yield
     except (Exception, SystemExit) as error:
-        if isinstance(getattr(error, "code", ""), str):  # otherwise it has said why
-            # The others fail when they miss this process, which is no news.
+        if isinstance(getattr(error, "code", ""), str):  # a number: it has already said why
+            # The others fail because they miss this process; only the first error is news.
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):

@@ -1,11 +1,11 @@
-"""Weights, into this code and out of it: recognised by their keys, read, and written.
+"""Weights: recognised by their keys and read, or written for other programs.
 
-read() takes what train.py, torchvision, timm, the official SimSiam code, lightly and solo-learn
-save; export() writes files for torchvision, timm, and programs that have none of this code. Inside,
-a backbone's weights have torchvision's names, as in resnet.py.
+read() takes files of train.py, torchvision, timm, the official SimSiam code, lightly and
+solo-learn; export() writes files for torchvision, timm, and programs without this code. Inside, a
+backbone's weights have torchvision's names, as in resnet.py.
 
-A file of weights is hostile input, like a checkpoint: nothing but tensors is read from it, and they
-must fit one network in every name and shape.
+Like a checkpoint, a file of weights is hostile input: only tensors are read from it, and they must
+fit one network in every name and shape.
 """
 
 import copy
@@ -22,7 +22,7 @@ from utils import checkpoint, data, plot, runs
 # ------------------------------------------------------------------------------------------------
 # In.
 
-KINDS = (  # a prefix that only these weights have, that of the backbone, and who writes them so
+KINDS = (  # a prefix that only these weights have, the prefix of the backbone, and the writer
     ("encoder.fc.", "encoder.", "official SimSiam"),
     ("projection_head.", "backbone.", "lightly"),
     ("4.0.", "", "lightly"),  # the backbone alone
@@ -37,9 +37,9 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # of e
 
 
 def load_backbone(path, resnet, archs, parser, device="cpu"):
-    """The backbone with the weights of a run folder or a file, and what read() says of it.
+    """The backbone with the weights of a run folder or a file, and its config from read().
 
-    resnet, archs: of resnet.py   parser: of train.py's options
+    resnet, archs: of resnet.py   parser: of train.py's options (utils/ imports none of them)
     """
     weights, config = read(path, resnet, archs, parser)
     backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
@@ -60,10 +60,10 @@ def initialise(backbone, args, resnet, archs, parser):
 
 
 def read(path, resnet, archs, parser):
-    """A backbone's weights, and what is known of it, which is printed: (state dict, config).
+    """A backbone's weights and what is known about it: (state dict, config). It is also printed.
 
-    config: a run's options; for other weights arch, stem, mean and std, which are None if nothing
-    tells them; "source" is who wrote the weights   SystemExit: in one line, why they are refused
+    config: a run's options; for other weights arch, stem, mean and std (None if not known);
+    "source": who wrote the weights   SystemExit: in one line, why they are refused
     """
     path = pathlib.Path(path)
     tensors, about = ({}, {}) if path.is_dir() else read_file(path)
@@ -71,7 +71,7 @@ def read(path, resnet, archs, parser):
         saved = runs.load_checkpoint(path)
         config = {**saved["config"], "source": "train.py", "commit": str(saved.get("commit", ""))}
         checkpoint.check_config(path, config, parser)
-        # The heads, and the target encoder of byol and moco, stay behind.
+        # The heads, and the target encoder of byol and moco, are left out.
         weights, whose = below("backbone.", saved["model"]), "its own"
     else:
         weights, config = recognise(path, tensors, resnet, archs)
@@ -83,9 +83,9 @@ def read(path, resnet, archs, parser):
 
 
 def read_file(path):
-    """What a file holds, a dict, and the mean and std that export() wrote beside it, if it did."""
+    """The contents of a file, a dict, and the mean and std that export() wrote with it, if any."""
     try:
-        content = runs.read_regular(path.resolve())  # where downloads are kept, links are usual
+        content = runs.read_regular(path.resolve())  # download caches are full of links
         if path.suffix != ".safetensors":
             saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return dict(saved.get("state_dict", saved)), {}
@@ -94,24 +94,24 @@ def read_file(path):
         about = header.get("__metadata__", {})
         about = {key: json.loads(about[key]) for key in IMAGENET if key in about}
         if about and checkpoint.differs(about, IMAGENET, "metadata"):
-            raise ValueError("its mean and std cannot be")
+            raise ValueError("its mean and std are impossible")
         return tensors, about
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint or file of weights; name another")
     except Exception as error:  # torch raises half a dozen kinds
         reason = " ".join(str(error).partition(". ")[0].split())
-        raise SystemExit(f"{path}: neither a checkpoint nor a file of nothing but weights"
+        raise SystemExit(f"{path}: neither a checkpoint nor a file with only weights"
                          f" ({reason}); choose another")
 
 
 def below(prefix, tensors):
-    """Those whose names start with a prefix, without it."""
-    # Not lstrip(), which strips letters: of backbone.conv1 it would leave v1.
+    """The tensors whose names start with a prefix, named without it."""
+    # lstrip() would strip letters: it would turn backbone.conv1 into v1.
     return {k.removeprefix(prefix): w for k, w in tensors.items() if k.startswith(prefix)}
 
 
 def recognise(path, tensors, resnet, archs):
-    """The backbone's weights among those of a file, and its arch, stem, mean, std and source."""
+    """The backbone's weights in a file, and a config: arch, stem, mean, std and source."""
     tensors = {str(key): value for key, value in tensors.items()}
     tensors = below("module.", tensors) or tensors  # DataParallel's prefix
     for mark, prefix, source in KINDS:
@@ -120,10 +120,10 @@ def recognise(path, tensors, resnet, archs):
             break
     else:
         first = " ".join(next(iter(tensors), "").split())[:50]
-        raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); known are"
-                         " train.py's, torchvision's, timm's, official SimSiam's, lightly's and"
+        raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); choose"
+                         " train.py's, torchvision's, timm's, official SimSiam's, lightly's or"
                          " solo-learn's")
-    # A classifier, or in the official code the projector, stays behind; half precision does not.
+    # fc, a classifier or (official code) the projector, is left out; half precision is converted.
     weights = {key: w.float() if torch.is_tensor(w) and w.is_floating_point() else w
                for key, w in weights.items() if not key.startswith("fc.")}
     with torch.device("meta"):  # networks without memory: names, shapes and types
@@ -135,17 +135,17 @@ def recognise(path, tensors, resnet, archs):
         if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):
             break
     else:
-        raise SystemExit(f"{path} ({source}): its layers are those of no network here"
+        raise SystemExit(f"{path} ({source}): its layers fit none of our networks"
                          f" ({' '.join(archs)}); choose another")
     if bad := [key for key, w in weights.items() if not w.isfinite().all()]:
         raise SystemExit(f"{path} ({source}): its {bad[0]} is not finite; choose another")
-    # The ImageNet stem is all that weights tell of their images.
+    # The stem is the only hint at what images the weights were trained on.
     known = IMAGENET if stem == "imagenet" else dict.fromkeys(IMAGENET)
     return {**zeros, **weights}, {"arch": arch, "stem": stem, "source": source, **known}
 
 
 def without_numbers(weights):
-    """The same with torchvision's names if they are those of an nn.Sequential of its layers."""
+    """Weights with torchvision's names, if theirs are the numbers of an nn.Sequential."""
     if "0.weight" not in weights:
         return weights
     parts = {key: key.partition(".") for key in weights}
@@ -153,10 +153,10 @@ def without_numbers(weights):
 
 
 def load_weights(path, network, weights):
-    """Load the weights of a backbone; SystemExit if they are of another form."""
-    # load_state_dict() would convert whole or complex numbers in silence.
+    """Load the weights of a backbone; SystemExit if names, shapes or types differ."""
+    # load_state_dict() would silently convert whole or complex numbers.
     if wrong := checkpoint.differs(weights, dict(network.state_dict()), "network"):
-        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} cannot be); choose"
+        raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} does not fit); choose"
                          " another")
     network.load_state_dict(weights)
 
@@ -166,7 +166,7 @@ def load_weights(path, network, weights):
 
 
 def safetensors(path):
-    """A package that requirements.txt does not have, for one format of files."""
+    """The module safetensors.torch, which is not in requirements.txt; path: the file it is for."""
     try:
         return importlib.import_module("safetensors.torch")
     except ImportError:
@@ -176,14 +176,14 @@ def safetensors(path):
 def export(path, network, config, classes=()):
     """Write a backbone, or a classifier of these classes, and print how to load it.
 
-    path: .pt: a state dict   .safetensors: the same, with what is known of it as metadata
+    path: .pt: a state dict   .safetensors: the same, with metadata such as mean and std
     .pt2: a program that takes any number of images
     """
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
-    network.bf16 = False  # the receiver's choice
+    network.bf16 = False  # whoever loads it decides
     about = {**config, "classes": list(classes)}
     about = {key: about[key] for key in ("arch", "stem", "image_size", "mean", "std", "commit",
-                                         "classes") if about.get(key)}  # what is not known is out
+                                         "classes") if about.get(key)}  # without what is not known
     state = dict(network.state_dict())
     ending, file = pathlib.Path(path).suffix, io.BytesIO()
     if ending == ".pt":
@@ -222,13 +222,12 @@ def usage(path, network, about):
         lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
     if "mean" in about:
         numbers = (" ".join(f"{v:.3f}" for v in about[key]) for key in IMAGENET)
-        lines += ["# images: RGB in [0, 1], less {}, over {}".format(*numbers)]
+        lines += ["# images: RGB in [0, 1], minus {}, divided by {}".format(*numbers)]
     return lines
 
 
 def save_features(args, images, x, x_test):
-    """Write what --features and --map ask for; x: (M, c), of the training images   x_test: (N, c)
-    """
+    """Write what --features and --map ask for.   x, x_test: features (M, c), (N, c)"""
     if args.features:
         write_features(args.features, images, x, x_test)
     if args.map:
@@ -236,7 +235,7 @@ def save_features(args, images, x, x_test):
 
 
 def write_features(path, images, x, x_test):
-    """Write features (M, c) and (N, c), labels, names of classes and files to an .npz file."""
+    """Write features (M, c) and (N, c), labels, class names and file names to an .npz file."""
     import numpy
 
     file = io.BytesIO()
@@ -247,19 +246,19 @@ def write_features(path, images, x, x_test):
 
 
 # ------------------------------------------------------------------------------------------------
-# What lineval.py does with them.
+# The options of lineval.py that concern weights, and the images to evaluate them on.
 
 
 def add_options(g):
-    """Add the options of lineval.py that write files; g: a parser's add_argument."""
+    """Add the options of lineval.py that write files.   g: a parser's add_argument"""
     g("--export", metavar="FILE", help="write the backbone and stop, or with --finetune write the"
-      " classifier; FILE ends in .pt, .safetensors or .pt2")
+      " classifier; FILE must end in .pt, .safetensors or .pt2")
     g("--features", metavar="FILE.npz", help="also write the features, labels and file names")
     g("--map", metavar="FILE.png", help="also draw the features of the test images in the plane")
 
 
 def checked(args, error):
-    """The options of lineval.py, unless they cannot be meant; error: a function of one line."""
+    """The options of lineval.py, if they make sense.   error: reports a line and stops"""
     if bool(args.run) == args.pixels or args.pixels and not args.data:
         error("name a run or other weights, or --pixels and --data")
     if args.pixels and (args.finetune or args.export):
@@ -275,21 +274,21 @@ def checked(args, error):
         if path and not path.endswith(endings):
             error(f"--{option} {path}: must end in {' or '.join(endings)}")
         if path and os.path.realpath(path) in own:
-            error(f"--{option} {path}: would replace the weights; choose another name")
+            error(f"--{option} {path}: would overwrite the weights; choose another name")
         if path and not os.path.isdir(os.path.dirname(path) or "."):
             error(f"--{option} {path}: there is no such folder; make it, or choose another")
     return args
 
 
 def load_images(args, config):
-    """The images, on the device, and the file for the result, None if it is only to be printed.
+    """The images, on the device, and the file for the result, None if it is only printed.
 
-    Where they are not given, args.data and args.root are set to the run's own, and config's mean
-    and std to those of the images.
+    If not given, args.data and args.root are set to the run's own, and config's mean and std to
+    those of the images.
     """
     args.data, args.root = args.data or config.get("data"), args.root or config.get("root")
     if not args.data:
-        raise SystemExit("--data: must name the images, as in train.py; these weights name none")
+        raise SystemExit("--data: must name the images, as in train.py; these weights do not")
     images = data.load(args.data, args.root or "datasets", config.get("image_size"),
                        config.get("skip_bad_images", False),
                        config.get("stored_size", config.get("image_size")))
