@@ -263,12 +263,13 @@ HOSTILE = {  # what a folder of images may contain under the name of one
 
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_a_file_that_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp_path):
+def test_a_file_that_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp_path, capsys):
     make(make_folder(tmp_path) / "train" / "dog" / "1 \n\udcff.png")
     said = message(tmp_path)
     assert "1 of 13 files cannot be decoded" in said and r"dog/1 \n\udcff.png" in said
     for _ in range(2):  # the second time from the cache
         images = read(tmp_path, skip_bad=True)
+        assert "left out 1 files that cannot be decoded" in capsys.readouterr().out
         assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20]
         assert "1 of 13" in message(tmp_path)

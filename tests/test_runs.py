@@ -23,7 +23,7 @@ from PIL import Image
 
 import lineval
 import train
-from strategies import make_folder
+from strategies import TINY, make_folder
 from utils import checkpoint, console, data, runs
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # its children start with train imported
@@ -317,6 +317,15 @@ def test_a_run_whose_folder_was_moved_writes_nothing_into_another_one(
     assert not (out.exists() and list(out.iterdir()))
     start_or_resume(reference[0], tmp_path / "moved")
     assert_same_end(tmp_path / "moved", reference[1])
+
+
+def test_after_a_run_its_name_may_belong_to_another_folder(tmp_path, small_shapes):
+    out = tmp_path / "run"
+    train.main([*TINY, "--max-steps", "1", "--out", str(out)])
+    out.rename(tmp_path / "moved")
+    out.mkdir()
+    runs.atomic_write(out / "mine", "text")
+    assert (out / "mine").read_text() == "text"
 
 
 # ------------------------------------------------------------------------------------------------
