@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import pathlib
+import re
 import time
 
 import pytest
@@ -152,16 +153,32 @@ class Found(Exception):
     """Carries a script's parser out of its main()."""
 
 
-@pytest.mark.parametrize("script", LAWS)
-def test_every_option_of_the_other_scripts_has_a_law(script, monkeypatch):
+def options_of(script, monkeypatch):
+    """The actions of a script's parser that are options."""
     def found(parser, *_):
         raise Found(parser)
 
     monkeypatch.setattr("argparse.ArgumentParser.parse_args", found)
     with pytest.raises(Found) as stop:
         importlib.import_module(script).main()
-    flags = {action.option_strings[-1] for action in stop.value.args[0]._actions
-             if action.option_strings}
+    return [action for action in stop.value.args[0]._actions if action.option_strings]
+
+
+@pytest.mark.parametrize("script", ["train", "lineval", "augment", "experiments.all"])
+def test_a_default_is_what_the_help_text_says(script, monkeypatch):
+    checked = 0
+    for action in options_of(script, monkeypatch):
+        said = re.search(r"\(default: ([^;),]+)", action.help or "")
+        in_words = action.dest == "device" or isinstance(action.default, (bool, list, tuple))
+        if said and action.default is not None and not in_words:
+            assert type(action.default)(said[1]) == action.default, action.dest
+            checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("script", LAWS)
+def test_every_option_of_the_other_scripts_has_a_law(script, monkeypatch):
+    flags = {action.option_strings[-1] for action in options_of(script, monkeypatch)}
     assert flags - {"--help"} == LAWS[script].keys()
     laws = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
     for law in LAWS[script].values():
