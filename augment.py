@@ -18,7 +18,6 @@ What it printed last:
 
 import argparse
 import math
-import pathlib
 
 import torch
 
@@ -302,6 +301,7 @@ def to_device(v, device):
 def main():
     """Write a picture of a data set's views."""
     from utils import data, plot
+    from utils.console import ending
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
@@ -310,7 +310,7 @@ def main():
                    help="smallest share of an image's area that a view shows (default: 0.2)")
     p.add_argument("--blur", type=float, default=0.0, help="probability of blur (default: 0)")
     p.add_argument("--seed", type=int, default=0, help="seed of the views (default: 0)")
-    p.add_argument("--out", type=pathlib.Path, default="views.png",
+    p.add_argument("--out", type=ending(".png"), default="views.png",
                    help="the picture (default: views.png)")
     args = p.parse_args()
     torch.manual_seed(args.seed)

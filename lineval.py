@@ -237,6 +237,8 @@ def load_features(args, backbone, config):
     images, path = weights.load_images(args, config)
     x, x_test = (features(backbone, of, config["mean"], config["std"], images.view_size)
                  for of in (images.labelled, images.test))
+    if not (x.isfinite().all() and x_test.isfinite().all()):
+        raise SystemExit(f"{args.run}: its features are not finite; choose other weights")
     return images, x, x_test, path
 
 

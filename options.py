@@ -259,7 +259,13 @@ def fill_in(args, image_size):
 def complete(args, images):
     """All options in effect and facts about the data, as a new object; refuses impossible ones."""
     stored_size = images.train.shape[-1]
-    args = fill_in(args, images.view_size or stored_size)
+    view_size = images.view_size or stored_size
+    for option, given, size in (("--image-size", args.image_size, view_size),
+                                ("--stored-size", args.stored_size, stored_size)):
+        if given not in (None, size):  # only folders have a choice of both
+            raise SystemExit(f"{option} {given}: --data {args.data} has images of {size} px; leave"
+                             " it out")
+    args = fill_in(args, view_size)
     args.stored_size = stored_size
     args.classes, args.n_train = images.classes, len(images.train)
     args.mean, args.std = images.mean_std()

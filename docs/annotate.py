@@ -26,7 +26,7 @@ from pygments.token import STANDARD_TYPES
 HOME = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HOME))
 
-from utils.console import plain_errors
+from utils.console import ending, plain_errors
 from utils.runs import atomic_write
 
 SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"  # in the order of reading
@@ -279,7 +279,7 @@ def page():
 @plain_errors
 def main(argv=None):
     p = argparse.ArgumentParser(description="Write the paper's scripts as one HTML page.")
-    p.add_argument("out", nargs="?", type=pathlib.Path, default="annotated.html",
+    p.add_argument("out", nargs="?", type=ending(".html"), default="annotated.html",
                    metavar="OUT.html", help="the page (default: annotated.html)")
     out = p.parse_args(argv).out
     atomic_write(out, page().encode())

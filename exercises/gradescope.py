@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from exercises import exercise
 from exercises.exercise import HOME
-from utils.console import plain_errors
+from utils.console import ending, plain_errors
 
 SETUP = """\
 #!/usr/bin/env bash
@@ -54,7 +54,7 @@ def contents():
 @plain_errors
 def main(argv=None):
     p = argparse.ArgumentParser(description="Write a zip for Gradescope's autograder.")
-    p.add_argument("zip", nargs="?", type=pathlib.Path, default="autograder.zip",
+    p.add_argument("zip", nargs="?", type=ending(".zip"), default="autograder.zip",
                    help="the file to write (default: autograder.zip)")
     p.add_argument("numbers", nargs="*", type=int, help="exercises to grade (default: all)")
     args = p.parse_args(argv)

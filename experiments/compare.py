@@ -22,7 +22,7 @@ import lineval
 from options import MAY_CHANGE
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed
 from utils import plot, runs
-from utils.console import plain_errors
+from utils.console import ending, plain_errors
 
 # Entries of a config that the user did not choose, or that make no difference to the result.
 IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"} - {"data"}
@@ -121,7 +121,7 @@ def main(argv=None):
     p.add_argument("--neighbours", action="store_true",
                    help="draw nearest neighbours instead of curves; those of the test image's"
                    " class are framed")
-    p.add_argument("--out", type=pathlib.Path,
+    p.add_argument("--out", type=ending(".png"),
                    help="file name of the picture (default: compare.png or neighbours.png)")
     args = p.parse_args(argv)
     compared = {folder: read_run(folder) for folder in args.runs}

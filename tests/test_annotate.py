@@ -39,6 +39,16 @@ def test_the_command_writes_the_page_and_says_where(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'a.html'}\n"
 
 
+@pytest.mark.parametrize("name", ["train.py", "", ".html"])
+def test_a_script_named_by_mistake_is_not_overwritten(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("theirs")
+    with pytest.raises(SystemExit):
+        annotate.main([name])
+    assert "must end in .html" in capsys.readouterr().err
+    assert (tmp_path / "train.py").read_text() == "theirs"
+
+
 @pytest.mark.parametrize("script", SOURCES)
 def test_every_line_is_on_the_page_once_code_on_the_right_and_prose_on_the_left(script):
     part = re.search(rf'<h2 id="{script}">(.*?)<h2 ', PAGE, re.S)[1]

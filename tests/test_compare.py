@@ -80,6 +80,13 @@ def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_pat
     assert "\n" not in stop.value.code
 
 
+def test_a_picture_never_takes_the_place_of_a_file_of_a_run(write_run, tmp_path):
+    before = (tmp_path / write_run("a") / "metrics.jsonl").read_text()
+    with pytest.raises(SystemExit):
+        compare.main(["a", "--out", "a/metrics.jsonl"])
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == before
+
+
 def test_the_curves_of_all_runs_are_drawn_with_chance_if_it_is_the_same(write_run, monkeypatch):
     drawn = []
     monkeypatch.setattr(plot, "plot_curves", lambda *args: drawn.append(args))

@@ -36,6 +36,12 @@ def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_i
     assert low < loss < high and ((low, high) == (-1.05, 0.05)) == shared
 
 
+def test_the_panel_of_the_rank_starts_at_0_and_shows_the_largest_in_full(monkeypatch):
+    low, high = curves(monkeypatch, [dict(r, rank=100.0 + i) for i, r in enumerate(RECORDS)])[
+        3].get_ylim()
+    assert low == 0 and high >= 1.02 * (100 + len(RECORDS) - 1)  # half a marker is 2 % of it
+
+
 def named_lines(panel, runs=1):
     """{label: y} of a panel's reference lines, which come after the curves."""
     heights = [line.get_ydata()[0] for line in panel.lines[runs:]]

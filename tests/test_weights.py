@@ -157,6 +157,7 @@ UNFIT = {
     "complex numbers": resnet8(lambda s: s.update({W: s[W].to(torch.complex64)})),
     "a NaN": resnet8(lambda s: s.update({W: s[W] * torch.nan})),
     "an infinity": resnet8(lambda s: s.update({W: s[W] / 0})),
+    "names and shapes only": resnet8(lambda s: s.update({W: s[W].to("meta")})),
     "code": {"state_dict": Bomb()},
 }
 
@@ -175,6 +176,17 @@ def test_a_file_of_another_kind_a_missing_one_and_a_pipe_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     for name in ("w.safetensors", "missing.pt", "pipe.pt"):
         assert name in refused(tmp_path / name)
+
+
+def test_the_line_says_why_a_file_is_refused_even_if_torch_does_not(tmp_path):
+    (tmp_path / "w.pt").touch()  # EOFError, without a message
+    assert "()" not in refused(tmp_path / "w.pt")
+
+
+def test_weights_whose_features_are_not_numbers_are_not_evaluated(tmp_path):
+    torch.save(resnet8(lambda s: s.update({"bn1.running_var": -s["bn1.running_var"]})),
+               tmp_path / "w.pt")
+    assert "not finite" in refused(tmp_path / "w.pt")
 
 
 def test_weights_behind_a_link_are_read(tmp_path):
@@ -414,6 +426,7 @@ WRONG = {
     "more than all labels": ["RUN", "--labels", "1.5"],
     "an unknown format": ["RUN", "--export", "w.onnx"],
     "features in another format": ["RUN", "--features", "f.csv"],
+    "an ending without a name": ["RUN", "--export", ".pt"],
     "a folder that does not exist": ["RUN", "--map", "nowhere/map.png"],
     "an export in place of the weights": ["w.pt", "--export", "w.pt"],
     "an export in place of the checkpoint": ["RUN", "--export", "RUN/checkpoint.pt"],

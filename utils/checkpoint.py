@@ -158,7 +158,7 @@ def differs(saved, like, name):
     """The name of the first part that has not the form of another checkpoint's, or ""."""
     if isinstance(like, torch.Tensor):
         form = lambda x: isinstance(x, torch.Tensor) and (x.dtype, x.shape, x.layout)
-        return name * (form(saved) != form(like))
+        return name * (form(saved) != form(like) or saved.is_meta)  # which has no numbers
     if type(saved) is not type(like):
         return name
     if not isinstance(like, (dict, list, tuple)) or not like:  # an empty one is filled by a step

@@ -4,9 +4,11 @@ plain_errors() is around every main(): a fault outside the program (a file, the 
 ends it with one plain line and the right exit code, and no message that cannot be written ends it.
 """
 
+import argparse
 import contextlib
 import functools
 import os
+import pathlib
 import signal
 import sys
 import textwrap
@@ -86,6 +88,16 @@ def wrapped(line):
 def duration(seconds):
     """Seconds as 02:05 or 1:02:05."""
     return tqdm.format_interval(seconds)
+
+
+def ending(suffix):
+    """An argparse type: a name that ends so. Any other may be that of a script or a run's file."""
+    def name(text):
+        if pathlib.Path(text).suffix != suffix:  # ".png" alone has none
+            raise argparse.ArgumentTypeError(f"{text} must end in {suffix}, after a name")
+        return pathlib.Path(text)
+
+    return name
 
 
 # ------------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def plot_curves(path, runs, dim, references=None):
         # The limits are the same in all figures, so that they can be compared. But they are those
         # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
         if key != "loss" or axis.get_ylim()[1] < 1:
-            axis.set(ylim=limits)
+            low, high = limits
+            axis.set(ylim=(low, high or 1.05 * axis.dataLim.y1))
             if key == "loss":
                 reference_line(axis, -1, "minimum", va="top")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -99,7 +99,7 @@ def read_file(path):
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint or file of weights; name another")
     except Exception as error:  # torch raises half a dozen kinds
-        reason = " ".join(str(error).partition(". ")[0].split())
+        reason = " ".join(str(error).partition(". ")[0].split()) or type(error).__name__
         raise SystemExit(f"{path}: neither a checkpoint nor a file with only weights"
                          f" ({reason}); choose another")
 
@@ -271,8 +271,8 @@ def checked(args, error):
     for option, endings in {"export": (".pt", ".safetensors", ".pt2"), "features": (".npz",),
                             "map": (".png",)}.items():
         path = getattr(args, option)
-        if path and not path.endswith(endings):
-            error(f"--{option} {path}: must end in {' or '.join(endings)}")
+        if path and pathlib.Path(path).suffix not in endings:  # ".pt" alone has none
+            error(f"--{option} {path}: must end in {' or '.join(endings)}, after a name")
         if path and os.path.realpath(path) in own:
             error(f"--{option} {path}: would overwrite the weights; choose another name")
         if path and not os.path.isdir(os.path.dirname(path) or "."):
