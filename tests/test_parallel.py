@@ -237,6 +237,7 @@ def test_when_one_process_is_killed_the_other_says_so_in_one_line_and_the_run_ca
         folder):
     last = said(folder, 0, "stderr").splitlines()[-1]
     assert last.startswith("another process of this run has ended") and "--resume" in last
+    assert last.isascii() and "report" not in last  # gloo's advice to its developers
     assert "Traceback" not in said(folder, 0, "stderr")
     assert load_checkpoint(folder / "killed")["step"] == 2
     run(folder, "killed", "--resume")

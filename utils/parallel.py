@@ -155,7 +155,8 @@ def group():
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
-                reason = " ".join(str(error).split())[-100:]
+                # Without gloo's place in its own source, before it, and its jokes, after it.
+                reason = " ".join(str(error).split()).partition(". ")[0].rpartition("] ")[2][-100:]
                 raise SystemExit(f"another process of this run has ended ({reason}): use --resume")
         raise
     dist.destroy_process_group()
