@@ -184,6 +184,8 @@ def choose_lr(x, labels, *settings):
 
 def evaluate(args, images, x, x_test):
     """kNN and the probe on features of training and test images: prints and returns the results."""
+    if not (x.isfinite().all() and x_test.isfinite().all()):
+        raise SystemExit(f"{args.run}: its features are not finite; choose other weights")
     y, y_test = images.train_labels, images.test_labels
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
@@ -237,8 +239,6 @@ def load_features(args, backbone, config):
     images, path = weights.load_images(args, config)
     x, x_test = (features(backbone, of, config["mean"], config["std"], images.view_size)
                  for of in (images.labelled, images.test))
-    if not (x.isfinite().all() and x_test.isfinite().all()):
-        raise SystemExit(f"{args.run}: its features are not finite; choose other weights")
     return images, x, x_test, path
 
 
