@@ -26,7 +26,7 @@ def write_run(tmp_path, monkeypatch):
     def write(name, config={}, record={}, top1=None):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({**CONFIG, **config}))
-        lines = [dict(RECORD, epoch=0), {**RECORD, **record}]
+        lines = [dict(RECORD, epoch=0), dict(RECORD, epoch=2), {**RECORD, **record}]
         (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
         if top1 is not None:
             (tmp_path / name / "lineval.json").write_text(json.dumps({"top1": top1}))

@@ -235,7 +235,7 @@ def test_a_run_folder_may_have_any_name(locale, tmp_path):
     for more in ("--max-steps 1", "--resume"):
         done = subprocess.run([sys.executable, "-c", script, f"{options} {more}", str(out)],
                               env={**ENVIRONMENT, "LC_ALL": locale}, capture_output=True)
-        assert done.returncode == 0 and b"Warning" not in done.stderr, done.stderr
+        assert done.returncode == 0 and not done.stderr, done.stderr  # nor a progress bar
     assert (out / "curves.png").exists()
 
 

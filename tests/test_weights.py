@@ -321,6 +321,16 @@ def test_timm_loads_an_export_by_the_line_that_is_printed_for_it(arch, stem, tmp
     assert same(ours, names["net"].eval(), torch.rand(2, 3, SIZE, SIZE))
 
 
+@pytest.mark.parametrize("ending, call", [
+    (".pt", "torch.load('w.pt')"), (".safetensors", "safetensors.torch.load_file('w.safetensors')"),
+    (".pt2", "torch.export.load('w.pt2')")])
+def test_each_format_is_loaded_by_a_function_of_its_own(ending, call):
+    network = resnet.resnet("resnet18", "imagenet")
+    lines = weights.usage(f"w{ending}", network, {"arch": "resnet18", "stem": "imagenet"})
+    assert [("load(" in line or "load_file(" in line) for line in lines].count(True) == 1
+    assert call in "".join(lines)
+
+
 def test_an_exported_program_takes_any_number_of_images(tmp_path, capsys):
     ours, program, _ = exported(tmp_path / "w.pt2", "resnet8", "cifar", ("cat", "dog"), capsys)
     for n in (1, 2, 7):

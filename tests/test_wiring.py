@@ -199,6 +199,22 @@ def test_an_option_reaches_the_part_of_the_run_that_it_is_for(
         assert bool(holds(run)) is expected
 
 
+def test_the_header_names_processes_and_pieces_if_there_are_several(
+        tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+
+    def said(processes, *flags):
+        run = built(*flags)
+        with monkeypatch.context() as patch:
+            patch.setattr(options.parallel, "world", lambda: processes)
+            options.describe(run)
+        return capsys.readouterr().out.splitlines()[1]
+
+    assert said(1).endswith("on cpu") and said(1, "--accumulate", "2").endswith("in 2 pieces")
+    assert said(2).endswith("on cpu, 2 processes, BN synchronised")
+    assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Four steps of a run without any of the options of TRAINED."""
