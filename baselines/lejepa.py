@@ -1,7 +1,7 @@
 """LeJEPA (Balestriero and LeCun, arXiv 2511.08544): standard Gaussian outputs do not collapse.
 
     python train.py --method lejepa
-    python train.py --method lejepa --sigreg 0       without its regulariser: it collapses
+    python train.py --method lejepa --sigreg 0       without its regulariser
 
     T(u) = N ∫ |φ_u(t) - exp(-t²/2)|² w(t) dt           φ_u(t) = Σ_n exp(i t u_n) / N; Epps-Pulley
     SIGReg(z) = mean of T(z a) over random directions a of length 1
@@ -12,6 +12,9 @@ momentum encoder or negatives. φ_u is the characteristic function of the projec
 batch, exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a
 standard one in every direction (Cramér and Wold); constant outputs, or a line, are far from one.
 VICReg asks for only two moments. LeJEPA is the newest of the methods here.
+
+With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead of 14.1), and kNN ends
+at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, because they ignore lengths.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
 the authors' minimal example. The paper's listing has t up to ±5 and w(t) = exp(-t²).

@@ -26,9 +26,9 @@ ROWS = [
     Row("asymmetric", "--symmetry asymmetric", 64.8),
     Row("asymmetric 2x", "--symmetry asymmetric", 67.3, asymmetric_2x),
 ]
+ORDER = "asymmetric", "asymmetric 2x", "symmetric"
 CLAIMS = [
-    Claim("asymmetric < asymmetric 2x < symmetric",
-          below("asymmetric", "asymmetric 2x", "symmetric")),
+    Claim(" < ".join(ORDER), below(*ORDER)),
     Claim("No row collapses", none_collapsed),
 ]
 
