@@ -23,7 +23,7 @@ SETUP = """\
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 python=python3
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || python=python3.11
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || python=python3.11
 apt-get update -q
 apt-get install -yq --no-install-recommends "$python" "$python-venv"
 "$python" -m venv /autograder/venv

@@ -26,7 +26,7 @@ def scalar_block(block, factors, gains=(1, 1, 1)):
         nn.init.constant_(w, 0.0)
         w.data[..., w.shape[2] // 2, w.shape[3] // 2] = factor
         nn.init.constant_(bn.weight, gain)
-        bn.eps = 0.0
+        bn.eps = 1e-12  # older versions of torch refuse 0
     return net
 
 

@@ -95,7 +95,7 @@ def test_the_curves_of_all_runs_are_drawn_with_chance_if_it_is_the_same(write_ru
     compare.main([a, b])
     compare.main([a, c])
     (path, curves, dim, lines), (_, _, other_dim, other_lines) = drawn
-    assert path.name == "compare.png" and list(curves) == ["a", "b"] and len(curves["a"]) == 2
+    assert path.name == "compare.png" and list(curves) == ["a", "b"] and len(curves["a"]) == 3
     assert dim == 0 and other_dim == 8
     assert lines["knn"] == {"chance": 50} and "knn" not in other_lines and "std" in other_lines
 
