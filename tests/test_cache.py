@@ -146,6 +146,14 @@ def test_a_cache_that_is_a_pipe_or_a_link_is_not_followed(make, name, tmp_path):
     assert (tmp_path / "other").read_bytes() == content
 
 
+def test_not_even_a_link_to_the_right_images_is_followed(tmp_path, decoded):
+    first, images = read(make_folder(tmp_path)), tmp_path / ".simsiam-8px.u8"
+    images.rename(tmp_path / "other")
+    images.symlink_to(tmp_path / "other")
+    assert same(read(tmp_path), first) and decoded == [0, 0]
+    assert images.is_file() and not images.is_symlink()
+
+
 def test_a_cache_with_code_in_it_is_replaced_and_the_code_does_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):

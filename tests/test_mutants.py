@@ -356,7 +356,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "utils/cache.py": {
         "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
-        "the cache is never used": ("if cache and cache.done == n_files:", "if False:"),
         "another folder's cache is used": ('record["digest"] == digest and ', ""),
         "no checksum": ("if fits and cache.is_intact()", "if fits"),
         "links are followed": ("os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_NONBLOCK"),
@@ -622,7 +621,8 @@ TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
-         "utils/console.py": ["runs"], "utils/cache.py": ["folders"]}
+         "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
+         "utils/folders.py": ["cache"]}
 
 
 def files_watching(script):
