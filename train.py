@@ -237,6 +237,7 @@ def knn_eval(run):
     args, images = run.args, run.images
     if args.local_bn:
         parallel.share_buffers(run.model)
+    images.read_in_order()
     extract = lambda x: features(run.model.backbone, x, args.mean, args.std, args.image_size)
     bank, query = (parallel.spread(extract, x) for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)

@@ -295,6 +295,37 @@ def test_the_next_batch_is_read_from_the_file_while_a_step_computes(tmp_path, mo
     assert all(asked == [x.tobytes() for x in images] for _, asked, images in steps if asked)
 
 
+def expects_random_order(path):
+    """Whether the kernel has been told so of the file that is mapped from this folder."""
+    blocks = pathlib.Path("/proc/self/smaps").read_text().split("VmFlags:")
+    flags = [after.split("\n")[0].split() for block, after in zip(blocks, blocks[1:])
+             if str(path) in block]
+    assert len(flags) == 1, "one mapping of this folder's file"
+    return "rr" in flags[0]
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/smaps").exists(), reason="Linux only")
+def test_training_reads_only_its_own_images_and_an_evaluation_reads_on_beyond_them(
+        tmp_path, monkeypatch):
+    """The kernel reads around an image unless told that the order is random."""
+    found = []
+    make_folder(tmp_path, n=8)
+    two_views, features = train.Run.two_views, train.features
+
+    def noted(what, function):
+        def call(*args):
+            found.append((what, expects_random_order(tmp_path)))
+            return function(*args)
+        return call
+
+    monkeypatch.setattr(train.Run, "two_views", noted("step", two_views))
+    monkeypatch.setattr(train, "features", noted("features", features))
+    train.main(["--data", str(tmp_path), "--arch", "resnet8", "--dim", "8", "--batch-size", "4",
+                "--epochs", "2", "--device", "cpu", "--out", str(tmp_path / "run")])
+    epoch = [("step", False), *3 * [("step", True)], *2 * [("features", False)]]
+    assert found[-12:] == 2 * epoch  # nothing is read ahead for an epoch's first step
+
+
 def test_a_set_that_does_not_fit_on_the_device_stays_behind_and_its_views_do_not(monkeypatch):
     images = data.load("shapes")
     bytes_needed = 3 * 24 * 24 * 5096

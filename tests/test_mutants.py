@@ -380,6 +380,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
     },
     "utils/data.py": {
+        "the system reads around an image": ("mmap.MADV_RANDOM", "mmap.MADV_NORMAL"),
+        "the system does not read on for features": ("mmap.MADV_NORMAL", "mmap.MADV_RANDOM"),
         "mean and std of the first 5000 images": (
             "x = self.train[:: math.ceil(len(self.train) / 5000)]",
             "x = self.train[:5000]"),

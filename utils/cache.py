@@ -43,6 +43,7 @@ class Cache:
     file: BinaryIO
     sums: list = field(default_factory=list)  # checksums of the images of each chunk of files
     bad: list = field(default_factory=list)  # [number, reason] of each file that is left out
+    mapped: mmap.mmap | None = None  # the images that images() returned last
 
     @property
     def done(self):
@@ -56,10 +57,10 @@ class Cache:
             return torch.empty(shape, dtype=torch.uint8)
         # Read-only and shared: a private mapping, such as torch.load() makes, counts as memory the
         # process may need, and the system refuses one that is larger than all its memory.
-        mapped = mmap.mmap(self.file.fileno(), math.prod(shape), access=mmap.ACCESS_READ)
+        self.mapped = mmap.mmap(self.file.fileno(), math.prod(shape), access=mmap.ACCESS_READ)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that the tensor is not writable
-            return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
+            return torch.frombuffer(self.mapped, dtype=torch.uint8).view(shape)
 
     def is_intact(self):
         """Whether the images are still as they were decoded: disks damage files."""
@@ -68,6 +69,14 @@ class Cache:
                 for k in range(0, self.done, CHUNK)]
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
             return list(pool.map(checksum, images.split(good))) == self.sums
+
+    def read_ahead(self, numbers):
+        """Ask the system to read these images; returns before it has."""
+        # If asked for all at once, a disk reads them in the order that suits it. Without this, a
+        # step would wait for one image after another, at the first use of each.
+        image = 3 * self.size**2
+        for i in numbers:
+            os.posix_fadvise(self.file.fileno(), i * image, image, os.POSIX_FADV_WILLNEED)
 
 
 def checksum(images):
@@ -176,15 +185,3 @@ def fill(cache, decode, save):
                 cache.sums.append(digest.hexdigest())
                 save({"sums": cache.sums, "bad": cache.bad})
                 digest = hashlib.sha256()
-
-
-# ------------------------------------------------------------------------------------------------
-# Using it.
-
-
-def read_ahead(file, numbers, image):
-    """Ask the system to read images of `image` bytes each from a file; returns before it has."""
-    # If asked for all at once, a disk reads them in the order that suits it. Without this, a step
-    # would wait for one image after another, at the first use of each.
-    for i in numbers:
-        os.posix_fadvise(file.fileno(), i * image, image, os.POSIX_FADV_WILLNEED)
