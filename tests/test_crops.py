@@ -1,0 +1,50 @@
+"""experiments/crops.py: what it trains on is what its docstring says.
+
+    pytest tests/test_crops.py
+"""
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import augment
+from experiments import crops
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """One image of noise, both squares made of it, and their sides."""
+    home = tmp_path_factory.mktemp("crops")
+    image = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
+    file = home / "source/train/0/a.png"
+    file.parent.mkdir(parents=True)
+    Image.fromarray(image).save(file)
+    sizes = crops.write_squares(home / "source", home)
+    made = {name: numpy.asarray(Image.open(home / name / "train/0/a.png"))
+            for name in ("square", "whole")}
+    return image, made, sizes
+
+
+def test_the_square_is_the_centre_of_a_photograph_of_three_quarters_of_the_rows(squares):
+    image, made, sizes = squares
+    assert (made["square"] == image[4:28, 4:28]).all() and sizes == (24, 32)
+
+
+def test_the_whole_is_the_same_photograph_stretched_to_a_square(squares):
+    image, made, _ = squares
+    photograph = Image.fromarray(image[4:28])
+    assert (made["whole"] == numpy.asarray(photograph.resize((32, 32), Image.BICUBIC))).all()
+
+
+@pytest.mark.parametrize("name, row", [("square", 1), ("whole", 24 / 32)])
+def test_a_box_has_the_paper_s_shape_in_the_photograph(name, row, monkeypatch):
+    """row: the height of a row in the photograph; the stretched square has 32 for 24."""
+    seen = []
+    monkeypatch.setattr(crops.train, "train", lambda args: seen.append(
+        augment.random_boxes(20000, 480, (0.2, 0.5))[1].double()))
+    monkeypatch.setattr(crops.lineval, "main", lambda argv: None)
+    crops.accuracy(name, crops.pathlib.Path("nowhere"), (24, 32))
+    shape = seen[0][:, 1] / (seen[0][:, 0] * row)
+    assert 0.745 < shape.min() < 0.76 and 1.32 < shape.max() < 1.345
+    assert abs(torch.log(shape).mean()) < 0.01  # wide boxes are as likely as tall ones
