@@ -37,11 +37,11 @@ Written by `python -m experiments.all --scale {scale}`. The paper's numbers are 
 The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
  but for two that search.md names,\
  for {seeds} seeds per row. An order of rows is one of linear accuracy unless it says otherwise.\
- Below such a claim stand the differences of means, in points (loss: as it is), with their 95 %\
- intervals by Welch's t. It holds if each difference is significant at 5 % after Holm's correction\
- over all differences of the table. The intervals are without that correction: one of them may not\
- contain 0 although no difference is seen. "No difference seen" does not mean equal. Collapsed is a\
- run whose outputs end with a std·√d below {std} or an effective rank below {rank}.
+ Below such a claim stand the differences of means, in points (loss: as it is). Each is tested by\
+ Welch's t, and the claim holds if all are significant at 5 % after Holm's correction over the\
+ differences of the table. The intervals are 95 % intervals, widened by the same correction.\
+ "No difference seen" does not mean equal. Collapsed is a run whose outputs end with a std·√d below\
+ {std} or an effective rank below {rank}.
 """
 
 

@@ -6,8 +6,8 @@ A claim's test is a list of pairs of rows (below, none_above, all_above), or a f
 Pairs are decided by Welch's t test, which does not assume that two rows have the same spread, and
 by Holm's correction: of tables whose rows are all the same, at most 5 % are said to have a
 difference anywhere (2 % in simulations with three seeds; 10 % if one row has a fifteenth of the
-others' spread, which three seeds cannot tell). The 95 % intervals are of single differences,
-without that correction.
+others' spread, which three seeds cannot tell). The 95 % intervals are widened by the same
+correction: a pair is decided just when its interval leaves out the claimed bound.
 """
 
 import math
@@ -91,10 +91,11 @@ class Difference(NamedTuple):
     error: float  # its standard error
     df: float  # degrees of freedom
     p: float  # of a difference at least this far from pair.by, if pair.by were the truth
+    level: float = ALPHA  # below which p must be; less than ALPHA if there are other pairs
 
     def interval(self):
-        """The 95 % interval of the difference."""
-        half = t_quantile(self.df) * self.error
+        """The interval of the difference at 1 - level: 95 %, or what Holm's correction demands."""
+        half = t_quantile(self.df, self.level) * self.error
         return self.mean - half, self.mean + half
 
 
@@ -136,13 +137,14 @@ def t_quantile(df, alpha=ALPHA):
 
 
 def holm(p):
-    """Holm's correction: {what: p-value} -> {what: adjusted p-value}, to be compared with ALPHA."""
-    adjusted, largest = {}, 0.0
+    """Holm's correction: {what: p-value} -> {what: level}; significant are those below theirs."""
+    levels, strictest = {}, 0.0
     for i, what in enumerate(sorted(p, key=p.get)):
-        # The smallest p-value competes with all m, the next with the m - 1 that are left, ...
-        largest = max(largest, min(1.0, (len(p) - i) * p[what]))
-        adjusted[what] = largest
-    return adjusted
+        # The smallest p-value competes with all m, the next with the m - 1 that are left, ...; and
+        # once one is not significant, no larger one is.
+        strictest = max(strictest, (len(p) - i) * p[what])
+        levels[what] = ALPHA * p[what] / strictest if strictest else ALPHA / (len(p) - i)
+    return levels
 
 
 def decide(claims, last):
@@ -152,18 +154,18 @@ def decide(claims, last):
     """
     pairs = {pair: difference(pair, last) for claim in claims if isinstance(claim.test, list)
              for pair in claim.test if pair.low in last and pair.high in last}
-    adjusted = holm({pair: found.p for pair, found in pairs.items() if found})
-    return {pair: (found, pair_verdict(pair, found, adjusted.get(pair)))
-            for pair, found in pairs.items()}
+    levels = holm({pair: found.p for pair, found in pairs.items() if found})
+    pairs = {pair: found and found._replace(level=levels[pair]) for pair, found in pairs.items()}
+    return {pair: (found, pair_verdict(pair, found)) for pair, found in pairs.items()}
 
 
-def pair_verdict(pair, found, p):
-    """In words, what a Difference and its adjusted p-value say about a pair."""
+def pair_verdict(pair, found):
+    """In words, what a Difference says about a pair."""
     if found is None:
         return "one seed: undecided"
     if math.isnan(found.mean):
         return "a run diverged: undecided"
-    if p < ALPHA:
+    if found.p < found.level:
         return "holds" if found.mean > pair.by else "does not hold"
     return "undecided" if pair.by else "no difference seen"
 

@@ -85,7 +85,7 @@ def main():
     pair = Pair("square", "whole")
     found = difference(pair, rows)
     print(f"whole minus square: {interval(pair, found)} points, linear:"
-          f" {pair_verdict(pair, found, found.p)}")
+          f" {pair_verdict(pair, found)}")
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def order_verdict(claim, decided):
 
 
 def interval(pair, difference):
-    """A difference and its 95 % interval, as in "+1.2 (-0.3 to 2.7)"."""
+    """A difference and its interval, as in "+1.2 (-0.3 to 2.7)"."""
     low, high = difference.interval()
     digits = DIGITS[pair.key]
     return f"{difference.mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -1,6 +1,7 @@
 """The laws of experiments/: rows, logs, claims and tables.    pytest tests/test_experiments.py"""
 
 import importlib
+import itertools
 import json
 import math
 import random
@@ -8,6 +9,8 @@ import types
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import lineval
 import options
@@ -130,10 +133,33 @@ def test_a_difference_is_Welchs():
     assert t_tails((5 - low) / found.error, found.df) == pytest.approx(0.05)
 
 
-def test_Holm_multiplies_the_smallest_p_value_by_all_the_next_by_the_rest_and_keeps_their_order():
-    adjusted = holm({"a": 0.03, "b": 0.01, "c": 0.02})
-    assert adjusted == pytest.approx({"b": 0.03, "c": 0.04, "a": 0.04})
-    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1, "b": 1} and holm({}) == {}
+def test_Holm_compares_the_smallest_p_value_with_a_share_of_all_and_the_next_with_one_of_the_rest():
+    assert holm({"a": 0.03, "b": 0.01, "c": 0.02}) == pytest.approx(  # 3 x 0.01, 2 x 0.02, 0.03
+        {"b": 0.05 / 3, "c": 0.05 / 2, "a": 0.05 * 0.03 / 0.04})
+    assert holm({"a": 0.0, "b": 0.8}) == pytest.approx({"a": 0.025, "b": 0.05}) and holm({}) == {}
+
+
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_what_Holm_calls_significant_is_so_by_his_step_down(p):
+    bounds = [0.05 / (len(p) - i) for i in range(len(p))]
+    steps = list(zip(sorted(p), bounds))
+    assume(all(abs(q - bound) > 1e-9 for q, bound in steps))  # rounding would decide
+    significant = list(itertools.takewhile(lambda step: step[0] < step[1], steps))
+    levels = holm(dict(enumerate(p)))
+    assert sum(p[k] < level for k, level in levels.items()) == len(significant)
+
+
+def test_an_interval_leaves_out_the_claimed_bound_just_when_the_pair_is_decided():
+    rng, decided = random.Random(0), set()
+    for _ in range(200):
+        last = {label: row(*(rng.gauss(mean, 3) for _ in range(3)))
+                for label, mean in zip("abcd", (80, 85, 90, 99))}
+        claims = [Claim("", below(*"abcd")), Claim("", all_above("a", "c", "d", by=4))]
+        for pair, (found, verdict) in decide(claims, last).items():
+            low, high = found.interval()
+            assert (low <= pair.by <= high) == (verdict not in ("holds", "does not hold"))
+            decided.add(verdict)
+    assert {"holds", "no difference seen", "undecided"} <= decided
 
 
 def test_of_tables_without_any_difference_at_most_one_in_twenty_is_said_to_have_one():

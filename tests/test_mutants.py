@@ -538,7 +538,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "y1, y2 = z1, z2"),
     },
     "experiments/claims.py": {
-        "no correction for many comparisons": ("(len(p) - i) * p[what]", "p[what]"),
+        "no correction for many comparisons": (
+            "found._replace(level=levels[pair])", "found"),
+        "Bonferroni's correction": ("max(strictest, (len(p) - i) * p", "max(strictest, len(p) * p"),
+        "a larger p-value after one that is not significant may be": (
+            "strictest = max(strictest, (len(p) - i) * p[what])",
+            "strictest = (len(p) - i) * p[what]"),
+        "intervals without correction": (
+            "t_quantile(self.df, self.level)", "t_quantile(self.df)"),
         "pooled degrees of freedom": (
             "sum(shares) ** 2 / sum(share**2 / (len(row) - 1) for share, row "
             "in zip(shares, rows))",
