@@ -355,7 +355,7 @@ def describe(run):
                   f" {scaled_lr(args.lr, args.batch_size):g}"
                   + f", the predictor's {args.predictor_lr}" * predictor
                   + f"; weight decay {args.weight_decay:g};"))
-    print(f"  {args.epochs} epochs of {run.steps_per_epoch} steps"
+    print(f"  {args.epochs} epoch{'s' * (args.epochs > 1)} of {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     of_size = f" of {args.image_size} px" * (args.image_size != args.stored_size)
     print(f"views{of_size}: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"
