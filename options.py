@@ -25,7 +25,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu, parallel, weights
+from utils import checkpoint, cpu, parallel, sync_bn, weights
 from utils.console import wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
@@ -328,7 +328,7 @@ def build(args):
         weights.initialise(backbone, args, resnet, ARCHS, parser())
     model = METHODS[args.method](backbone, **own)
     if parallel.world() > 1 and not args.local_bn:
-        parallel.synchronise(model)
+        sync_bn.synchronise(model)
     if args.compile:
         model.compile()
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them

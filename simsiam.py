@@ -90,7 +90,7 @@ def linear_bn_relu(c_in, c_out, bn, relu, affine=True):
     """
     # BN subtracts the batch mean, and with it any bias added just before: no bias in front of BN.
     layers = [nn.Linear(c_in, c_out, bias=not bn)]
-    # On several GPUs train.py makes this SyncBN, as in Sec. 3: see utils/parallel.py.
+    # On several GPUs train.py makes this SyncBN, as in Sec. 3: see utils/sync_bn.py.
     if bn:
         layers.append(nn.BatchNorm1d(c_out, affine=affine))
     if relu:

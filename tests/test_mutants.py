@@ -417,14 +417,16 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the gradients are not averaged": (
             "        model = nn.parallel.DistributedDataParallel(model)\n",
             "        pass\n"),
+        "all ranks take the first slice": ("[:, rank()].flatten", "[:, 0].flatten"),
+        "the rows come in the order of the ranks": ("chunk(world()), dim=1)", "chunk(world()))"),
+        "a signal stops one process only": ("dist.all_reduce(flags, dist.ReduceOp.MAX)", "pass"),
+    },
+    "utils/sync_bn.py": {
         "BN stays local": ("m.__class__ = SyncBN", "pass"),
         "the running variance is biased": ("(M / (M - 1))", "1"),
         "the running variance knows only one slice": (
             "M = world() * x.numel()",
             "M = x.numel()"),
-        "all ranks take the first slice": ("[:, rank()].flatten", "[:, 0].flatten"),
-        "the rows come in the order of the ranks": ("chunk(world()), dim=1)", "chunk(world()))"),
-        "a signal stops one process only": ("dist.all_reduce(flags, dist.ReduceOp.MAX)", "pass"),
     },
     "utils/plot.py": {
         "the picture's rows are exchanged": ("[originals, *views]", "[*views, originals]"),
@@ -630,7 +632,7 @@ TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
-         "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
+         "utils/console.py": ["runs"], "utils/sync_bn.py": ["parallel"], "utils/cache.py": ["folders"],
          "utils/folders.py": ["cache"]}
 
 

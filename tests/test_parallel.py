@@ -23,7 +23,7 @@ import train
 from augment import Augment
 from optim import SGD
 from simsiam import effective_rank, output_std
-from utils import data, parallel, plot
+from utils import data, parallel, plot, sync_bn
 from utils.runs import load_checkpoint
 
 HOME = pathlib.Path(train.__file__).parent
@@ -111,7 +111,7 @@ def main(folder):
     found["gathered"] = parallel.gather(w.detach()[None] + parallel.rank()), w.grad
     x = 100 + 0.01 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     bn = nn.BatchNorm1d(3, eps=0)
-    parallel.synchronise(bn)
+    sync_bn.synchronise(bn)
     found["far from zero"] = parallel.gather(bn(parallel.own(x)).detach())
     torch.save(found, folder / f"{parallel.rank()}.pt")
     plot.plot_curves = lambda *_: None

@@ -2,8 +2,8 @@
 
 Up to rounding they compute what one process computes on the whole batch. All draw the random
 numbers of the whole batch; process r ("rank" r) works on the r-th of N equal slices. Three things
-are computed across slices: BN's statistics (SyncBN), losses that compare images (gather), and the
-mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
+are computed across slices: BN's statistics (sync_bn.py), losses that compare images (gather), and
+the mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
 Why the factors are right: L = (L_0 + ... + L_{N-1}) / N, as slices are equal. DDP divides by N, so
 each rank must give it its part of the gradient of the sum. AllSum's backward returns that part,
@@ -18,7 +18,6 @@ import sys
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 
 
@@ -76,37 +75,6 @@ def agree(*flags):
     if world() > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
     return flags[1:].bool().tolist()
-
-
-class SyncBN(nn.modules.batchnorm._BatchNorm):
-    """BN with the whole batch's statistics: (n, C) or (n, C, H, W). PyTorch's needs a GPU."""
-
-    def forward(self, x):
-        if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                                eps=self.eps)
-        x, dtype, dims = x.to(self.running_mean.dtype), x.dtype, [0, *range(2, x.ndim)]
-        mean = AllSum.apply(x.mean(dims, keepdim=True)) / world()  # (1, C, 1, 1)
-        # First the mean, then the squares around it. E[x²] - E[x]² needs only one exchange, but in
-        # float32 it is rounding noise, even negative, if the mean is 10,000 times the std.
-        x = x - mean
-        var = AllSum.apply(x.square().mean(dims, keepdim=True)) / world()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.flatten(), self.momentum)
-            M = world() * x.numel() / x.shape[1]  # `var` divides by M, the running one by M - 1
-            self.running_var.lerp_(var.flatten() * (M / (M - 1)), self.momentum)
-        scale, shift = (var + self.eps).rsqrt(), torch.zeros_like(mean)
-        if self.affine:
-            scale, shift = scale * self.weight.view_as(mean), self.bias.view_as(mean)
-        return torch.addcmul(shift, x, scale).to(dtype)
-
-
-def synchronise(model):
-    """Make every BN of a model a SyncBN, with the same weights, statistics and names."""
-    for m in model.modules():
-        if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            m.__class__ = SyncBN
 
 
 def averaged(model):
