@@ -28,8 +28,8 @@ METHODS = [row.label for row in ROWS]
 LEJEPA, NO_SIGREG = "LeJEPA", "LeJEPA without SIGReg"
 ROWS += [Row(LEJEPA, "--method lejepa"), Row(NO_SIGREG, "--method lejepa --sigreg 0")]
 NOTE = ("This does not rank the methods: SimSiam's recipe was searched for, the others' were not."
-        " Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a collapse does not see"
-        " that, because std and rank ignore lengths; kNN shows it.")
+        " Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a collapse does not"
+        " see that, because std and rank ignore lengths; kNN shows it.")
 CLAIMS = [
     Claim("Every method is better than the untrained network",
           all_above(UNTRAINED.label, *METHODS)),

@@ -632,7 +632,8 @@ TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
-         "utils/console.py": ["runs"], "utils/sync_bn.py": ["parallel"], "utils/cache.py": ["folders"],
+         "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
+         "utils/sync_bn.py": ["parallel"],
          "utils/folders.py": ["cache"]}
 
 

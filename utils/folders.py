@@ -30,8 +30,8 @@ FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     """All images of a folder, as the parts of a Data.
 
-    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: (N,) int64   classes: the sorted
-    folder names   view_size: S   names: the file names of train and of test
+    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: (N,) int64
+    classes: the sorted folder names   view_size: S   names: the file names of train and of test
     image_size, stored_size: S and C in pixels; by default as in default_sizes()
     skip_bad: leave out files that cannot be decoded, instead of stopping
     SystemExit: in one line, what is wrong and what to do

@@ -1,8 +1,8 @@
 """Synchronised BN: the mean and variance of the whole batch, in N processes (Sec. 3, App. A).
 
-In every process BN sees only a slice. If it normalised by the slice, the network would be another
-one: Sec. 4.4 shows how much depends on BN, and `--local-bn` shows what changes. The gradient is that
-of the whole batch because AllSum is differentiable.
+In every process BN sees only a slice of the batch. If it normalised by the slice, the network would
+be another one: Sec. 4.4 shows how much depends on BN, and `--local-bn` shows what changes. The
+gradient is that of the whole batch, too, because AllSum is differentiable.
 """
 
 import torch
