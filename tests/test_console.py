@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,7 +15,7 @@ import lineval
 import train
 from experiments import all as every
 from experiments import compare, cost, logs, speed, table
-from strategies import TINY, make_folder
+from strategies import TINY, make_folder, wait_for
 from utils import console, runs
 
 HOME = pathlib.Path(train.__file__).parent
@@ -29,13 +28,6 @@ def command(path, *more):
     return " ".join([sys.executable, str(HOME / "train.py"), "--data", str(images), "--arch",
                      "resnet8", "--batch-size", "16", "--dim", "16", "--device", "cpu", "--out",
                      str(path / "run"), *more])
-
-
-def wait_for(condition, seconds=60):
-    end = time.time() + seconds
-    while not condition():
-        assert time.time() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 # ------------------------------------------------------------------------------------------------
