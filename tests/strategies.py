@@ -74,6 +74,7 @@ def forked(function, *args, log=os.devnull):
 
 
 def in_process(log, function, *args):
+    multiprocessing.set_start_method(None, force=True)  # its own processes start as anywhere else
     torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
