@@ -76,8 +76,9 @@ def forked(function, *args, log=os.devnull):
 def in_process(log, function, *args):
     multiprocessing.set_start_method(None, force=True)  # its own processes start as anywhere else
     torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False))
     function(*args)
 
 
