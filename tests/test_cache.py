@@ -19,8 +19,6 @@ from strategies import decode_in_a_thread, forked, make_folder
 from utils import cache, data, folders, plot
 from utils.data import Data
 
-HOME = pathlib.Path(__file__).parent.parent
-
 
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch):
@@ -249,7 +247,7 @@ def train_in(allowed, argv):
     import torchvision.datasets.folder  # what a run imports belongs to what it has now
 
     plot.plot_curves = plot.save_views = lambda *_: None  # Matplotlib takes some memory, too
-    cache.CHUNK = 100
+    cache.CHUNK = 100  # of 11 MB, decoded at once
     threading.stack_size(2**18)  # threads are no images
     status = pathlib.Path("/proc/self/status").read_text()
     limit = 1024 * int(re.search(r"VmData:\s*(\d+)", status)[1]) + allowed
