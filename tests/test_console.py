@@ -256,6 +256,15 @@ def test_an_impossible_name_is_refused_in_one_line(name, tmp_path, monkeypatch):
         assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
 
 
+def test_under_torchrun_a_signal_is_noted_without_a_word_and_so_is_a_second_one(
+        monkeypatch, capfd):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    with console.interruptions() as received:
+        for _ in range(2):  # torchrun passes on what the system has sent as well
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert received == [signal.SIGTERM] and not capfd.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------
 # Runs of experiments/
 

@@ -113,6 +113,9 @@ def main(folder):
     bn = nn.BatchNorm1d(3, eps=0)
     sync_bn.synchronise(bn)
     found["far from zero"] = parallel.gather(bn(parallel.own(x)).detach())
+    bn.running_mean.fill_(parallel.rank())
+    parallel.share_buffers(bn)
+    found["shared"] = bn.running_mean.tolist()
     torch.save(found, folder / f"{parallel.rank()}.pt")
     plot.plot_curves = lambda *_: None
     run(folder, "two")
@@ -186,6 +189,10 @@ def test_the_ranks_are_equal_to_the_last_bit(found):
 def test_local_BN_computes_something_else(found):
     one = several_steps()
     assert furthest(one, found[0]["local"])[0] > 1e-2
+
+
+def test_shared_statistics_are_those_of_rank_0(found):
+    assert [found[rank]["shared"] for rank in range(2)] == [[0.0] * 3] * 2
 
 
 @pytest.mark.parametrize("K", [1, 2])

@@ -113,7 +113,8 @@ TRAINED = {  # option: value, what holds of the run's four steps, three of which
     "--knn-every": ("2", lambda run: run["knn"] == [False, True, False]),
 }
 ELSEWHERE = {"--resume", "--compile", "--init", "--accumulate", "--local-bn"}
-# in tests/test_train.py, test_options.py, test_weights.py, and test_parallel.py the last two
+# in tests/test_train.py, test_options.py, test_weights.py, and test_parallel.py the last two, which
+# have a law below as well: that train.py heeds them
 
 
 def test_every_option_of_train_py_has_a_row_here():
@@ -213,6 +214,27 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
     assert said(1).endswith("on cpu") and said(1, "--accumulate", "2").endswith("in 2 pieces")
     assert said(2).endswith("on cpu, 2 processes, BN synchronised")
     assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
+
+
+def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
+        tmp_path, monkeypatch, small_shapes):
+    forward, seen = simsiam.SimSiam.forward, []
+    monkeypatch.setattr(simsiam.SimSiam, "forward", lambda model, *x: (
+        seen.append(len(x[0])), forward(model, *x))[1])
+    trained(tmp_path, "--accumulate", "2")
+    assert seen == [64] * 3 + [32] * 8  # the untrained network's statistics, then four steps
+
+
+@pytest.mark.parametrize("flags", [[], ["--local-bn"]])
+def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
+        flags, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, done = built(*flags), []
+    monkeypatch.setattr(train.parallel, "share_buffers", done.append)
+    monkeypatch.setattr(train, "features", lambda *_: (done.append("features"), torch.eye(2))[1])
+    monkeypatch.setattr(train, "knn_accuracy", lambda *_: 50.0)
+    train.knn_eval(run)
+    assert done == [run.model] * len(flags) + ["features"] * 2
 
 
 @pytest.fixture(scope="module")
