@@ -260,8 +260,11 @@ def test_under_torchrun_a_signal_is_noted_without_a_word_and_so_is_a_second_one(
         monkeypatch, capfd):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
     with console.interruptions() as received:
-        for _ in range(2):  # torchrun passes on what the system has sent as well
-            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            for _ in range(2):  # torchrun passes on what the system has sent as well
+                os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pytest.fail("the second one stopped the run")
     assert received == [signal.SIGTERM] and not capfd.readouterr().err
 
 

@@ -253,7 +253,8 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
 
 def test_a_figure_of_a_module_s_own_gets_all_its_logs_and_curves_only_those_of_equal_length(
         elsewhere, monkeypatch):
-    rows, drawn = [table.Row("a"), table.Row("b", "--lr 1", times=2), table.Row("no log", "--lr 2")], []
+    drawn = []
+    rows = [table.Row("a"), table.Row("b", "--lr 1", times=2), table.Row("no log", "--lr 2")]
     monkeypatch.setattr(plot, "plot_curves", lambda path, runs, *_: drawn.append(list(runs)))
     monkeypatch.setattr(table, "reference_lines", lambda *_: {})
     for row in rows[:2]:

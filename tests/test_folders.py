@@ -282,13 +282,6 @@ def test_a_class_without_any_good_image_is_refused(tmp_path):
     assert "no image of one of the classes" in message(tmp_path, skip_bad=True)
 
 
-def test_a_folder_without_any_good_image_is_refused_at_every_start(tmp_path):
-    for path in make_folder(tmp_path).glob("*/*/*.png"):
-        path.write_bytes(b"")
-    for _ in range(2):  # the second time from the cache, which holds no image
-        assert "no image of one of the classes" in message(tmp_path, skip_bad=True)
-
-
 def test_a_decoder_that_is_killed_ends_the_run_in_one_line_and_the_next_start_decodes(
         tmp_path, monkeypatch):
     class Pool:
