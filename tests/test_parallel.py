@@ -103,7 +103,8 @@ def main(folder):
     found = {"steps": {" ".join(argv): several_steps(*argv) for argv in COMMANDS},
              "local": several_steps("--local-bn"), "views": {K: drawn_views(K) for K in (1, 2)}}
     x = torch.arange(14.0).view(7, 2)
-    found["spread"] = [parallel.spread(lambda x: 2 * x, x[:n]) for n in (1, 2, 7)]
+    found["rows"], double = [], lambda x: (found["rows"].append(len(x)), 2 * x)[1]
+    found["spread"] = [parallel.spread(double, x[:n]) for n in (1, 2, 7)]
     found["agree"] = parallel.agree(parallel.rank() == 1, True, False)
     w = torch.ones(2, requires_grad=True)
     (parallel.gather((w + parallel.rank())[None]) * torch.tensor([[1.0, 10], [100, 1000]])
@@ -206,6 +207,7 @@ def test_what_is_computed_across_the_ranks(found):
     for rank in range(2):
         x = torch.arange(14.0).view(7, 2)
         assert all(torch.equal(y, 2 * x[:n]) for n, y in zip((1, 2, 7), found[rank]["spread"]))
+        assert found[rank]["rows"] == [1, 1, [4, 3][rank]]  # each has half of the work
         assert found[rank]["agree"] == [True, True, False]
         rows, gradient = found[rank]["gathered"]
         assert rows.tolist() == [[1, 1], [2, 2]]

@@ -117,9 +117,9 @@ ELSEWHERE = {"--resume", "--compile", "--init", "--accumulate", "--local-bn"}
 # have a law below as well: that train.py heeds them
 
 
-def test_every_option_of_train_py_has_a_row_here():
-    flags = {action.option_strings[-1] for action in options.parser()._actions} - {"--help"}
-    assert flags == {*BUILT, *TRAINED} | ELSEWHERE
+def test_every_option_of_train_py_has_a_row_here_and_a_help_text():
+    help_of = {action.option_strings[-1]: action.help for action in options.parser()._actions}
+    assert help_of.keys() - {"--help"} == {*BUILT, *TRAINED} | ELSEWHERE and all(help_of.values())
 
 
 PROBE = "test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_test_images"
@@ -178,9 +178,9 @@ def test_a_default_is_what_the_help_text_says(script, monkeypatch):
 
 
 @pytest.mark.parametrize("script", LAWS)
-def test_every_option_of_the_other_scripts_has_a_law(script, monkeypatch):
-    flags = {action.option_strings[-1] for action in options_of(script, monkeypatch)}
-    assert flags - {"--help"} == LAWS[script].keys()
+def test_every_option_of_the_other_scripts_has_a_law_and_a_help_text(script, monkeypatch):
+    help_of = {action.option_strings[-1]: action.help for action in options_of(script, monkeypatch)}
+    assert help_of.keys() - {"--help"} == LAWS[script].keys() and all(help_of.values())
     laws = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
     for law in LAWS[script].values():
         assert laws.count(f"def {law}(") == 1, law
