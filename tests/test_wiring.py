@@ -216,6 +216,37 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
     assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
 
 
+HEADERS = {"": """\
+shapes: 192 training and 64 test images of 24 px,
+  10 classes, on cpu
+network: resnet8, cifar stem; dim 16, proj layers 2, pred dim 4
+simsiam: predictor mlp, bn default, with stop-gradient, similarity cosine,
+  symmetry symmetric
+SGD: lr 2 x 64 / 256 = 0.5, the predictor's constant; weight decay 0.0005;
+  2 epochs of 3 steps
+views: 40% to 100% of the area, blur 0; seed 0
+run folder: runs/shapes
+""", (
+    "--method moco --bf16 --warmup-epochs 1 --batch-size 32 --lr 0.5 --seed 3 --crop-min 0.5"
+    " --blur 0.25"): """\
+shapes: 192 training and 64 test images of 24 px,
+  10 classes, on cpu
+network: resnet8, cifar stem, bfloat16; dim 16
+moco: queue 1024, symmetry symmetric, encoder momentum 0.99
+SGD: lr 0.5 x 32 / 256 = 0.0625; weight decay 0.0005;
+  2 epochs of 6 steps, 1 of warm-up
+views: 50% to 100% of the area, blur 0.25; seed 3
+run folder: runs/shapes-moco
+"""}
+
+
+@pytest.mark.parametrize("flags", HEADERS)
+def test_the_header_has_all_options_in_effect(flags, tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    options.describe(built(*flags.split()))
+    assert capsys.readouterr().out == HEADERS[flags]
+
+
 def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
         tmp_path, monkeypatch, small_shapes):
     forward, seen = simsiam.SimSiam.forward, []
