@@ -69,6 +69,16 @@ def test_what_a_run_prints_fits_80_columns(argv, tmp_path, monkeypatch, capsys, 
     assert any(line.startswith("epoch") for line in lines)
 
 
+def test_a_progress_bar_asks_for_its_status_once_a_second_not_at_every_step(monkeypatch):
+    clock, asked = [100.0], []
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    with console.progress_bar(10, 0, lambda: asked.append(clock[0]) or "") as advance:
+        for _ in range(10):
+            clock[0] += 0.3
+            advance()
+    assert asked == pytest.approx([101.2, 102.4])
+
+
 def test_a_long_line_is_cut_between_words_and_indented():
     words = [("word" * 5)[: 3 + i % 9] for i in range(60)] + ["a/path/" * 20]
     first, *rest = console.wrapped(" ".join(words)).splitlines()

@@ -377,6 +377,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
     "utils/console.py": {
+        "the device is waited for at every step": ("time.time() - shown", "time.time() + shown"),
         "under torchrun a second signal stops at once": (
             "number == signal.SIGHUP or not alone", "number == signal.SIGHUP"),
         "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
