@@ -14,6 +14,7 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from strategies import gradients, make_folder, normal, records, seeds, tiny, views
 from torch import nn
@@ -259,12 +260,30 @@ def test_rank_0_alone_prints(folder):
     assert said(folder, 1, "stdout") == said(folder, 1, "stderr") == ""
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("error", [SystemExit("--lr: no"), SystemExit(143), ValueError("a fault")])
+def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(error, monkeypatch):
+    words = f"RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT={free_port()}"
+    for word in [*words.split(), "TORCHELASTIC_RUN_ID=any"]:
+        monkeypatch.setenv(*word.split("="))
+    with pytest.raises(type(error)) as raised, parallel.group():
+        raise error
+    assert raised.value is error
+    dist.destroy_process_group()
+    with parallel.group():
+        assert dist.is_initialized()
+    assert not dist.is_initialized()
+
+
 @pytest.mark.slow
 def test_two_machines_are_like_two_processes_of_one(folder):
     """Two launches that meet on the loopback, as on two machines that share a disk."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     launches = [subprocess.Popen(
         [*torchrun(HOME / "train.py", "--nnodes", "2", "--node-rank", str(i), "--master-addr",
                    "127.0.0.1", "--master-port", str(port), processes=1,
