@@ -666,7 +666,7 @@ TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
-         "utils/sync_bn.py": ["parallel"],
+         "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
          "utils/folders.py": ["cache"]}
 
 
