@@ -1,5 +1,7 @@
 """The laws of utils/cache.py: sets larger than memory.    pytest tests/test_cache.py"""
 
+import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -215,6 +217,26 @@ def test_of_several_runs_that_start_at_once_one_decodes_and_the_others_wait(
     for thread in threads:
         thread.join()
     assert decoded == [0] and len(got) == 3 and all(same(got[0], other) for other in got)
+
+
+def test_a_folder_without_any_good_image_is_decoded_once_and_refused_at_every_start(
+        tmp_path, decoded):
+    for path in make_folder(tmp_path).glob("*/*/*.png"):
+        path.write_bytes(b"")
+    for _ in range(2):  # the second time by the cache, which holds no image
+        with pytest.raises(SystemExit, match="no image of one of the classes"):
+            read(tmp_path, skip_bad=True)
+    assert decoded == [0]
+
+
+def test_a_folder_on_a_file_system_without_locks_is_decoded_all_the_same(
+        tmp_path, monkeypatch, decoded):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    first = read(make_folder(tmp_path))
+    assert same(first, read(tmp_path)) and decoded == [0]
 
 
 def test_a_folder_in_which_no_cache_can_be_written_is_read_all_the_same(tmp_path, capsys):

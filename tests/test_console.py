@@ -67,6 +67,16 @@ def test_what_a_run_prints_fits_80_columns(argv, tmp_path, monkeypatch, capsys, 
     assert any(line.startswith("epoch") for line in lines)
 
 
+def test_a_progress_bar_asks_for_its_status_once_a_second_not_at_every_step(monkeypatch):
+    clock, asked = [100.0], []
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    with console.progress_bar(10, 0, lambda: asked.append(clock[0]) or "") as advance:
+        for _ in range(10):
+            clock[0] += 0.3
+            advance()
+    assert asked == pytest.approx([101.2, 102.4])
+
+
 def test_a_long_line_is_cut_between_words_and_indented():
     words = [("word" * 5)[: 3 + i % 9] for i in range(60)] + ["a/path/" * 20]
     first, *rest = console.wrapped(" ".join(words)).splitlines()
@@ -274,6 +284,18 @@ def test_an_impossible_name_is_refused_in_one_line(name, tmp_path, monkeypatch, 
         with pytest.raises(SystemExit) as stop:
             train.main(["--max-steps", "1", "--device", "cpu", option, name])
         assert isinstance(stop.value.code, str) and "\n" not in stop.value.code
+
+
+def test_under_torchrun_a_signal_is_noted_without_a_word_and_so_is_a_second_one(
+        monkeypatch, capfd):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    with console.interruptions() as received:
+        try:
+            for _ in range(2):  # torchrun passes on what the system has sent as well
+                os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pytest.fail("the second one stopped the run")
+    assert received == [signal.SIGTERM] and not capfd.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------

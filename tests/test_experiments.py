@@ -22,7 +22,7 @@ from experiments.claims import (Pair, all_above, below, claim_verdict, decide, d
 from experiments.table import Claim
 from simsiam import COLLAPSED_STD
 from strategies import TINY
-from utils import data
+from utils import data, plot
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -38,11 +38,11 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_log(row, knn):
+def write_log(row, knn, **more):
     """The log of a finished run of a row at the scale of shapes, with this accuracy."""
     path = logs.log_path(row, "shapes", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    config = {"image_size": 24, "top1": knn, "outputs": {}}
+    config = {"image_size": 24, "top1": knn, "outputs": {}, **more}
     record = {**dict.fromkeys(table.DIGITS, 1.0), "knn": knn}
     path.write_text(json.dumps(config) + "\n" + json.dumps(record))
 
@@ -251,6 +251,21 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     assert lines["std"] == {"collapsed below": COLLAPSED_STD} and len(lines["rank"]) == 1
 
 
+def test_a_figure_of_a_module_s_own_gets_all_its_logs_and_curves_only_those_of_equal_length(
+        elsewhere, monkeypatch):
+    drawn = []
+    rows = [table.Row("a"), table.Row("b", "--lr 1", times=2), table.Row("no log", "--lr 2")]
+    monkeypatch.setattr(plot, "plot_curves", lambda path, runs, *_: drawn.append(list(runs)))
+    monkeypatch.setattr(table, "reference_lines", lambda *_: {})
+    for row in rows[:2]:
+        write_log(row, 50.0, dim=options.RECIPES["shapes"]["dim"], classes=[])
+    module = types.SimpleNamespace(ROWS=rows, __spec__=types.SimpleNamespace(name="x.own"))
+    assert table.figure(module, "shapes") == elsewhere / "shapes" / "figures" / "own.png"
+    module.figure = lambda runs, path: drawn.append([*runs, path.name])
+    table.figure(module, "shapes")
+    assert drawn == [["a"], ["a", "b", "own.png"]]
+
+
 @pytest.mark.parametrize("name", ["tab4_comparisons", "sec62_methodology"])
 def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     module = importlib.import_module(f"experiments.{name}")
@@ -367,6 +382,41 @@ def test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has_s
     assert "held an earlier run" in said  # and the new one did not continue it
     again = [json.loads(text.splitlines()[-1])["loss"] for text in (first, path.read_text())]
     assert '"old": 1' not in path.read_text() and again[0] == again[1]
+
+
+def test_an_interrupted_run_of_a_row_goes_on_where_it_stopped(elsewhere, monkeypatch):
+    row, step, steps = table.Row("a row"), train.SGD.step, []
+
+    def interrupted(*args):
+        steps.append(args)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        step(*args)
+
+    monkeypatch.setattr(train.SGD, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        logs.train_row(row, "smoke", 0)
+    monkeypatch.setattr(train, "start", lambda run: pytest.fail("started again"))
+    logs.train_row(row, "smoke", 0)
+    assert logs.missing([row], "smoke", 1) == []
+
+
+def test_raw_pixels_are_evaluated_once_on_the_scale_s_images_by_its_probe(
+        elsewhere, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(lineval, "main", lambda argv: asked.append(argv) or {"knn": 1, "top1": 2})
+    monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))
+    monkeypatch.setattr(logs, "missing", lambda *_: [])
+    table.main(references, ["--scale", "smoke"])
+    assert asked == [["--pixels", "--data", "shapes", "--epochs", "1", "--lr", "1"]]
+    said = capsys.readouterr().out
+    assert "from logs, nothing trained" in said and "| raw pixels |  |  | 2.0 | 1.0 |" in said
+    every.main(["--scale", "smoke", "--only", "references"])  # finds the result of the first
+    every.main(["--scale", "cifar", "--only", "references", "--dry-run"])
+    assert len(asked) == 1
+    every.main(["--scale", "cifar", "--only", "references"])
+    table.main(references, ["--scale", "photographs", "--photographs", "my $x"])
+    assert asked[1:] == [["--pixels", "--data", "cifar10"], ["--pixels", "--data", "my $x"]]
 
 
 def test_the_options_of_the_experiments_reach_their_runs(elsewhere, monkeypatch):

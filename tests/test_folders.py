@@ -272,6 +272,22 @@ def test_a_class_without_any_good_image_is_refused(tmp_path):
     assert "no image of one of the classes" in message(tmp_path, skip_bad=True)
 
 
+def test_a_decoder_that_is_killed_ends_the_run_in_one_line_and_the_next_start_decodes(
+        tmp_path, monkeypatch):
+    class Pool:
+        def __init__(self, **_):
+            self.shutdown = lambda **_: None
+
+        def map(self, *_, **__):
+            raise concurrent.futures.process.BrokenProcessPool
+
+    make_folder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
+        assert "decoding was killed" in message(tmp_path)
+    assert len(read(tmp_path).train) == 6
+
+
 def test_a_link_to_the_folder_itself_is_an_empty_class_and_is_not_followed_further(tmp_path):
     make_folder(tmp_path)
     (tmp_path / "train" / "all").symlink_to(tmp_path / "train")

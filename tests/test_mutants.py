@@ -231,6 +231,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "the header hides the stop-gradient": (
+            'if "stopgrad" in words', 'if "stopgrad" not in words'),
+        "any similarity is accepted": (
+            'g("--similarity", choices=SIMILARITIES,', 'g("--similarity",'),
         "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
         "nothing is compiled": ("model.compile()", "pass"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
@@ -254,6 +258,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "{**method.OPTIONS, **values}"),
     },
     "train.py": {
+        "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
+        "each rank evaluates with its own statistics": (
+            "    if args.local_bn:\n", "    if False:\n"),
         "the two views are one": (
             "for v in draws]).chunk(2)",
             "for v in draws]).chunk(2)[:1] * 2"),
@@ -370,6 +377,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
     "utils/console.py": {
+        "the device is waited for at every step": ("time.time() - shown", "time.time() + shown"),
+        "under torchrun a second signal stops at once": (
+            "number == signal.SIGHUP or not alone", "number == signal.SIGHUP"),
         "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
         "Ctrl-C is never obeyed": ("        if received:\n", "        if False:\n"),
         "a lost stream ends the run": (
@@ -380,6 +390,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
     },
     "utils/data.py": {
+        "all shapes have more tint": ("else 0.02)", "else 0.03)"),
         "the system reads around an image": ("mmap.MADV_RANDOM", "mmap.MADV_NORMAL"),
         "the system does not read on for features": ("mmap.MADV_NORMAL", "mmap.MADV_RANDOM"),
         "mean and std of the first 5000 images": (
@@ -413,6 +424,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "what was decoded is decoded again": ("range(first, len(paths)", "range(0, len(paths)"),
     },
     "utils/parallel.py": {
+        "each rank computes everything": (
+            "    if world() == 1:\n        return function(x)",
+            "    if True:\n        return function(x)"),
+        "no statistics are shared": ("        dist.broadcast(buffer, 0)", "        pass"),
         "every rank has the gradient of its own loss": ("return AllSum.apply(grad)", "return grad"),
         "the gradients are not averaged": (
             "        model = nn.parallel.DistributedDataParallel(model)\n",
@@ -562,6 +577,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "an interrupted run starts again": (
+            'if not again and saved.get("format")', 'if False and saved.get("format")'),
         "every run of a row has seed 0": ('f" --seed {seed}")', 'f" --seed 0")'),
         "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
@@ -585,6 +602,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the vectors are not normalised": ("return F.normalize(v, dim=1)", "return v"),
     },
     "experiments/opt_optimizers.py": {
+        "runs on all images count as held out": (" if label.endswith(HELD_OUT)}", "}"),
         "the average is never swapped in": (
             "if done == steps:\n"
             "                    w",
@@ -620,9 +638,24 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "eta is never averaged": ("torch.where(seen, m * eta + (1 - m) * z, z)", "z"),
     },
     "experiments/table.py": {
+        "the supervised reference of another seed": (
+            "references.SUPERVISED, scale, 0)", "references.SUPERVISED, scale, 1)"),
         "a reference that has not been run is compared with": (
             "for label, records in runs.items() if records}",
             "for label, records in runs.items()}"),
+    },
+    "experiments/references.py": {
+        "raw pixels of other data": ('"--data", args.data', '"--data", "shapes"'),
+    },
+    "experiments/theory_spectrum.py": {
+        "two measures are exchanged": (
+            'residual(outputs), outputs["alignment"]', 'outputs["alignment"], residual(outputs)'),
+    },
+    "experiments/theory_directpred.py": {
+        "both planes are below the threshold": ("share * THRESHOLD", "0.5 * THRESHOLD"),
+    },
+    "experiments/speed.py": {
+        "the first turn counts": ("rates[1][1:]", "rates[1]"),
     },
 }
 
@@ -630,10 +663,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 # The tests that look at a script: those of its own name, and these.
 TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
-         "options.py": ["train", "baselines"], "simsiam.py": ["collapse"],
+         "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
-         "utils/sync_bn.py": ["parallel"],
+         "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
          "utils/folders.py": ["cache"]}
 
 

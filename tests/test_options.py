@@ -113,9 +113,14 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
 # What is refused, each in one plain line
 
 
+FREE = {"--data", "--root", "--out", "--init"}  # any text may be their value
+VALUED = {action.option_strings[-1] for action in options.parser()._actions if action.nargs is None}
+
+
 @pytest.mark.parametrize(
-    "argv", [["--nonsense"], ["--bn", "some"], ["--epochs", "0"], ["--lr", "fast"],
-             ["--device", "abacus"], ["--checkpoint-every", "0"], ["--checkpoint-every", "m"],
+    "argv", [*([option, "abacus"] for option in sorted(VALUED - FREE)),
+             ["--nonsense"], ["--epochs", "0"], ["--checkpoint-every", "0"],
+             ["--checkpoint-every", "m"],
              ["--checkpoint-every", "9" * 4500], ["--epochs", "9" * 4500], ["--dim", "9" * 10],
              ["--queue", "1000000000000"], ["--seed", "18446744073709551616"], ["--seed", "x"]])
 def test_a_wrong_option_or_value_is_refused_in_a_line_that_names_it(argv, capsys):

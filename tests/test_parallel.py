@@ -14,6 +14,7 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.distributed.run
 from hypothesis import given
 from strategies import forked, gradients, make_folder, normal, records, seeds, tiny, views
@@ -106,7 +107,8 @@ def main(folder):
     found = {"steps": {" ".join(argv): several_steps(*argv) for argv in COMMANDS},
              "local": several_steps("--local-bn"), "views": {K: drawn_views(K) for K in (1, 2)}}
     x = torch.arange(14.0).view(7, 2)
-    found["spread"] = [parallel.spread(lambda x: 2 * x, x[:n]) for n in (1, 2, 7)]
+    found["rows"], double = [], lambda x: (found["rows"].append(len(x)), 2 * x)[1]
+    found["spread"] = [parallel.spread(double, x[:n]) for n in (1, 2, 7)]
     found["agree"] = parallel.agree(parallel.rank() == 1, True, False)
     w = torch.ones(2, requires_grad=True)
     (parallel.gather((w + parallel.rank())[None]) * torch.tensor([[1.0, 10], [100, 1000]])
@@ -116,6 +118,9 @@ def main(folder):
     bn = nn.BatchNorm1d(3, eps=0)
     sync_bn.synchronise(bn)
     found["far from zero"] = parallel.gather(bn(parallel.own(x)).detach())
+    bn.running_mean.fill_(parallel.rank())
+    parallel.share_buffers(bn)
+    found["shared"] = bn.running_mean.tolist()
     torch.save(found, folder / f"{parallel.rank()}.pt")
     run(folder, "two")
     run(folder, "two then one", "--max-steps", "3")
@@ -194,6 +199,10 @@ def test_local_BN_computes_something_else(found):
     assert furthest(one, found[0]["local"])[0] > 1e-2
 
 
+def test_shared_statistics_are_those_of_rank_0(found):
+    assert [found[rank]["shared"] for rank in range(2)] == [[0.0] * 3] * 2
+
+
 @pytest.mark.parametrize("K", [1, 2])
 def test_the_views_of_the_ranks_are_the_slices_of_the_views_of_one_process(K, found):
     whole = drawn_views(K).unflatten(1, (K, 2, -1))  # (2, K, 2, 4 / K, 3, 20, 20)
@@ -205,6 +214,7 @@ def test_what_is_computed_across_the_ranks(found):
     for rank in range(2):
         x = torch.arange(14.0).view(7, 2)
         assert all(torch.equal(y, 2 * x[:n]) for n, y in zip((1, 2, 7), found[rank]["spread"]))
+        assert found[rank]["rows"] == [1, 1, [4, 3][rank]]  # each has half of the work
         assert found[rank]["agree"] == [True, True, False]
         rows, gradient = found[rank]["gathered"]
         assert rows.tolist() == [[1, 1], [2, 2]]
@@ -256,12 +266,30 @@ def test_rank_0_alone_prints(folder):
     assert said(folder, 1, "stdout") == said(folder, 1, "stderr") == ""
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("error", [SystemExit("--lr: no"), SystemExit(143), ValueError("a fault")])
+def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(error, monkeypatch):
+    words = f"RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT={free_port()}"
+    for word in [*words.split(), "TORCHELASTIC_RUN_ID=any"]:
+        monkeypatch.setenv(*word.split("="))
+    with pytest.raises(type(error)) as raised, parallel.group():
+        raise error
+    assert raised.value is error
+    dist.destroy_process_group()
+    with parallel.group():
+        assert dist.is_initialized()
+    assert not dist.is_initialized()
+
+
 @pytest.mark.slow
 def test_two_machines_are_like_two_processes_of_one(folder):
     """Two launches that meet on the loopback, as on two machines that share a disk."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     launches = [subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run",
          *torchrun(HOME / "train.py", "--nnodes", "2", "--node-rank", str(i), "--master-addr",

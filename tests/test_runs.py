@@ -4,6 +4,8 @@ One test kills a run twice, and twenty times with `-m slow`.
 """
 
 import copy
+import errno
+import fcntl
 import json
 import math
 import os
@@ -242,6 +244,22 @@ def test_a_disk_that_is_full_before_the_first_checkpoint_promises_no_resuming(
     monkeypatch.undo()
     start_or_resume(reference[0], tmp_path / "run")  # what was left is no obstacle
     assert_same_end(tmp_path / "run", reference[1])
+
+
+def test_where_the_file_system_has_no_locks_a_run_trains_unprotected(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    args = SimpleNamespace(out=str(tmp_path / "run"), resume=False)
+    with runs.lock_run_dir(args) as out:
+        runs.write_json(out / "config.json", {})
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_without_git_a_run_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert runs.commit.__wrapped__() == ""
 
 
 def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch):

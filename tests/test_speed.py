@@ -1,10 +1,14 @@
 """That experiments/speed.py and cost.py measure fairly.    pytest tests/test_speed.py"""
 
+import pathlib
+
 import torch
 
+import options
 from experiments import benchmark, cost, speed
 from experiments.peers import torchvision_peer
 from simsiam import SimSiam
+from utils import runs
 
 
 def test_rivals_take_turns_the_first_turn_does_not_count_and_medians_are_compared(monkeypatch):
@@ -34,6 +38,48 @@ def test_train_py_and_a_peer_are_timed_on_the_same_network_and_images(monkeypatc
     assert len(seen) == 1 and (8, 3, 32, 32) in seen.pop()
     assert [row[3] for row in rows] == ["the network alone", "peer", "the peak"]
     assert all(min(ours, theirs, ratio) > 0 for _, _, ours, _, theirs, ratio in rows)
+
+
+def test_every_comparison_of_speed_py_becomes_a_row_and_rows_are_appended_to_the_results(
+        tmp_path, monkeypatch, capsys):
+    compared, launched, built = [], [], []
+
+    def race(what, ours, name, theirs, turns):
+        compared.append(turns)
+        assert callable(ours) and callable(theirs)
+        return [(what, "s", 2.0, name, 5.0, 2.5)]
+
+    def in_turns(steps, turns):
+        compared.append(turns)
+        return {name: [2.0] * turns for name, step in steps.items() if callable(step)}
+
+    def launch(argv, env, **_):
+        launched.append(env["OMP_NUM_THREADS"])
+        out, rate = pathlib.Path(argv[-1]), 30.0 if "torch.distributed.run" in argv else 10.0
+        out.mkdir()
+        runs.write_metrics(out, [{"images_per_s": 1.0}, {"images_per_s": rate}])
+
+    monkeypatch.setattr(speed, "SIZES", [])
+    monkeypatch.setattr(speed, "network", lambda args: (
+        built.append((args.method, args.bf16, args.compile)), print)[:2])
+    monkeypatch.setattr(speed, "race", race)
+    monkeypatch.setattr(speed, "in_turns", in_turns)
+    monkeypatch.setattr(speed, "write_folder", lambda *_: None)
+    monkeypatch.setattr(speed.subprocess, "run", launch)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "speed.md")
+    monkeypatch.setattr("sys.argv", ["speed"])
+    (tmp_path / "speed.md").write_text("older\n")
+    speed.main()
+    written = (tmp_path / "speed.md").read_text()
+    assert written == "older\n" + capsys.readouterr().out and "torchvision" in written
+    rows = [line.split(" | ") for line in written.splitlines() if line.endswith("0 |")]
+    assert len(rows) == 2 + (len(options.METHODS) - 1) + 5 and len(compared) == 6
+    two = next(row for row in rows if "two processes" in row[0])
+    assert two[1:] == ["images/s", "30", "one process of two threads", "10", "3.00 |"]
+    assert launched == ["1", "2"] * 4
+    assert built == [("simsiam", False, False), ("simsiam", True, False), ("simsiam", True, True),
+                     *((method, False, False) for method in options.METHODS)]
+    assert all(row[5] in ("1.00 |", "2.50 |") for row in rows if row is not two)
 
 
 def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, monkeypatch):

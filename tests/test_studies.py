@@ -1,5 +1,6 @@
 """The laws of the studies in experiments/.    pytest tests/test_studies.py"""
 
+import functools
 import types
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import options
 import train
-from experiments import opt_aggregation, opt_optimizers
+from experiments import opt_aggregation, opt_optimizers, theory_directpred, theory_spectrum
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
 from experiments.references import supervised
@@ -185,6 +186,54 @@ def test_the_toy_model_rests_at_its_fixed_point_and_collapses_without_one():
     p = (1 + (1 - 4 * eta * (1 + V)) ** 0.5) / (2 * (1 + V))  # the paper's p*_+
     assert trajectory(p, p * p / ALPHA, eta)[0][-1] == pytest.approx(p)
     assert trajectory(0.5, 0.5, 1.5 * THRESHOLD)[1][-1] == pytest.approx(0, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------
+# Figures of their own
+
+
+def drawn(module, logs, monkeypatch):
+    """The panels of a module's figure."""
+    figures = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
+    module.figure(logs, "unused.png")
+    return figures[0].axes
+
+
+def test_the_phase_planes_show_the_trajectory_of_each_start_below_and_above_the_threshold(
+        monkeypatch):
+    coarse = functools.partial(trajectory, steps=400, dt=0.1)  # ten times as fast
+    monkeypatch.setattr(theory_directpred, "trajectory", coarse)
+    for axis, share in zip(drawn(theory_directpred, {}, monkeypatch), (0.5, 1.2), strict=True):
+        paths = [line.get_xydata() for line in axis.lines if len(line.get_xydata()) > 1]
+        assert [tuple(path[0]) for path in paths] == theory_directpred.STARTS
+        ends = [path[-1, 1] for path in paths]  # of s
+        assert (max(ends) < 0.01) == (share > 1) and f"{share} of the threshold" in axis.get_title()
+
+
+def test_the_spectrum_and_the_four_measures_are_drawn_as_they_are_logged(monkeypatch):
+    logs = {name: ({"outputs": {"singular values": [0.5 + i, 0.25], "centre": 0.6, "alignment": 2.0,
+                                "uniformity": -3.0 - i}}, []) for i, name in enumerate("ab")}
+    spectrum, bars = drawn(theory_spectrum, logs, monkeypatch)
+    assert [line.get_label() for line in spectrum.lines] == ["a", "b"]
+    assert [line.get_xydata().tolist() for line in spectrum.lines] == [
+        [[1, 0.5 + i], [2, 0.25]] for i in (0, 1)]
+    heights = [bar.get_height() for bar in bars.patches]
+    assert heights == pytest.approx([0.6, 0.8, 2, -3, 0.6, 0.8, 2, -4])  # 0.6² + 0.8² = 1
+    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars.patches)
+    assert all(end <= start + 1e-9 for (_, end), (start, _) in zip(edges, edges[1:]))
+
+
+def test_the_figure_of_the_optimisers_has_the_held_out_kNN_of_each_over_its_rates(monkeypatch):
+    names = list(opt_optimizers.OPTIMIZERS)
+    knn = {(name, lr): 10 * i + lr for i, name in enumerate(names) for lr in (0.5, 2.0)}
+    logs = {f"{name}, lr {lr:g}, held out": (None, [{"knn": 1}, {"knn": value}])
+            for (name, lr), value in knn.items()}
+    logs[f"{names[0]}, lr 0.5"] = None, [{"knn": 99}]  # on all images
+    (axis,) = drawn(opt_optimizers, logs, monkeypatch)
+    for line, name in zip(axis.lines, names, strict=True):
+        assert line.get_label() == name
+        assert line.get_xydata().tolist() == [[lr, knn[name, lr]] for lr in (0.5, 2.0)]
 
 
 # ------------------------------------------------------------------------------------------------

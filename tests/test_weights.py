@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import numpy
 import pytest
@@ -568,11 +569,21 @@ def test_the_map_shows_the_two_directions_of_largest_variance_by_class(monkeypat
         assert torch.allclose(panel[name].abs(), expected.abs(), atol=1e-4)
 
 
-def test_t_sne_is_drawn_beside_it_if_scikit_learn_is_installed(monkeypatch):
-    pytest.importorskip("sklearn.manifold")
-    x = torch.randn(30, 5)
-    panels = drawn(monkeypatch, x, torch.arange(30) % 2, ["a", "b"])
+@pytest.mark.parametrize("real", [True, False])
+def test_t_sne_is_drawn_beside_it_if_scikit_learn_is_installed(real, monkeypatch):
+    if real:
+        pytest.importorskip("sklearn.manifold")
+    else:
+        fit = lambda self, x: (x**2)[:, :2]
+        TSNE = type("TSNE", (), {"__init__": lambda self, **_: None, "fit_transform": fit})
+        monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))
+        monkeypatch.setitem(sys.modules, "sklearn.manifold", types.SimpleNamespace(TSNE=TSNE))
+    x, labels = torch.randn(30, 5), torch.arange(30) % 2
+    panels = drawn(monkeypatch, x, labels, ["a", "b"])
     assert len(panels) == 2 and [len(p["a"]) for p in panels] == [15, 15]
+    if not real:
+        points = nn.functional.normalize(x, dim=1).square()[labels == 1, :2]
+        assert torch.allclose(panels[1]["b"], points, atol=1e-6)
 
 
 def test_a_map_of_many_images_and_classes_shows_2000_of_all_classes(monkeypatch):

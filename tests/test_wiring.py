@@ -113,12 +113,13 @@ TRAINED = {  # option: value, what holds of the run's four steps, three of which
     "--knn-every": ("2", lambda run: run["knn"] == [False, True, False]),
 }
 ELSEWHERE = {"--resume", "--compile", "--init", "--accumulate", "--local-bn"}
-# in tests/test_train.py, test_options.py, test_weights.py, and test_parallel.py the last two
+# in tests/test_train.py, test_options.py, test_weights.py, and test_parallel.py the last two, which
+# have a law below as well: that train.py heeds them
 
 
-def test_every_option_of_train_py_has_a_row_here():
-    flags = {action.option_strings[-1] for action in options.parser()._actions} - {"--help"}
-    assert flags == {*BUILT, *TRAINED} | ELSEWHERE
+def test_every_option_of_train_py_has_a_row_here_and_a_help_text():
+    help_of = {action.option_strings[-1]: action.help for action in options.parser()._actions}
+    assert help_of.keys() - {"--help"} == {*BUILT, *TRAINED} | ELSEWHERE and all(help_of.values())
 
 
 PROBE = "test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_test_images"
@@ -177,9 +178,9 @@ def test_a_default_is_what_the_help_text_says(script, monkeypatch):
 
 
 @pytest.mark.parametrize("script", LAWS)
-def test_every_option_of_the_other_scripts_has_a_law(script, monkeypatch):
-    flags = {action.option_strings[-1] for action in options_of(script, monkeypatch)}
-    assert flags - {"--help"} == LAWS[script].keys()
+def test_every_option_of_the_other_scripts_has_a_law_and_a_help_text(script, monkeypatch):
+    help_of = {action.option_strings[-1]: action.help for action in options_of(script, monkeypatch)}
+    assert help_of.keys() - {"--help"} == LAWS[script].keys() and all(help_of.values())
     laws = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
     for law in LAWS[script].values():
         assert laws.count(f"def {law}(") == 1, law
@@ -213,6 +214,58 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
     assert said(1).endswith("on cpu") and said(1, "--accumulate", "2").endswith("in 2 pieces")
     assert said(2).endswith("on cpu, 2 processes, BN synchronised")
     assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
+
+
+HEADERS = {"": """\
+shapes: 192 training and 64 test images of 24 px,
+  10 classes, on cpu
+network: resnet8, cifar stem; dim 16, proj layers 2, pred dim 4
+simsiam: predictor mlp, bn default, with stop-gradient, similarity cosine,
+  symmetry symmetric
+SGD: lr 2 x 64 / 256 = 0.5, the predictor's constant; weight decay 0.0005;
+  2 epochs of 3 steps
+views: 40% to 100% of the area, blur 0; seed 0
+run folder: runs/shapes
+""", (
+    "--method moco --bf16 --warmup-epochs 1 --batch-size 32 --lr 0.5 --seed 3 --crop-min 0.5"
+    " --blur 0.25"): """\
+shapes: 192 training and 64 test images of 24 px,
+  10 classes, on cpu
+network: resnet8, cifar stem, bfloat16; dim 16
+moco: queue 1024, symmetry symmetric, encoder momentum 0.99
+SGD: lr 0.5 x 32 / 256 = 0.0625; weight decay 0.0005;
+  2 epochs of 6 steps, 1 of warm-up
+views: 50% to 100% of the area, blur 0.25; seed 3
+run folder: runs/shapes-moco
+"""}
+
+
+@pytest.mark.parametrize("flags", HEADERS)
+def test_the_header_has_all_options_in_effect(flags, tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    options.describe(built(*flags.split()))
+    assert capsys.readouterr().out == HEADERS[flags]
+
+
+def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
+        tmp_path, monkeypatch, small_shapes):
+    forward, seen = simsiam.SimSiam.forward, []
+    monkeypatch.setattr(simsiam.SimSiam, "forward", lambda model, *x: (
+        seen.append(len(x[0])), forward(model, *x))[1])
+    trained(tmp_path, "--accumulate", "2")
+    assert seen == [64] * 3 + [32] * 8  # the untrained network's statistics, then four steps
+
+
+@pytest.mark.parametrize("flags", [[], ["--local-bn"]])
+def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
+        flags, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, done = built(*flags), []
+    monkeypatch.setattr(train.parallel, "share_buffers", done.append)
+    monkeypatch.setattr(train, "features", lambda *_: (done.append("features"), torch.eye(2))[1])
+    monkeypatch.setattr(train, "knn_accuracy", lambda *_: 50.0)
+    train.knn_eval(run)
+    assert done == [run.model] * len(flags) + ["features"] * 2
 
 
 @pytest.fixture(scope="module")
