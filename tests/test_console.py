@@ -1,5 +1,6 @@
 """Messages that nobody can receive, signals, and plain errors.    pytest tests/test_console.py"""
 
+import io
 import os
 import pathlib
 import pty
@@ -67,6 +68,15 @@ def test_what_a_run_prints_fits_80_columns(argv, tmp_path, monkeypatch, capsys, 
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) > 10
     assert any(line.startswith("epoch") for line in lines)
+
+
+def test_the_bar_of_a_resumed_run_goes_on_where_it_was(monkeypatch):
+    bars, tqdm = [], console.tqdm
+    monkeypatch.setattr(console, "tqdm", lambda **how: bars.append(
+        tqdm(**{**how, "disable": False, "file": io.StringIO()})) or bars[-1])
+    with console.progress_bar(10, 4, lambda: "") as advance:
+        advance()
+    assert (bars[0].n, bars[0].total) == (5, 10)
 
 
 def test_a_long_line_is_cut_between_words_and_indented():

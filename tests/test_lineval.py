@@ -106,6 +106,13 @@ def test_evaluation_changes_no_bit_of_the_backbone_and_its_BN_statistics(optimiz
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_features_leave_a_backbone_in_the_mode_in_which_it_was(training):
+    backbone = resnet("resnet8", "cifar").train(training)
+    features(backbone, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0.5,) * 3, (0.2,) * 3)
+    assert {m.training for m in backbone.modules()} == {training}
+
+
 def test_a_feature_depends_on_its_own_image_only():
     torch.manual_seed(0)
     backbone = resnet("resnet8", "cifar")

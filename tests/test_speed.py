@@ -1,10 +1,13 @@
 """That experiments/speed.py and cost.py measure fairly.    pytest tests/test_speed.py"""
 
+import pathlib
+
 import torch
 
 from experiments import benchmark, cost, speed
 from experiments.peers import torchvision_peer
 from simsiam import SimSiam
+from utils import runs
 
 
 def test_rivals_take_turns_the_first_turn_does_not_count_and_medians_are_compared(monkeypatch):
@@ -49,6 +52,17 @@ def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, mon
     assert asked == [(4, "6"), (8, "6"), (4, "5")]
     assert said[-3:] == ["| 4 | 6 | 10 | 0.40 | 2 |", "| 8 | 6 | 10 | 0.00 | 2 |",
                          "| 4 | 5 | 10 | 0.40 | 2 |"]
+
+
+def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(tmp_path, monkeypatch):
+    def megabytes(*argv):
+        assert argv[:6] == ("--data", "a folder", "--arch", "resnet8", "--batch-size", "4")
+        records = [{"images_per_s": 10.0 * epoch} for epoch in range(3)]
+        runs.write_metrics(pathlib.Path(argv[-1]), records)
+        return 5.0
+
+    monkeypatch.setattr(cost, "megabytes", megabytes)
+    assert cost.cost("--arch resnet8", 4, "a folder") == (20.0, 5.0)
 
 
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):

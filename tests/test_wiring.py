@@ -14,15 +14,18 @@ import pathlib
 import re
 import time
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from strategies import TINY, records, shrink_shapes
 
+import augment
 import options
 import simsiam
 import train
 from baselines.byol import BYOL
-from utils import checkpoint, data, runs
+from utils import checkpoint, data, plot, runs
 
 
 class Stop(Exception):
@@ -215,6 +218,77 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
     assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
 
 
+HEADER = {  # option: what the header says of its value, and would not say of the default
+    "--arch resnet20": "network: resnet20,", "--stem imagenet": "imagenet stem",
+    "--bf16": ", bfloat16;", "--dim 24": "dim 24", "--pred-dim 7": "pred dim 7",
+    "--proj-layers 3": "proj layers 3", "--predictor fixed": "predictor fixed",
+    "--no-stopgrad": "without stop-gradient", "--bn all": "bn all",
+    "--similarity cross-entropy": "similarity cross-entropy",
+    "--symmetry asymmetric": "symmetry asymmetric", "--lr 3": "lr 3 x 32 / 256 = 0.375",
+    "--batch-size 32": "x 32 / 256", "--predictor-lr cosine": "the predictor's cosine",
+    "--weight-decay 0.25": "weight decay 0.25;", "--epochs 5": "5 epochs of 6 steps",
+    "--warmup-epochs 1": "1 of warm-up", "--crop-min 0.7": "70% to 100% of the area",
+    "--blur 0.25": "blur 0.25;", "--seed 7": "seed 7"}
+
+
+def test_the_header_says_what_is_in_effect(tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for flags in "", " ".join(HEADER):
+        options.describe(built(*flags.split()))
+        said.append(" ".join(capsys.readouterr().out.split()))
+    assert [text for text in HEADER.values() if text in said[0]] == []
+    assert [text for text in HEADER.values() if text not in said[1]] == []
+    assert "with stop-gradient" in said[0]
+
+
+WIDTHS = {  # flags: the width of every linear layer of projector and h
+    "--method byol --dim 24 --pred-dim 7": ([7, 24], [7, 24]),
+    "--method moco --dim 24": ([64, 24], []),
+    "--method simclr --dim 24 --pred-dim 7": ([64, 24], []),
+    "--method simclr --dim 24 --pred-dim 7 --predictor mlp": ([64, 24], [7, 24]),
+    "--method simclr --dim 24 --predictor mlp": ([64, 24], [6, 24]),
+    "--method swav --dim 24 --pred-dim 7": ([24, 24], []),
+    "--method swav --dim 24 --pred-dim 7 --predictor mlp": ([24, 24], [7, 30]),
+    **{f"--method {name} --dim 24 --proj-layers 3": ([24, 24, 24], [])
+       for name in ("barlow", "vicreg", "lejepa")}}
+
+
+def test_the_widths_on_a_command_line_reach_the_heads_of_every_method():
+    for flags, widths in WIDTHS.items():
+        model = options.build(options.fill_in(options.parse(flags.split()), 24))
+        assert tuple([layer.out_features for layer in linears(head)]
+                     for head in (model.projector, model.h)) == widths, flags
+    assert {flags.split()[1] for flags in WIDTHS} == options.METHODS.keys() - {"simsiam"}
+
+
+def test_epoch_0_only_measures(tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run = built("--method", "moco", "--queue", "128")
+    before = {name: w.clone() for name, w in run.model.state_dict().items()}
+    train.start(run)
+    for name, w in run.model.state_dict().items():  # of BN the running statistics move
+        assert torch.equal(w, before[name]) or "running" in name or "num_batches" in name, name
+    assert run.model.training and not any(z.requires_grad for z in run.state.losses)
+
+
+def test_a_study_is_computed_in_pieces_too(tmp_path, small_shapes):
+    seen = []
+
+    def study(run):
+        return lambda x1, x2: (seen.append(len(x1)), run.model(x1, x2))[1]
+
+    argv = [*TINY, "--accumulate", "2", "--max-steps", "1", "--out", str(tmp_path / "run")]
+    train.train(options.parse(argv), study)
+    assert seen == [32, 32]
+
+
+def test_a_run_ends_with_its_schedule_even_if_max_steps_is_more(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    assert built("--max-steps", "50").last_step == 6
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Four steps of a run without any of the options of TRAINED."""
@@ -325,6 +399,16 @@ def test_a_rate_counts_images_not_views_and_only_the_steps_since_the_resume(watc
     (first, _), (second, _) = epochs(watched)
     assert first["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
     assert second["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
+
+
+def test_the_pictures_of_train_py_and_augment_py_show_two_different_views(
+        watched, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.setattr("sys.argv", ["augment.py", "--out", str(tmp_path / "views.png")])
+    augment.main()
+    for folder in watched.out, tmp_path:
+        sheet = torch.from_numpy(numpy.array(Image.open(folder / "views.png")))
+        image, view1, view2 = (sheet[2 + 74 * row :, plot.MARGIN :][:72] for row in range(3))
+        assert not torch.equal(view1, view2) and not torch.equal(image, view1)
 
 
 def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
