@@ -225,6 +225,15 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     assert lines["std"] == {"collapsed below": COLLAPSED_STD} and len(lines["rank"]) == 1
 
 
+def test_a_run_counts_by_its_last_epoch_in_the_table_and_as_a_line_in_the_figure(elsewhere):
+    write_log(references.SUPERVISED, 90.0)
+    path = logs.log_path(references.SUPERVISED, "shapes", 0)
+    config, last = path.read_text().splitlines()
+    path.write_text("\n".join([config, last.replace("90.0", "15.0"), last]))
+    assert table.reference_lines("shapes", "ab")["knn"]["supervised"] == 90
+    assert [r["knn"] for r in table.last_records(references.SUPERVISED, "shapes")] == [90]
+
+
 @pytest.mark.parametrize("name", ["tab4_comparisons", "sec62_methodology"])
 def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     module = importlib.import_module(f"experiments.{name}")

@@ -152,6 +152,16 @@ def test_the_probe_is_linear_and_separates_linearly_separable_classes():
     assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features need a high lr
 
 
+def test_every_epoch_of_a_fit_has_a_new_order_in_full_batches():
+    seen, probe = [], nn.Linear(1, 2)
+    x, labels = torch.arange(10.0)[:, None], torch.arange(10) % 2
+    lineval.fit(lambda batch: (seen.append(batch[:, 0].tolist()), probe(batch))[1],
+                SGD([probe.parameters()]), x, labels, 0.01, epochs=3, batch_size=4)
+    assert [len(batch) for batch in seen] == [4] * 6
+    epochs = [tuple(a + b) for a, b in zip(seen[::2], seen[1::2])]
+    assert len(set(epochs)) == 3 and all(len(set(epoch)) == 8 for epoch in epochs)
+
+
 def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):
     fitted, tested = [], []
     monkeypatch.setattr(lineval, "fit_probe", lambda x, *_: fitted.append(x))
