@@ -99,6 +99,17 @@ def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, mon
                          "| 4 | 5 | 10 | 0.40 | 2 |"]
 
 
+def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(tmp_path, monkeypatch):
+    def megabytes(*argv):
+        assert argv[:6] == ("--data", "a folder", "--arch", "resnet8", "--batch-size", "4")
+        records = [{"images_per_s": 10.0 * epoch} for epoch in range(3)]
+        runs.write_metrics(pathlib.Path(argv[-1]), records)
+        return 5.0
+
+    monkeypatch.setattr(cost, "megabytes", megabytes)
+    assert cost.cost("--arch resnet8", 4, "a folder") == (20.0, 5.0)
+
+
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
     benchmark.write_folder(tmp_path, 16)
     images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)
