@@ -4,8 +4,6 @@ import ctypes
 import json
 import math
 import resource
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest

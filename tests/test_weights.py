@@ -5,7 +5,6 @@ pytest tests/test_weights.py
 
 import json
 import os
-import subprocess
 import sys
 import types
 
@@ -24,7 +23,7 @@ import resnet
 import train
 from experiments import finetune
 from resnet import ARCHS
-from utils import data, plot, runs, weights
+from utils import data, plot, weights
 from utils.checkpoint import differs
 
 X = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
