@@ -54,7 +54,7 @@ def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, mon
                          "| 4 | 5 | 10 | 0.40 | 2 |"]
 
 
-def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(tmp_path, monkeypatch):
+def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(monkeypatch):
     def megabytes(*argv):
         assert argv[:6] == ("--data", "a folder", "--arch", "resnet8", "--batch-size", "4")
         records = [{"images_per_s": 10.0 * epoch} for epoch in range(3)]

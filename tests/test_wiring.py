@@ -256,7 +256,7 @@ WIDTHS = {  # flags: the width of every linear layer of projector and h
 
 def test_the_widths_on_a_command_line_reach_the_heads_of_every_method():
     for flags, widths in WIDTHS.items():
-        model = options.build(options.fill_in(options.parse(flags.split()), 24))
+        model = options.build(options.fill_in(options.parse(["--device", "cpu", *flags.split()]), 24))
         assert tuple([layer.out_features for layer in linears(head)]
                      for head in (model.projector, model.h)) == widths, flags
     assert {flags.split()[1] for flags in WIDTHS} == options.METHODS.keys() - {"simsiam"}
