@@ -367,6 +367,13 @@ def test_a_run_on_held_out_images_is_resumed_on_the_same_images(elsewhere):
     assert load_checkpoint("run")["step"] == 4  # 172 images: two steps per epoch
 
 
+@pytest.mark.parametrize("scale, written", [
+    ("shapes", True), ("photographs", True), ("smoke", False)])
+def test_the_claims_are_written_anew_with_the_results_of_either_scale(scale, written, elsewhere):
+    every.main(["--scale", scale, "--only", "sec45_similarity", "--dry-run"])
+    assert (elsewhere / "claims.md").exists() is written
+
+
 def test_every_run_of_a_scale_is_measured_by_the_probe_of_that_scale(elsewhere, monkeypatch):
     asked, row = [], table.Row("a row")
     monkeypatch.setattr(logs, "measure_outputs", lambda out: {"of": str(out)})

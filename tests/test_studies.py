@@ -211,6 +211,10 @@ def test_the_toy_model_rests_at_its_fixed_point_and_collapses_without_one():
     assert trajectory(0.5, 0.5, 1.5 * THRESHOLD)[1][-1] == pytest.approx(0, abs=1e-3)
 
 
+def test_the_toy_model_does_not_collapse_just_below_the_threshold():
+    assert trajectory(0.8, 1.0, 0.95 * THRESHOLD)[1][-1] > 0.1
+
+
 # ------------------------------------------------------------------------------------------------
 # Figures of their own
 
