@@ -242,6 +242,7 @@ def fill_in(args, image_size):
     """The options with every value that was not given, as a new object; args stays as it is."""
     method = METHODS[args.method]
     values = RECIPES[recipe(args, image_size)]
+    # A new dict: the recipe itself must not change.
     values = {**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}
     values["lr"] *= getattr(method, "lr_scale", 1)  # a method may need another lr than SimSiam's
     values["stem"] = "cifar" if image_size <= 64 else "imagenet"

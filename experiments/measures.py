@@ -46,7 +46,8 @@ def measure_outputs(out):
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
     """
     saved = runs.load_checkpoint(out)
-    args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], "device": "cpu"})
+    own = {"device": "cpu", "init": None}  # not the weights that the run started from
+    args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], **own})
     model = options.build(args)
     # A study may have put another predictor in the place of h; z does not depend on it.
     encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}

@@ -14,7 +14,7 @@ from augment import Augment
 from experiments.measures import alignment, centre, measure_outputs, uniformity
 from simsiam import D, output_std
 from strategies import TINY, normal, seeds
-from utils.runs import load_checkpoint
+from utils.runs import load_checkpoint, write_checkpoint
 
 
 @given(seeds, st.floats(-3, 3))
@@ -48,6 +48,15 @@ def test_the_measures_of_a_run_are_those_of_two_different_views_of_its_training_
     for name, value in expected.items():
         assert found[name] == pytest.approx(value.item(), abs=1e-4) and value != 0, name
     assert sum(found["singular values"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_measures_of_a_run_do_not_need_the_weights_that_it_started_from(
+        tmp_path, small_shapes):
+    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)])
+    expected, saved = measure_outputs(tmp_path), load_checkpoint(tmp_path)
+    saved["config"]["init"] = "deleted.pt"
+    write_checkpoint(tmp_path, saved)
+    assert measure_outputs(tmp_path) == expected
 
 
 @given(seeds)
