@@ -55,7 +55,7 @@ def test_the_measures_of_a_run_do_not_need_the_weights_that_it_started_from(
     train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)])
     expected, saved = measure_outputs(tmp_path), load_checkpoint(tmp_path)
     saved["config"]["init"] = "deleted.pt"
-    write_checkpoint(tmp_path, saved)
+    write_checkpoint(tmp_path / "checkpoint.pt", saved)
     assert measure_outputs(tmp_path) == expected
 
 
