@@ -100,7 +100,7 @@ def all_claims(modules):
     lines = [CLAIMS]
     for module in modules:
         found = {}  # {text: {scale: verdict}}: some claims depend on the scale
-        for scale in scales:
+        for scale in (scale for scale in scales if table.rows(module, scale)):
             for text, verdict, _ in table.verdicts(
                     table.claims(module, scale), table.rows(module, scale),
                     table.runs_of(module, scale)):

@@ -43,5 +43,5 @@ def figures():
 
 @pytest.fixture
 def small_shapes(monkeypatch, request):
-    """192 + 64 shapes instead of 4096 + 1000, and no figures unless a test looks at them."""
+    """192 + 64 shapes of 12 px; no figures unless a test looks at them."""
     shrink_shapes(monkeypatch, "figures" in request.fixturenames)

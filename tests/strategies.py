@@ -1,6 +1,11 @@
 """What several test files share: Hypothesis strategies, tiny models and runs, and messages."""
 
+import concurrent.futures
 import json
+import multiprocessing
+import os
+import sys
+import time
 
 import pytest
 import torch
@@ -56,14 +61,49 @@ def message(*argv):
     return stop.value.code
 
 
+# Its processes start with these imported, for which a Python of its own takes seconds.
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["train", "torchvision", "hypothesis", "pytest"])
+
+
+def forked(function, *args, log=os.devnull):
+    """A process that calls a function; it is running already, and writes its messages to a file."""
+    process = FORKSERVER.Process(target=in_process, args=(log, function, *args))
+    process.start()
+    return process
+
+
+def in_process(log, function, *args):
+    multiprocessing.set_start_method(None, force=True)  # its own processes start as anywhere else
+    torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False))
+    function(*args)
+
+
+def wait_for(condition, seconds=60):
+    """Returns as soon as a condition holds."""
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "waited in vain"
+        time.sleep(0.01)
+
+
 def shrink_shapes(monkeypatch, figures=False):
-    """192 + 64 shapes instead of 4096 + 1000, and no curves.png unless asked for."""
+    """192 + 64 shapes of 12 px instead of 4096 + 1000 of 24 px; no curves.png unless asked for."""
     if not figures:
         monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
     n = {0: 192, 1: 64}  # by seed: training and test images
     draw = data.draw_shapes
-    monkeypatch.setattr(
-        data, "draw_shapes", lambda _, size, tint, seed: draw(n[seed], size, tint, seed))
+    monkeypatch.setattr(data, "draw_shapes", lambda _, size, tint, seed: draw(
+        n[seed], 12 if size == 24 else size, tint, seed))
+
+
+def decode_in_a_thread(monkeypatch):
+    """For laws that do not depend on who decodes a folder: starting processes takes longer."""
+    thread = lambda initializer: concurrent.futures.ThreadPoolExecutor(1)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", thread)
 
 
 def make_folder(path, classes=("cat", "dog"), splits=("train", "test"), n=3, size=(10, 8)):

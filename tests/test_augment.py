@@ -321,4 +321,4 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     x = load("shapes-tinted").train[torch.randperm(192)[:16]]
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
-    assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 24)))
+    assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 12)))

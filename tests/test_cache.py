@@ -6,7 +6,8 @@ import json
 import os
 import pathlib
 import pickle
-import subprocess
+import re
+import resource
 import sys
 import threading
 from types import SimpleNamespace
@@ -16,16 +17,16 @@ import torch
 from PIL import Image
 
 import train
-from strategies import make_folder
-from utils import cache, data, folders
+from strategies import decode_in_a_thread, forked, make_folder
+from utils import cache, data, folders, plot
 from utils.data import Data
-
-HOME = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
+def small_and_quick(monkeypatch):
     monkeypatch.setattr(cache, "CHUNK", 5)
+    decode_in_a_thread(monkeypatch)
+    monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
 
 
 def read(path, **options):
@@ -261,36 +262,37 @@ def test_images_for_which_there_is_no_room_are_refused_in_one_line(tmp_path, mon
 # ------------------------------------------------------------------------------------------------
 # Sets larger than memory
 
-LIMITED = """
-import resource, sys, threading
-import train, utils.plot
-import concurrent.futures.process, torchvision.datasets.folder  # all before the limit
-utils.plot.plot_curves = utils.plot.save_views = lambda *_: None  # Matplotlib takes some, too
-threading.stack_size(2**18)  # threads are no images
-has = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
-limit = 1024 * has + int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-train.main(sys.argv[2:])
-"""
+
+def train_in(allowed, argv):
+    """Train with this many bytes of memory in addition to what the process has now."""
+    import concurrent.futures.process
+    import torchvision.datasets.folder  # what a run imports belongs to what it has now
+
+    plot.plot_curves = plot.save_views = lambda *_: None  # Matplotlib takes some memory, too
+    cache.CHUNK = 100  # of 11 MB, decoded at once
+    threading.stack_size(2**18)  # threads are no images
+    status = pathlib.Path("/proc/self/status").read_text()
+    limit = 1024 * int(re.search(r"VmData:\s*(\d+)", status)[1]) + allowed
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    train.main(argv)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit means something else")
 def test_a_set_of_twice_the_allowed_memory_is_decoded_and_trained_on(tmp_path):
     # The limit is on all memory but files that are only read: what a process must keep for itself.
-    for split, n in (("train", 1450), ("test", 20)):
+    for split, n in (("train", 1130), ("test", 20)):
         for name in ("cat", "dog"):
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(n):
                 (tmp_path / split / name / f"{i}.ppm").write_bytes(
                     b"P6 1 1 255 %c%c%c" % (i % 256, i // 256, len(split)))
-    allowed = 150_000_000
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(allowed), "--data", tmp_path, "--image-size", "16",
-         "--stored-size", "190", "--arch", "resnet8", "--dim", "16", "--batch-size", "16",
-         "--max-steps", "2", "--device", "cpu", "--out", tmp_path / "run"],
-        cwd=HOME, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"})  # each thread has buffers of its own
-    assert done.returncode == 0, done.stderr
+    allowed, log = 120_000_000, tmp_path / "log"
+    argv = ["--data", tmp_path, "--image-size", "16", "--stored-size", "190", "--arch", "resnet8",
+            "--dim", "16", "--batch-size", "16", "--max-steps", "2", "--device", "cpu", "--out",
+            tmp_path / "run"]
+    child = forked(train_in, allowed, list(map(str, argv)), log=log)
+    child.join()
+    assert child.exitcode == 0, log.read_text()
     assert (tmp_path / ".simsiam-190px.u8").stat().st_size > 2 * allowed
 
 

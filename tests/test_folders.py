@@ -2,9 +2,8 @@
 
 import concurrent.futures
 import os
+import re
 import signal
-import subprocess
-import sys
 import time
 import zlib
 
@@ -13,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from strategies import make_folder
-from utils import folders
+from strategies import forked, make_folder, wait_for
+from utils import console, folders
 from utils.data import Data
 
 
@@ -132,43 +131,34 @@ def test_without_shared_memory_images_are_decoded_one_after_another(tmp_path, mo
     assert torch.equal(read(tmp_path).train, expected.train)
 
 
-SLOW = """
-import os, sys, time
-from utils import console, folders
+def decode_slowly(path):
+    """What a run does with a folder: each worker prints its number before each image."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a background job may ignore both
+        signal.signal(number, signal.SIG_DFL)
+    folders.decode = slow
+    console.plain_errors(folders.read_folder)(path)
+
 
 def slow(path, size):
-    os.write(1, b"%d\\n" % os.getpid())
+    os.write(1, b"%d\n" % os.getpid())
     time.sleep(0.03)
     return "slow"
-
-folders.decode = slow
-console.plain_errors(folders.read_folder)(sys.argv[1])
-"""
-
-
-def heed_signals():
-    """A background job may ignore SIGINT and SIGHUP; its children would too."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number, code", [
     (signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_the_processes_that_decode_end_with_their_parent(number, code, tmp_path):
-    make_folder(tmp_path, n=100)
-    home = os.path.dirname(os.path.dirname(folders.__file__))
-    parent = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(tmp_path)], cwd=home, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
-    workers = {int(parent.stdout.readline()) for _ in range(8)}
-    parent.send_signal(number)
-    said = parent.communicate()[1]
-    assert parent.returncode == code and "Traceback" not in said
-    assert number == signal.SIGKILL or f"{number.name}: interrupted" in said
-    end = time.time() + 20
-    while any(is_alive(worker) for worker in workers):
-        assert time.time() < end, "a worker is still there"
-        time.sleep(0.05)
+    images, log = make_folder(tmp_path / "images"), tmp_path / "log"
+    for i in range(400):
+        (images / "train" / "cat" / f"{i}.png").touch()
+    parent = forked(decode_slowly, images, log=log)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 8)
+    workers = set(map(int, re.findall(r"^\d+$", log.read_text(), re.M)))
+    os.kill(parent.pid, number)
+    parent.join()
+    assert parent.exitcode == code and "Traceback" not in log.read_text()
+    assert number == signal.SIGKILL or f"{number.name}: interrupted" in log.read_text()
+    wait_for(lambda: not any(map(is_alive, workers)), seconds=20)
 
 
 def is_alive(process):

@@ -2,12 +2,13 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TINY, seeds
+from strategies import TINY, seeds, shrink_shapes
 from torch import nn
 
 import lineval
@@ -166,10 +167,19 @@ def test_top_k_counts_the_labels_among_the_k_largest_logits():
 # The command line
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    out = tmp_path_factory.mktemp("lineval") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_shapes(patch)
+        train.main([*TINY, "--max-steps", "1", "--out", str(out)])
+    return out
+
+
 @pytest.fixture
-def run(tmp_path, small_shapes):
-    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run")])
-    return tmp_path / "run"
+def run(original, tmp_path, small_shapes):
+    """A copy of a run of one step, which a test may change."""
+    return shutil.copytree(original, tmp_path / "run")
 
 
 @pytest.mark.parametrize("lr", ["nan", "inf", "-1", "0", "1e30"])

@@ -138,7 +138,7 @@ def test_contradictions_are_refused_in_one_line(tmp_path):
                   ["--weight-decay", 1e300], ["--weight-decay", "nan"],
                   ["--encoder-momentum", 1, "--method", "byol"]):
         assert message(*out, *flags).startswith(str(flags[0]))
-    assert "images of 24 px" in message(*out, "--stored-size", 32)
+    assert "images of 12 px" in message(*out, "--stored-size", 32)
     assert "neither" in message(*out, "--data", "nowhere")
     assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()

@@ -15,8 +15,9 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.run
 from hypothesis import given
-from strategies import gradients, make_folder, normal, records, seeds, tiny, views
+from strategies import forked, gradients, make_folder, normal, records, seeds, tiny, views
 from torch import nn
 
 import options
@@ -80,7 +81,9 @@ def command(folder, name, *more):
 
 
 def run(*words):
-    return train.train(options.parse(command(*words)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "plot_curves", lambda *_: None)
+        return train.train(options.parse(command(*words)))
 
 
 @contextlib.contextmanager
@@ -119,7 +122,6 @@ def main(folder):
     parallel.share_buffers(bn)
     found["shared"] = bn.running_mean.tolist()
     torch.save(found, folder / f"{parallel.rank()}.pt")
-    plot.plot_curves = lambda *_: None
     run(folder, "two")
     run(folder, "two then one", "--max-steps", "3")
     run(folder, "one then two", "--resume")
@@ -137,12 +139,16 @@ def main(folder):
 
 
 def torchrun(program, *more, log_dir, processes=2):
-    """The command by which torchrun starts a program in several processes."""
-    return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-            "--log-dir", str(log_dir), "--redirects", "3", *more, str(program)]
+    """The words of torchrun that start a program in several processes."""
+    return ["--nproc-per-node", str(processes), "--log-dir", str(log_dir), "--redirects", "3",
+            *more, str(program)]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HOME}:{HOME / 'tests'}", "OMP_NUM_THREADS": "1"}
+def launch(folder):
+    """torchrun; its two processes are forks, which import nothing anew."""
+    torch.distributed.run.main([
+        *torchrun(__file__, "--standalone", "--run-path", "--start-method", "fork",
+                  log_dir=folder / "logs"), str(folder)])
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +158,9 @@ def folder(tmp_path_factory):
     make_folder(folder / "images", n=8, size=(16, 16))
     run(folder, "one")
     run(folder, "one then two", "--max-steps", "1")
-    done = subprocess.run([*torchrun(__file__, "--standalone", log_dir=folder / "logs"),
-                           str(folder)], env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr  # the killed process
+    launched = forked(launch, folder, log=folder / "log")
+    launched.join()
+    assert launched.exitcode == 1, (folder / "log").read_text()  # the killed process
     return folder
 
 
@@ -285,10 +291,11 @@ def test_two_machines_are_like_two_processes_of_one(folder):
     """Two launches that meet on the loopback, as on two machines that share a disk."""
     port = free_port()
     launches = [subprocess.Popen(
-        [*torchrun(HOME / "train.py", "--nnodes", "2", "--node-rank", str(i), "--master-addr",
+        [sys.executable, "-m", "torch.distributed.run",
+         *torchrun(HOME / "train.py", "--nnodes", "2", "--node-rank", str(i), "--master-addr",
                    "127.0.0.1", "--master-port", str(port), processes=1,
-                   log_dir=folder / f"machine {i}"), *command(folder, "machines")], env=ENVIRONMENT)
-        for i in range(2)]
+                   log_dir=folder / f"machine {i}"), *command(folder, "machines")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}) for i in range(2)]
     assert [launch.wait() for launch in launches] == [0, 0]
     ends = [load_checkpoint(folder / name)["model"] for name in ("one", "machines")]
     assert furthest(*ends)[0] < 1e-5
@@ -335,7 +342,7 @@ def test_a_piece_leaves_memory_before_the_next_is_computed():
     (1, ["--accumulate", "2", "--method", "byol"], "--accumulate: --method byol"),
     (2, ["--device", "meta"], "--device meta: under torchrun")])
 def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
-        processes, argv, refusal, monkeypatch):
+        processes, argv, refusal, monkeypatch, small_shapes):
     monkeypatch.setattr(parallel, "world", lambda: processes)
     with pytest.raises(SystemExit) as stop:
         options.complete(options.parse(["--device", "cpu", *argv]), data.load("shapes"))
@@ -343,5 +350,11 @@ def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
 
 
 if __name__ == "__main__":
-    with parallel.group():
-        main(pathlib.Path(sys.argv[1]))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a fork inherits torchrun's handlers
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        with parallel.group():
+            main(pathlib.Path(sys.argv[1]))
+    except SystemExit as stop:  # Python would print it after the end of torchrun's log
+        print(stop, file=sys.stderr)
+        raise

@@ -8,14 +8,12 @@ import errno
 import fcntl
 import json
 import math
-import multiprocessing
 import os
 import pickle
 import random
 import resource
 import shutil
 import signal
-import sys
 import time
 from types import SimpleNamespace
 
@@ -25,22 +23,26 @@ from PIL import Image
 
 import lineval
 import train
-from strategies import TINY, make_folder
-from utils import checkpoint, console, data, runs
-
-FORKSERVER = multiprocessing.get_context("forkserver")  # its children start with train imported
-FORKSERVER.set_forkserver_preload(["train"])
+from strategies import TINY, decode_in_a_thread, forked, make_folder, wait_for
+from utils import checkpoint, console, data, plot, runs
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A run of 12 epochs of two steps that nothing disturbs: its options, and its folder."""
+    """A run of six epochs of two steps that nothing disturbs: its options, and its folder."""
     path = tmp_path_factory.mktemp("reference")
-    options = ["--data", make_folder(path / "images", n=48), "--batch-size", 48, "--epochs", 12,
+    options = ["--data", make_folder(path / "images", n=8), "--batch-size", 8, "--epochs", 6,
                "--arch", "resnet8", "--dim", 8, "--device", "cpu"]
     options = [str(option) for option in options]
     train.main([*options, "--out", str(path / "run")])
     return options, path / "run"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No test of this file looks at curves.png, which takes longer than a run."""
+    monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+    decode_in_a_thread(monkeypatch)
 
 
 def timeless(out):
@@ -77,13 +79,6 @@ def start_or_resume(options, out):
     train.main([*options, *["--resume"] * started, "--out", str(out)])
 
 
-def in_child(options, out):
-    torch.set_num_threads(1)  # as in conftest.py: sums of several threads differ in the last bit
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    start_or_resume(options, out)
-
-
 def die_at(call, options, out):
     """Train, and die of SIGKILL just before renaming a file for the `call`-th time."""
     replace, calls = os.replace, []
@@ -95,20 +90,20 @@ def die_at(call, options, out):
         replace(*paths)
 
     os.replace = dying
-    in_child(options, out)
+    start_or_resume(options, out)
 
 
 @pytest.mark.parametrize(
-    "kills, epochs", [(2, 20), pytest.param(20, 150, marks=pytest.mark.slow)])
+    "kills, epochs", [(2, 24), pytest.param(20, 150, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_like_one_never_killed(
         kills, epochs, reference, tmp_path):
     options = [*reference[0], "--epochs", str(epochs)]
     start_or_resume(options, tmp_path / "undisturbed")
-    moments = random.Random(0)
-    for _ in range(kills):
-        child = FORKSERVER.Process(target=in_child, args=(options, tmp_path / "run"))
-        child.start()
-        time.sleep(moments.uniform(0.1, 1.0))
+    moments, metrics = random.Random(0), tmp_path / "run" / "metrics.jsonl"
+    for epoch in sorted(moments.sample(range(epochs // 2), kills)):
+        child = forked(start_or_resume, options, tmp_path / "run")
+        wait_for(lambda: metrics.exists() and len(runs.read_metrics(metrics.parent)) > epoch)
+        time.sleep(moments.uniform(0, 0.1))
         assert child.is_alive(), "it ended before the last kill: give it more epochs"
         child.kill()
         child.join()
@@ -119,8 +114,7 @@ def test_a_run_killed_again_and_again_ends_like_one_never_killed(
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
 def test_a_run_killed_just_before_renaming_a_file_loses_nothing(call, reference, tmp_path):
     options, undisturbed = reference
-    child = FORKSERVER.Process(target=die_at, args=(call, options, tmp_path / "run"))
-    child.start()
+    child = forked(die_at, call, options, tmp_path / "run")
     child.join()
     assert child.exitcode == -signal.SIGKILL
     start_or_resume(options, tmp_path / "run")
@@ -388,16 +382,29 @@ CHANGES = {  # what may happen to data: the function, and what the message names
 }
 
 
-@pytest.fixture
-def stopped(reference, tmp_path):
-    """A run that was stopped in mid-epoch, on images that can be told apart when turned."""
-    shutil.copytree(reference[0][1], tmp_path / "images")
-    for i, file in enumerate(pictures(tmp_path / "images")):
+@pytest.fixture(scope="module")
+def original(reference, tmp_path_factory):
+    """A folder with a run stopped in mid-epoch, and with images that can be told apart if turned.
+
+    The run knows its images by a relative path, and so can be copied with them.
+    """
+    path = tmp_path_factory.mktemp("stopped")
+    shutil.copytree(reference[0][1], path / "images")
+    for i, file in enumerate(pictures(path / "images")):
         image = Image.open(file)
-        image.putpixel((3, i % 4), (255, i % 256, 0))
+        image.putpixel((3, i % 4), (255, i, 0))
         image.save(file)
-    options = ["--data", str(tmp_path / "images"), *reference[0][2:]]
-    train.main([*options, "--max-steps", "5", "--out", str(tmp_path / "run")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        train.main(["--data", "images", *reference[0][2:], "--max-steps", "5", "--out", "run"])
+    return path
+
+
+@pytest.fixture
+def stopped(original, tmp_path, monkeypatch):
+    """The stopped run and its images, as a copy which a test may change."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "run", tmp_path / "images"
 
 
@@ -427,10 +434,8 @@ def test_data_that_only_moved_are_the_same_data(stopped, tmp_path, capsys):
 
 
 def test_a_digest_of_60000_images_takes_well_under_a_second():
-    images = data.Data(torch.randint(256, (50000, 3, 32, 32), dtype=torch.uint8),
-                       torch.arange(50000) % 10,
-                       torch.randint(256, (10000, 3, 32, 32), dtype=torch.uint8),
-                       torch.arange(10000) % 10, list("0123456789"))
+    x, labels = torch.zeros(60000, 3, 32, 32, dtype=torch.uint8), torch.arange(60000) % 10
+    images = data.Data(x[:50000], labels[:50000], x[50000:], labels[50000:], list("0123456789"))
     before = time.process_time()
     digest = images.digest()
     assert time.process_time() - before < 1 and len(set(digest.values())) == 4
@@ -597,4 +602,4 @@ def test_resuming_writes_config_json_anew(change, stopped):
     change(out / "config.json")
     train.main(["--resume", "--out", str(out), "--max-steps", "6"])
     config = json.loads((out / "config.json").read_text())
-    assert config["epochs"] == 12 and config["max_steps"] == 6
+    assert config["epochs"] == 6 and config["max_steps"] == 6

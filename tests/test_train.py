@@ -3,12 +3,11 @@
 import ctypes
 import json
 import math
-import subprocess
-import sys
+import resource
 
 import pytest
 import torch
-from strategies import TINY, message, records
+from strategies import TINY, forked, message, records
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -18,7 +17,7 @@ import options
 import simsiam
 import train
 from baselines import lejepa
-from utils import data
+from utils import cpu, data
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -196,23 +195,23 @@ def test_nothing_that_a_device_computes_is_float64(method):
         lineval.topk_accuracy(probe, x, images.test_labels, 5)
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_freed_memory_is_reused():
-    script = """if True:
-        import resource, sys, torch
-        from utils.cpu import tune_cpu
-        if sys.argv[1] == "tuned":
-            tune_cpu()
-        faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(10):  # the heap grows until a freed block fits the next request
-            torch.ones(20_000_000)
+def print_faults():
+    """The page faults of five large tensors that come and go, before and after tune_cpu()."""
+    faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for prepare in (lambda: None, cpu.tune_cpu):
+        prepare()
+        for _ in range(5):  # the heap grows until a freed block fits the next request
+            torch.ones(10_000_000)
         before = faults()
-        for _ in range(20):
-            torch.ones(20_000_000)
-        print(faults() - before)"""
-    tuned, plain = (int(subprocess.run([sys.executable, "-c", script, how], capture_output=True,
-                                       cwd=train.__file__.removesuffix("train.py"), check=True
-                                       ).stdout) for how in ("tuned", "plain"))
+        for _ in range(5):
+            torch.ones(10_000_000)
+        print(faults() - before)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_is_reused(tmp_path):
+    forked(print_faults, log=tmp_path / "log").join()
+    plain, tuned = map(int, (tmp_path / "log").read_text().split())
     assert tuned < plain / 4
 
 

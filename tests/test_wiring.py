@@ -60,7 +60,7 @@ BUILT = {  # option: value, other flags of both runs, what holds of the run
     "--skip-bad-images": ("", "", lambda run: run.loaded[3]),
     "--image-size": ("16", "",
                      lambda run: run.images.train.shape[-1] == run.augment.size == 16),
-    "--stored-size": ("24", "", lambda run: run.loaded[4] == 24),
+    "--stored-size": ("12", "", lambda run: run.loaded[4] == 12),
     "--out": ("there", "", lambda run: run.out.name == "there" and run.out.is_dir()),
     "--seed": ("7", "", lambda run: same_weights(run, 7)),
     "--device": ("meta", "", lambda run: {run.images.train.device.type, *(
