@@ -143,7 +143,7 @@ def holm(p):
         # The smallest p-value competes with all m, the next with the m - 1 that are left, ...; and
         # once one is not significant, no larger one is.
         strictest = max(strictest, (len(p) - i) * p[what])
-        levels[what] = ALPHA * p[what] / strictest if strictest else ALPHA / (len(p) - i)
+        levels[what] = ALPHA * (p[what] / strictest) if strictest else ALPHA / (len(p) - i)
     return levels
 
 

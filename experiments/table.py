@@ -10,7 +10,7 @@ import argparse
 from typing import Callable, NamedTuple
 
 from experiments import logs
-from experiments.claims import Pair, claim_verdict, decide, mean_std, values
+from experiments.claims import Pair, claim_verdict, decide, mean_std
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot
 from utils.console import plain_errors

@@ -322,3 +322,14 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
     assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 12)))
+
+
+def test_the_picture_of_photographs_shows_views_of_the_size_that_training_takes(
+        monkeypatch, small_shapes):
+    images, shown = data.load("shapes")._replace(view_size=8), []  # kept at 12 px
+    monkeypatch.setattr(data, "load", lambda *_: images)
+    monkeypatch.setattr(plot, "save_views", lambda *args: shown.extend(args))
+    monkeypatch.setattr("sys.argv", ["augment.py"])
+    A.main()
+    originals, views, _ = shown
+    assert {x.shape for x in (originals, *views)} == {(16, 3, 8, 8)}

@@ -12,6 +12,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -202,6 +203,15 @@ def test_interrupted_decoding_goes_on_where_it_stopped(stop, bad, tmp_path, monk
         file.write(b"half an image")  # as a kill might leave it
     assert same(read(tmp_path, skip_bad=True), whole)
     assert decoded == [0, 0, stop // 5 * 5]
+
+
+def test_a_record_never_counts_an_image_that_is_not_in_the_file_yet(tmp_path):
+    """After a kill the record is believed: what it counts must have left the program's memory."""
+    with open(tmp_path / "images", "x+b") as file:
+        filled, found = cache.Cache(12, 2, file), []
+        cache.fill(filled, lambda k: (numpy.ones((2, 2, 3), numpy.uint8) for _ in range(12)),
+                   lambda record: found.append((len(record["sums"]), os.path.getsize(file.name))))
+    assert found == [(1, 5 * 12), (2, 10 * 12), (3, 12 * 12)]
 
 
 def test_of_several_runs_that_start_at_once_one_decodes_and_the_others_wait(

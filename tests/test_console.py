@@ -1,5 +1,6 @@
 """Messages that nobody can receive, signals, and plain errors.    pytest tests/test_console.py"""
 
+import io
 import os
 import pathlib
 import pty
@@ -10,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -75,6 +77,15 @@ def test_a_progress_bar_asks_for_its_status_once_a_second_not_at_every_step(monk
             clock[0] += 0.3
             advance()
     assert asked == pytest.approx([101.2, 102.4])
+
+
+def test_the_bar_of_a_resumed_run_goes_on_where_it_was(monkeypatch):
+    bars, tqdm = [], console.tqdm
+    monkeypatch.setattr(console, "tqdm", lambda **how: bars.append(
+        tqdm(**{**how, "disable": False, "file": io.StringIO()})) or bars[-1])
+    with console.progress_bar(10, 4, lambda: "") as advance:
+        advance()
+    assert (bars[0].n, bars[0].total) == (5, 10)
 
 
 def test_a_long_line_is_cut_between_words_and_indented():

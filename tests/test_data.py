@@ -135,6 +135,11 @@ def test_shapes_larger_than_64_px_are_refused():
     assert "at most 64 px" in message("shapes", image_size=65)
 
 
+def test_shapes_of_64_px_are_not(monkeypatch):
+    monkeypatch.setattr(data, "shapes", lambda size, tint: size)
+    assert data.load("shapes", image_size=64) == 64
+
+
 def test_without_a_network_cifar10_says_what_to_do(tmp_path, monkeypatch):
     def no_network(*_, **__):
         raise OSError("Name or service not known")

@@ -16,7 +16,7 @@ import lineval
 import options
 import train
 from experiments import all as every
-from experiments import logs, opt_optimizers, references, table
+from experiments import logs, opt_optimizers, references, table, theory_spectrum
 from experiments.claims import (Pair, all_above, below, claim_verdict, decide, difference,
                                 every_run, holm, none_above, none_collapsed, t_quantile, t_tails)
 from experiments.table import Claim
@@ -266,6 +266,15 @@ def test_a_figure_of_a_module_s_own_gets_all_its_logs_and_curves_only_those_of_e
     assert drawn == [["a"], ["a", "b", "own.png"]]
 
 
+def test_a_run_counts_by_its_last_epoch_in_the_table_and_as_a_line_in_the_figure(elsewhere):
+    write_log(references.SUPERVISED, 90.0)
+    path = logs.log_path(references.SUPERVISED, "shapes", 0)
+    config, last = path.read_text().splitlines()
+    path.write_text("\n".join([config, last.replace("90.0", "15.0"), last]))
+    assert table.reference_lines("shapes", "ab")["knn"]["supervised"] == 90
+    assert [r["knn"] for r in table.last_records(references.SUPERVISED, "shapes")] == [90]
+
+
 @pytest.mark.parametrize("name", ["tab4_comparisons", "sec62_methodology"])
 def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     module = importlib.import_module(f"experiments.{name}")
@@ -356,6 +365,38 @@ def test_a_run_on_held_out_images_is_resumed_on_the_same_images(elsewhere):
     train.train(options.parse([*argv, "--max-steps", "3"]), row.whole_study)
     train.train(options.parse([*argv, "--resume"]), row.whole_study)
     assert load_checkpoint("run")["step"] == 4  # 172 images: two steps per epoch
+
+
+@pytest.mark.parametrize("scale, written", [
+    ("shapes", True), ("photographs", True), ("smoke", False)])
+def test_the_claims_are_written_anew_with_the_results_of_either_scale(scale, written, elsewhere):
+    every.main(["--scale", scale, "--only", "sec45_similarity", "--dry-run"])
+    assert (elsewhere / "claims.md").exists() is written
+
+
+def test_every_run_of_a_scale_is_measured_by_the_probe_of_that_scale(elsewhere, monkeypatch):
+    asked, row = [], table.Row("a row")
+    monkeypatch.setattr(logs, "measure_outputs", lambda out: {"of": str(out)})
+    monkeypatch.setattr(lineval, "main", lambda argv: asked.append(argv) or {"top1": 12.5})
+    logs.train_row(row, "smoke", 0)
+    ((out, *probe),) = asked
+    assert " ".join(probe) == logs.SCALES["smoke"].probe != ""
+    config, _ = logs.read_log(row, "smoke", 0)
+    assert config["top1"] == 12.5 and config["outputs"] == {"of": out}
+
+
+def test_the_bars_of_the_spectra_stand_above_the_names_of_their_measures(monkeypatch):
+    figures = []
+    monkeypatch.setattr(theory_spectrum, "save_figure", lambda figure, _: figures.append(figure))
+    outputs = {"singular values": [0.7, 0.3], "centre": 0.6, "alignment": 1.5, "uniformity": -2.0}
+    theory_spectrum.figure({"a": ({"outputs": outputs}, []), "b": ({"outputs": outputs}, [])}, None)
+    spectrum, bars = figures[0].axes
+    assert spectrum.lines[0].get_xydata().tolist() == [[1, 0.7], [2, 0.3]]
+    names = [label.get_text() for label in bars.get_xticklabels()]
+    heights = {"$m_o$": 0.6, "$m_r$": 0.8, "alignment": 1.5, "uniformity": -2.0}
+    for i, bar in enumerate(bars.patches):  # those of one run, then those of the other
+        assert bar.get_height() == pytest.approx(heights[names[i % 4]])
+        assert abs(bar.get_x() + bar.get_width() / 2 - bars.get_xticks()[i % 4]) < 0.5
 
 
 def test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has_succeeded(

@@ -41,6 +41,11 @@ def test_a_folder_without_test_may_have_val_instead(tmp_path):
     assert len(read(make_folder(tmp_path, splits=("train", "val"))).test) == 6
 
 
+def test_a_folder_with_both_is_tested_on_test(tmp_path):
+    make_folder(tmp_path, splits=("train", "test", "val"))
+    assert read(tmp_path).test[0, 0, 0, 0] == 100  # val has 200
+
+
 # ------------------------------------------------------------------------------------------------
 # Decoding
 

@@ -107,6 +107,13 @@ def test_evaluation_changes_no_bit_of_the_backbone_and_its_BN_statistics(optimiz
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_features_leave_a_backbone_in_the_mode_in_which_it_was(training):
+    backbone = resnet("resnet8", "cifar").train(training)
+    features(backbone, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0.5,) * 3, (0.2,) * 3)
+    assert {m.training for m in backbone.modules()} == {training}
+
+
 def test_a_feature_depends_on_its_own_image_only():
     torch.manual_seed(0)
     backbone = resnet("resnet8", "cifar")
@@ -144,6 +151,16 @@ def test_the_probe_is_linear_and_separates_linearly_separable_classes():
     assert topk_accuracy(probe, x, labels, 1) > 97
     assert topk_accuracy(probe, x, labels, 5) == 100
     assert choose_lr(0.01 * x, labels, 2, SGD, 20, 50) > 0.1  # small features need a high lr
+
+
+def test_every_epoch_of_a_fit_has_a_new_order_in_full_batches():
+    seen, probe = [], nn.Linear(1, 2)
+    x, labels = torch.arange(10.0)[:, None], torch.arange(10) % 2
+    lineval.fit(lambda batch: (seen.append(batch[:, 0].tolist()), probe(batch))[1],
+                SGD([probe.parameters()]), x, labels, 0.01, epochs=3, batch_size=4)
+    assert [len(batch) for batch in seen] == [4] * 6
+    epochs = [tuple(a + b) for a, b in zip(seen[::2], seen[1::2])]
+    assert len(set(epochs)) == 3 and all(len(set(epoch)) == 8 for epoch in epochs)
 
 
 def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):

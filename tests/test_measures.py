@@ -3,13 +3,18 @@
 import math
 
 import pytest
+import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.measures import alignment, centre, uniformity
+import options
+import train
+from augment import Augment
+from experiments.measures import alignment, centre, measure_outputs, uniformity
 from simsiam import D, output_std
-from strategies import normal, seeds
+from strategies import TINY, normal, seeds
+from utils.runs import load_checkpoint
 
 
 @given(seeds, st.floats(-3, 3))
@@ -19,6 +24,30 @@ def test_alignment_is_the_loss_and_centre_and_std_share_the_length_of_the_rows(s
     variance = F.normalize(z1, dim=1).var(dim=0, correction=0).sum()
     assert (centre(z1) ** 2 + variance).item() == pytest.approx(1)
     assert output_std(z1) ** 2 <= 1 - centre(z1) ** 2 + 1e-9  # hence std is at most 1
+
+
+def test_the_measures_of_a_run_are_those_of_two_different_views_of_its_training_images(
+        tmp_path, small_shapes):
+    train.main([*TINY, "--max-steps", "1", "--crop-min", "0.9", "--out", str(tmp_path)])
+    drawn, view = [], Augment.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Augment, "__call__", lambda T, x: drawn.append((T, x, view(T, x))) or
+                      drawn[-1][2])
+        found = measure_outputs(tmp_path)
+    saved = load_checkpoint(tmp_path)
+    model, config = options.build(options.fill_in(options.parse(TINY), 24)), saved["config"]
+    model.load_state_dict(saved["model"])
+    # Three batches of the run's size for z1, and the same images again for z2.
+    assert len(drawn) == 6 and {len(x) for _, x, _ in drawn} == {64}
+    assert not torch.equal(drawn[0][2], drawn[3][2]) and torch.equal(drawn[0][1], drawn[3][1])
+    for T, _, _ in drawn:
+        assert (T.mean, T.std, T.crop_scale) == (config["mean"], config["std"], (0.9, 1.0))
+    with torch.no_grad():
+        z1, z2 = (torch.cat([model.f(v) for _, _, v in half]) for half in (drawn[:3], drawn[3:]))
+    expected = {"alignment": alignment(z1, z2), "centre": centre(z1), "uniformity": uniformity(z1)}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value.item(), abs=1e-4) and value != 0, name
+    assert sum(found["singular values"]) == pytest.approx(1, abs=1e-3)
 
 
 @given(seeds)

@@ -204,6 +204,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    apply_where(order[:, 0] != NONE, hue"),
     },
     "optim.py": {
+        "LARS forgets the weight decay": (
+            "super().__init__(param_groups, momentum, weight_decay)",
+            "super().__init__(param_groups, momentum)"),
         "the decay spares vectors": (
             "return w.grad.add(w, alpha=self.weight_decay)",
             "return w.grad.add(w, alpha=self.weight_decay * (w.ndim > 1))"),
@@ -235,6 +238,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'if "stopgrad" in words', 'if "stopgrad" not in words'),
         "any similarity is accepted": (
             'g("--similarity", choices=SIMILARITIES,', 'g("--similarity",'),
+        "the header says the opposite of stopgrad": (
+            "'with' if args.stopgrad else 'without'",
+            "'without' if args.stopgrad else 'with'"),
+        "synchronised BN is thought to need two images of each process": (
+            "(B // (N * K if args.local_bn else K) < 2",
+            "(B // (N * K) < 2"),
         "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
         "nothing is compiled": ("model.compile()", "pass"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
@@ -261,6 +270,15 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
         "each rank evaluates with its own statistics": (
             "    if args.local_bn:\n", "    if False:\n"),
+        "views.png shows one view twice": (
+            "views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))\n"
+            "             for _ in range(2)]",
+            "views = 2 * [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))]"),
+        "the estimate ignores --knn-every": ("/ run.args.knn_every + 1", "+ 1"),
+        "epoch 0 fills MoCo's queue": ("with torch.no_grad():", "with torch.enable_grad():"),
+        "studies ignore --accumulate": (
+            "if args.accumulate > 1:\n            loss_fn",
+            "if args.accumulate > 1 and not study:\n            loss_fn"),
         "the two views are one": (
             "for v in draws]).chunk(2)",
             "for v in draws]).chunk(2)[:1] * 2"),
@@ -322,6 +340,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
+        "every epoch has the order of the first": (
+            "if step % steps_per_epoch == 0:",
+            "if step == 0:"),
+        "a backbone in eval mode is left in train mode": (
+            "backbone.train(mode)",
+            "backbone.train()"),
         "the lr is chosen on the test images": (
             "lr = choose_lr(x, y, *settings) if",
             "lr = choose_lr(x_test, y_test, *settings) if"),
@@ -351,6 +375,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the nearest is the farthest": ("topk(k, dim=1)", "topk(k, dim=1, largest=False)"),
     },
     "utils/checkpoint.py": {
+        "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
         "a resumed run counts its seconds from 0": (
             'time.time() - saved["seconds"]',
             "time.time()"),
@@ -362,6 +387,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a checkpoint of another format is resumed": ('or saved["format"] != FORMAT:', "or False:"),
     },
     "utils/cache.py": {
+        "the record is written before the images": (
+            "                cache.file.flush()\n",
+            ""),
         "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
         "another folder's cache is used": ('record["digest"] == digest and ', ""),
         "no checksum": ("if fits and cache.is_intact()", "if fits"),
@@ -470,7 +498,16 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if False and os.path.exists("),
         "weights that are NaN are accepted": ("if not w.isfinite().all()]", "if False]"),
     },
+    "utils/weights.py": {
+        "an export normalises by the batch": ("contiguous_format).eval()", "contiguous_format)"),
+        "the map shows the training images": (
+            "args.map, x_test, images.test_labels",
+            "args.map, x, images.train_labels"),
+    },
     "baselines/byol.py": {
+        "--pred-dim does not reach h": (
+            "self.h = mlp(dim, pred_dim, dim)",
+            "self.h = mlp(dim, dim, dim)"),
         "only the backbone is trained": (
             "self.h = mlp(dim, pred_dim, dim)",
             "self.h = mlp(dim, pred_dim, dim).requires_grad_(False)"),
@@ -579,11 +616,17 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "experiments/logs.py": {
         "an interrupted run starts again": (
             'if not again and saved.get("format")', 'if False and saved.get("format")'),
+        "the probe of the scale is ignored": (
+            "lineval.main([str(out), *SCALES[scale].probe.split()])",
+            "lineval.main([str(out)])"),
         "every run of a row has seed 0": ('f" --seed {seed}")', 'f" --seed 0")'),
         "a run of another recipe counts as done": ("config.get(name, value) == value", "True"),
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },
     "experiments/measures.py": {
+        "the alignment of a view with itself": (
+            "(torch.cat([model.f(augment(b)) for b in x.split(N)]) for _ in range(2))",
+            "2 * [torch.cat([model.f(augment(b)) for b in x.split(N)])]"),
         "the centre of the rows as they are": (
             "F.normalize(z, dim=1).mean(dim=0)",
             "z.mean(dim=0)"),
@@ -616,12 +659,18 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '            group["lr"] = lr',
             "            pass"),
     },
+    "experiments/opt_regularizers.py": {
+        "clipping switches off the weight decay": (
+            "Clipped(sgd.param_groups, sgd.momentum, sgd.weight_decay)",
+            "Clipped(sgd.param_groups, sgd.momentum)"),
+    },
     "experiments/sec46_symmetry.py": {
         "the second pair is the first": (
             "run.model(*run.two_views(run.indices))",
             "run.model(x1, x2)"),
     },
     "experiments/sec52_alternation.py": {
+        "the targets are used in the reverse order": ("*eta.pop(0))", "*eta.pop())"),
         "eta is computed at every step": ("min(i + k, S)", "min(i + 1, S)"),
         "eta of other images": (
             "state.order[j * N : (j + 1) * N]",
@@ -664,6 +713,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
+         "baselines/byol.py": ["wiring"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],

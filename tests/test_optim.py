@@ -93,6 +93,18 @@ def test_the_first_LARS_step_of_a_matrix_has_length_lr_times_trust_times_norm(se
     assert torch.allclose(ws[1], before[1] - lr * ws[1].grad)
 
 
+def test_two_steps_of_LARS_have_its_momentum_and_its_decayed_gradient_as_direction():
+    (w, _), v = weights(0, torch.float64), 0.0
+    lars, by_hand = LARS([[w]], momentum=0.7, weight_decay=0.3, trust=0.5), w.detach().clone()
+    for seed in (1, 2):
+        set_gradients([w], seed)
+        d = w.grad + 0.3 * by_hand
+        v = 0.7 * v + 0.5 * by_hand.norm() / d.norm() * d
+        by_hand -= 0.1 * v
+        lars.step(0.1)
+        assert torch.allclose(w, by_hand)
+
+
 @given(seeds, st.integers(-8, 8))
 def test_LARS_does_not_depend_on_the_scale_of_the_gradient(seed, exponent):
     ours, scaled = weights(seed)[:1], weights(seed)[:1]

@@ -145,6 +145,12 @@ def test_contradictions_are_refused_in_one_line(tmp_path):
     assert "cannot be" in message("--out", tmp_path / "file" / "run")
 
 
+def test_with_synchronised_BN_a_process_may_have_a_single_image(monkeypatch):
+    monkeypatch.setattr(options.parallel, "world", lambda: 64)
+    argv = ["--device", "cpu", "--batch-size", "64"]
+    assert options.complete(options.parse(argv), data.load("shapes")).batch_size == 64
+
+
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "/bin/false"])
 def test_compiling_without_a_compiler_is_refused_in_one_line(compiler, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", compiler)

@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import pathlib
 import pickle
 import random
 import resource
@@ -222,6 +223,26 @@ def test_checkpoints_are_due_every_n_minutes_even_within_an_epoch():
     assert is_due("3", 12) and not is_due("3", 14)
     assert not is_due("1", 5, 1e6)
     assert is_due("10m", 20, 0)  # the end of the run
+
+
+def test_the_minutes_to_the_next_checkpoint_count_from_the_last_one(monkeypatch):
+    monkeypatch.setattr(checkpoint, "content", lambda run: {})
+    monkeypatch.setattr(runs, "write_checkpoint", lambda *_: None)
+    run = SimpleNamespace(args=SimpleNamespace(checkpoint_every="10m"), saved_at=time.time() - 601,
+                          state=SimpleNamespace(step=5), last_step=20, out=pathlib.Path("run"))
+    assert checkpoint.is_due(run)
+    checkpoint.save(run)
+    assert not checkpoint.is_due(run)
+
+
+def test_records_of_which_the_checkpoint_knows_nothing_are_gone_at_once_after_a_resume(
+        reference, tmp_path):
+    options, undisturbed = reference
+    shutil.copytree(undisturbed, tmp_path / "run")
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 13}\n')  # as a kill between the two files may leave it
+    train.main([*options, "--resume", "--out", str(tmp_path / "run")])
+    assert runs.read_metrics(tmp_path / "run") == runs.read_metrics(undisturbed)
 
 
 def test_a_checkpoint_due_within_an_epoch_is_written_there(reference, tmp_path, monkeypatch):

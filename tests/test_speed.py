@@ -99,6 +99,24 @@ def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, mon
                          "| 4 | 5 | 10 | 0.40 | 2 |"]
 
 
+def test_a_folder_to_be_timed_has_the_training_images_asked_for_and_64_for_kNN(tmp_path):
+    benchmark.write_folder(tmp_path, 5)
+    images = {split: len(list((tmp_path / split).rglob("*.jpg"))) for split in ("train", "test")}
+    assert images == {"train": 5, "test": 64}
+    assert len(list((tmp_path / "train").iterdir())) == 2  # classes
+
+
+def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(monkeypatch):
+    def megabytes(*argv):
+        assert argv[:6] == ("--data", "a folder", "--arch", "resnet8", "--batch-size", "4")
+        records = [{"images_per_s": 10.0 * epoch} for epoch in range(3)]
+        runs.write_metrics(pathlib.Path(argv[-1]), records)
+        return 5.0
+
+    monkeypatch.setattr(cost, "megabytes", megabytes)
+    assert cost.cost("--arch resnet8", 4, "a folder") == (20.0, 5.0)
+
+
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
     benchmark.write_folder(tmp_path, 16)
     images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import options
 import train
-from experiments import opt_aggregation, opt_optimizers, theory_directpred, theory_spectrum
+from experiments import (opt_aggregation, opt_optimizers, sec52_alternation, theory_directpred,
+                         theory_spectrum)
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
 from experiments.references import supervised
@@ -116,6 +117,28 @@ def test_the_targets_are_of_the_same_images_but_later_batches_train_on_views_of_
     assert torch.equal(torch.cat([first[0], second[0], third[0]]).sort()[0], torch.arange(192))
 
 
+def test_each_batch_is_trained_towards_the_targets_of_its_own_images(tmp_path, monkeypatch):
+    made, used = [], []
+
+    def targets(run, k, x1, x2):
+        N, i = run.args.batch_size, run.state.step % run.steps_per_epoch
+        for j in range(i, min(i + k, run.steps_per_epoch)):
+            made.append((run.state.order[j * N : (j + 1) * N], torch.tensor(float(j))))
+        return [(mark, mark) for _, mark in made[-min(k, run.steps_per_epoch - i):]]
+
+    def watched(run):
+        loss_fn = alternation(3)(run)
+        return lambda *x: (used.append(run.indices), loss_fn(*x))[1]
+
+    monkeypatch.setattr(sec52_alternation, "targets", targets)
+    monkeypatch.setattr(sec52_alternation, "loss", lambda model, x1, x2, eta1, eta2: (
+        used.append(eta1), model(x1, x2))[1])
+    run_of(tmp_path / "run", watched, "--epochs", "1")
+    assert len(made) == 3
+    for (indices, mark), seen, eta in zip(made, used[::2], used[1::2], strict=True):
+        assert torch.equal(indices, seen) and eta is mark
+
+
 def test_eta_is_computed_for_the_full_batches_of_an_epoch_only(tmp_path):
     argv = "--batch-size", "50"  # 192 = 3 x 50 + 42
     a = weights(tmp_path / "a", alternation(100), *argv)
@@ -186,6 +209,10 @@ def test_the_toy_model_rests_at_its_fixed_point_and_collapses_without_one():
     p = (1 + (1 - 4 * eta * (1 + V)) ** 0.5) / (2 * (1 + V))  # the paper's p*_+
     assert trajectory(p, p * p / ALPHA, eta)[0][-1] == pytest.approx(p)
     assert trajectory(0.5, 0.5, 1.5 * THRESHOLD)[1][-1] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_toy_model_does_not_collapse_just_below_the_threshold():
+    assert trajectory(0.8, 1.0, 0.95 * THRESHOLD)[1][-1] > 0.1
 
 
 # ------------------------------------------------------------------------------------------------
@@ -352,6 +379,30 @@ def test_every_optimiser_continues_after_a_stop_as_if_there_had_been_none(name, 
     weights(tmp_path / "stopped", study, "--max-steps", "5")
     resumed = weights(tmp_path / "stopped", study, "--resume")
     assert all(torch.equal(resumed[parameter], w) for parameter, w in straight.items())
+
+
+CHANGED = {"no momentum": (0.0, 0.3), "Adam": (None, 0.3), "AdamW": (None, 0.3)}  # by the study
+
+
+@pytest.mark.parametrize("study", [
+    *filter(None, map(opt_optimizers.optimized_by, opt_optimizers.OPTIMIZERS)),
+    regularizers.matrices_decayed, regularizers.clipped, regularizers.spectral_predictor_undecayed,
+    supervised], ids=lambda study: study.__name__)
+def test_a_study_of_the_optimiser_keeps_the_momentum_and_weight_decay_that_it_is_not_about(study):
+    model = tiny()
+    run = types.SimpleNamespace(
+        model=model, optimizer=train.SGD(train.param_groups(model), 0.9, 0.3),
+        args=types.SimpleNamespace(weight_decay=0.3, classes="ab"),
+        images=types.SimpleNamespace(train_labels=torch.zeros(6)))
+    study(run)
+    kept = run.optimizer
+    if isinstance(kept, opt_optimizers.Torch):
+        groups = kept.optimizer.param_groups
+        found = {(group.get("momentum"), group["weight_decay"]) for group in groups}
+    else:
+        found = {(kept.momentum, kept.weight_decay)}
+    name = study.__name__.rpartition(", ")[2]
+    assert found == {CHANGED.get(name, (0.9, 0.3))}
 
 
 def test_weight_decay_on_matrices_only_spares_BN_and_biases(tmp_path):

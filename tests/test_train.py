@@ -4,6 +4,7 @@ import ctypes
 import json
 import math
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,6 +62,15 @@ def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
         f"collapsed: std 0.007 (below 0.1), rank 1.2 of 256 (below 2){left}")
     assert verdict(0.007, 2.3, 29.2) == f"collapsed: std 0.007 (below 0.1), rank 2.3 of 256{left}"
     assert verdict(1.0, 1.2, 29.2) == f"collapsed: std 1.000, rank 1.2 of 256 (below 2){left}"
+
+
+def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):
+    images = SimpleNamespace(labelled=range(700), test=range(100))
+    for last_step, knn_every, said in (100, 1, "20:00"), (100, 5, "16:48"), (50, 5, "08:54"):
+        args = SimpleNamespace(batch_size=20, knn_every=knn_every)  # 20 batches of two views
+        train.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
+                                        steps_per_epoch=25), 3.0)
+        assert f"about {said}," in capsys.readouterr().out
 
 
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):

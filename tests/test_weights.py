@@ -5,7 +5,6 @@ pytest tests/test_weights.py
 
 import json
 import os
-import subprocess
 import sys
 import types
 
@@ -24,7 +23,7 @@ import resnet
 import train
 from experiments import finetune
 from resnet import ARCHS
-from utils import data, plot, runs, weights
+from utils import data, plot, weights
 from utils.checkpoint import differs
 
 X = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -341,6 +340,22 @@ def test_an_exported_program_takes_any_number_of_images(tmp_path, capsys):
     assert json.loads(extra["about.json"])["classes"] == ["cat", "dog"]
 
 
+def test_what_is_exported_is_in_eval_mode_and_the_network_stays_in_its_own(tmp_path, monkeypatch):
+    """In train mode the program would normalise by the images that it happens to get together."""
+    class Stop(Exception):
+        pass
+
+    def export(network, *_, **__):
+        assert not any(m.training for m in network.modules())
+        raise Stop
+
+    monkeypatch.setattr(torch.export, "export", export)
+    network = resnet.resnet("resnet8", "cifar").train()
+    with pytest.raises(Stop):
+        weights.export(str(tmp_path / "w.pt2"), network, dict(arch="resnet8", stem="cifar"))
+    assert all(m.training for m in network.modules())
+
+
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_an_export_is_read_back_with_equal_features(ending, tmp_path, capsys):
     if ending == ".safetensors":
@@ -569,6 +584,16 @@ def test_the_map_shows_the_two_directions_of_largest_variance_by_class(monkeypat
         assert torch.allclose(panel[name].abs(), expected.abs(), atol=1e-4)
 
 
+def test_the_title_of_the_map_says_how_much_of_the_variance_each_direction_has(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    figures, x = [], torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
+    plot.plot_map("unused.png", x, torch.arange(60) % 3, ["a", "b", "c"])
+    share = torch.linalg.eigvalsh(torch.cov(nn.functional.normalize(x, dim=1).T))
+    first, second = (share / share.sum())[[-1, -2]]
+    assert figures[0].axes[0].get_title() == f"PCA: {first:.0%} and {second:.0%} of the variance"
+
+
 @pytest.mark.parametrize("real", [True, False])
 def test_t_sne_is_drawn_beside_it_if_scikit_learn_is_installed(real, monkeypatch):
     if real:
@@ -596,6 +621,17 @@ def test_a_map_of_many_images_and_classes_shows_2000_of_all_classes(monkeypatch)
     sizes = [len(group.get_offsets()) for group in groups]
     assert len(sizes) == 25 and min(sizes) > 50 and sum(sizes) <= 2000
     assert not figures[0].axes[0].get_legend_handles_labels()[1]
+
+
+def test_the_map_of_lineval_is_of_the_test_images_and_their_classes(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(plot, "plot_map", lambda *args: asked.append(args))
+    lineval.main([str(folder[0]), *PROBE, "--map", "map.png"])
+    images, config = data.load(str(folder[1]), image_size=16, skip_bad=True), load(folder[0])[1]
+    ((path, x, labels, classes),) = asked
+    expected = lineval.features(load(folder[0])[0], images.test, config["mean"], config["std"])
+    assert path == "map.png" and torch.allclose(x, expected, atol=1e-5)
+    assert torch.equal(labels, images.test_labels) and classes == images.classes
 
 
 def test_lineval_draws_a_map_of_the_test_images(folder, tmp_path):

@@ -14,15 +14,18 @@ import pathlib
 import re
 import time
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from strategies import TINY, records, shrink_shapes
 
+import augment
 import options
 import simsiam
 import train
 from baselines.byol import BYOL
-from utils import checkpoint, data, runs
+from utils import checkpoint, data, plot, runs
 
 
 class Stop(Exception):
@@ -216,35 +219,59 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
     assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
 
 
-HEADERS = {"": """\
-shapes: 192 training and 64 test images of 24 px,
-  10 classes, on cpu
-network: resnet8, cifar stem; dim 16, proj layers 2, pred dim 4
-simsiam: predictor mlp, bn default, with stop-gradient, similarity cosine,
-  symmetry symmetric
-SGD: lr 2 x 64 / 256 = 0.5, the predictor's constant; weight decay 0.0005;
-  2 epochs of 3 steps
-views: 40% to 100% of the area, blur 0; seed 0
-run folder: runs/shapes
-""", (
-    "--method moco --bf16 --warmup-epochs 1 --batch-size 32 --lr 0.5 --seed 3 --crop-min 0.5"
-    " --blur 0.25"): """\
-shapes: 192 training and 64 test images of 24 px,
-  10 classes, on cpu
-network: resnet8, cifar stem, bfloat16; dim 16
-moco: queue 1024, symmetry symmetric, encoder momentum 0.99
-SGD: lr 0.5 x 32 / 256 = 0.0625; weight decay 0.0005;
-  2 epochs of 6 steps, 1 of warm-up
-views: 50% to 100% of the area, blur 0.25; seed 3
-run folder: runs/shapes-moco
-"""}
+HEADER = {  # option: what the header says of its value, and would not say of the default
+    "--arch resnet20": "network: resnet20,", "--stem imagenet": "imagenet stem",
+    "--bf16": ", bfloat16;", "--dim 24": "dim 24", "--pred-dim 7": "pred dim 7",
+    "--proj-layers 3": "proj layers 3", "--predictor fixed": "predictor fixed",
+    "--no-stopgrad": "without stop-gradient", "--bn all": "bn all",
+    "--similarity cross-entropy": "similarity cross-entropy",
+    "--symmetry asymmetric": "symmetry asymmetric", "--lr 3": "lr 3 x 32 / 256 = 0.375",
+    "--batch-size 32": "x 32 / 256", "--predictor-lr cosine": "the predictor's cosine",
+    "--weight-decay 0.25": "weight decay 0.25;", "--epochs 5": "5 epochs of 6 steps",
+    "--warmup-epochs 1": "1 of warm-up", "--crop-min 0.7": "70% to 100% of the area",
+    "--blur 0.25": "blur 0.25;", "--seed 7": "seed 7"}
 
 
-@pytest.mark.parametrize("flags", HEADERS)
-def test_the_header_has_all_options_in_effect(flags, tmp_path, monkeypatch, capsys, small_shapes):
+def test_the_header_says_what_is_in_effect(tmp_path, monkeypatch, capsys, small_shapes):
     monkeypatch.chdir(tmp_path)
-    options.describe(built(*flags.split()))
-    assert capsys.readouterr().out == HEADERS[flags]
+    said = []
+    for flags in "", " ".join(HEADER):
+        options.describe(built(*flags.split()))
+        said.append(" ".join(capsys.readouterr().out.split()))
+    assert [text for text in HEADER.values() if text in said[0]] == []
+    assert [text for text in HEADER.values() if text not in said[1]] == []
+    assert "with stop-gradient" in said[0]
+    assert said[0].startswith("shapes: 192 training and 64 test images of 24 px, 10 classes, on cpu")
+
+
+WIDTHS = {  # flags: the width of every linear layer of projector and h
+    "--method byol --dim 24 --pred-dim 7": ([7, 24], [7, 24]),
+    "--method moco --dim 24": ([64, 24], []),
+    "--method simclr --dim 24 --pred-dim 7": ([64, 24], []),
+    "--method simclr --dim 24 --pred-dim 7 --predictor mlp": ([64, 24], [7, 24]),
+    "--method simclr --dim 24 --predictor mlp": ([64, 24], [6, 24]),
+    "--method swav --dim 24 --pred-dim 7": ([24, 24], []),
+    "--method swav --dim 24 --pred-dim 7 --predictor mlp": ([24, 24], [7, 30]),
+    **{f"--method {name} --dim 24 --proj-layers 3": ([24, 24, 24], [])
+       for name in ("barlow", "vicreg", "lejepa")}}
+
+
+def test_the_widths_on_a_command_line_reach_the_heads_of_every_method():
+    for flags, widths in WIDTHS.items():
+        model = options.build(options.fill_in(options.parse(["--device", "cpu", *flags.split()]), 24))
+        assert tuple([layer.out_features for layer in linears(head)]
+                     for head in (model.projector, model.h)) == widths, flags
+    assert {flags.split()[1] for flags in WIDTHS} == options.METHODS.keys() - {"simsiam"}
+
+
+def test_epoch_0_only_measures(tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run = built("--method", "moco", "--queue", "128")
+    before = {name: w.clone() for name, w in run.model.state_dict().items()}
+    train.start(run)
+    for name, w in run.model.state_dict().items():  # of BN the running statistics move
+        assert torch.equal(w, before[name]) or "running" in name or "num_batches" in name, name
+    assert run.model.training and not any(z.requires_grad for z in run.state.losses)
 
 
 def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
@@ -266,6 +293,23 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
     monkeypatch.setattr(train, "knn_accuracy", lambda *_: 50.0)
     train.knn_eval(run)
     assert done == [run.model] * len(flags) + ["features"] * 2
+
+
+def test_a_study_is_computed_in_pieces_too(tmp_path, small_shapes):
+    seen = []
+
+    def study(run):
+        return lambda x1, x2: (seen.append(len(x1)), run.model(x1, x2))[1]
+
+    argv = [*TINY, "--accumulate", "2", "--max-steps", "1", "--out", str(tmp_path / "run")]
+    train.train(options.parse(argv), study)
+    assert seen == [32, 32]
+
+
+def test_a_run_ends_with_its_schedule_even_if_max_steps_is_more(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    assert built("--max-steps", "50").last_step == 6
 
 
 @pytest.fixture(scope="module")
@@ -378,6 +422,16 @@ def test_a_rate_counts_images_not_views_and_only_the_steps_since_the_resume(watc
     (first, _), (second, _) = epochs(watched)
     assert first["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
     assert second["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
+
+
+def test_the_pictures_of_train_py_and_augment_py_show_two_different_views(
+        watched, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.setattr("sys.argv", ["augment.py", "--out", str(tmp_path / "views.png")])
+    augment.main()
+    for folder in watched.out, tmp_path:
+        sheet = torch.from_numpy(numpy.array(Image.open(folder / "views.png")))
+        image, view1, view2 = (sheet[2 + 74 * row :, plot.MARGIN :][:72] for row in range(3))
+        assert not torch.equal(view1, view2) and not torch.equal(image, view1)
 
 
 def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
