@@ -34,8 +34,7 @@ def test_training_and_test_shapes_are_different_images():
     assert len(test) == 1000 and not test & {image.numpy().tobytes() for image in images.train}
 
 
-def test_shapes_are_24_px_unless_asked_for_others_and_their_tint_is_0_02_or_0_3(
-        monkeypatch):
+def test_shapes_are_24_px_unless_asked_for_others_and_their_tint_is_0_02_or_0_3(monkeypatch):
     monkeypatch.setattr(data, "shapes", lambda size, tint: (size, tint))
     assert data.load("shapes") == (24, 0.02) and data.load("shapes-tinted", "", 16) == (16, 0.3)
 

@@ -536,6 +536,8 @@ def test_a_file_that_is_not_a_checkpoint_of_train_py_is_refused(tmp_path):
     for foreign in ([1, 2], {"state_dict": {}}):
         runs.write_checkpoint(path, foreign)
         assert "lacks config and model" in refused(path)
+    runs.write_checkpoint(path, {"config": {}, "model": {"w": torch.tensor([1, math.nan])}})
+    assert "its w is not finite" in refused(path)
 
 
 def test_a_checkpoint_is_an_ordinary_file_of_torch_save(tmp_path):
