@@ -19,6 +19,7 @@ class Parsed(BaseException):
     """The command line was accepted."""
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # another test has imported it
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("pytest")])
 def test_a_script_accepts_the_command_of_an_answer(command, monkeypatch):
     python, *words = shlex.split(command, comments=True)

@@ -241,7 +241,7 @@ def test_the_header_says_what_is_in_effect(tmp_path, monkeypatch, capsys, small_
     assert [text for text in HEADER.values() if text in said[0]] == []
     assert [text for text in HEADER.values() if text not in said[1]] == []
     assert "with stop-gradient" in said[0]
-    assert said[0].startswith("shapes: 192 training and 64 test images of 24 px, 10 classes, on cpu")
+    assert said[0].startswith("shapes: 192 training and 64 test images of 12 px, 10 classes, on cpu")
 
 
 WIDTHS = {  # flags: the width of every linear layer of projector and h
