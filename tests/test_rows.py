@@ -240,7 +240,8 @@ CLAIMS = {
             "SimCLR", "MoCo v2", "MoCo v2, asymmetric", "BYOL", "SwAV", "SimSiam", "Barlow Twins",
             "VICReg")),
         "SimCLR < SimSiam; MoCo v2 < SimSiam; BYOL < SimSiam; SwAV < SimSiam",
-        "untrained network < LeJEPA", (["LeJEPA"], HEALTHY), (["LeJEPA without SIGReg"], COLLAPSED)],
+        "untrained network < LeJEPA", (["LeJEPA"], HEALTHY),
+        (["LeJEPA without SIGReg"], COLLAPSED)],
     "sec62_methodology": [
         "SimCLR, predictor < SimCLR; SimCLR, predictor, stop-gradient < SimCLR",
         "SwAV, predictor < SwAV", (["SwAV, no stop-gradient"], "loss", "is", math.nan),
@@ -293,7 +294,8 @@ def record(**changes):
 
 
 def cases(kind, sign=None, bound=None):
-    """Records of which a fact is true, and others of which it is not, on both sides of its bound."""
+    """Records of which a fact is true, and others of which it is not, at either side of its bound.
+    """
     healthy = [record(std=0.101, rank=2.01)]
     collapsed = [record(std=0.099), record(rank=1.99)]
     if kind == HEALTHY:
