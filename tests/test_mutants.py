@@ -717,7 +717,10 @@ TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
          "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
-         "utils/folders.py": ["cache"]}
+         "utils/folders.py": ["cache"], "utils/plot.py": ["figures"],
+         **dict.fromkeys(("experiments/table.py", "experiments/theory_directpred.py",
+                          "experiments/theory_spectrum.py", "experiments/opt_optimizers.py"),
+                         ["figures"])}
 
 
 def files_watching(script):
@@ -726,7 +729,7 @@ def files_watching(script):
     names = [path.stem, *TESTS.get(script, [])]
     if path.parts[0] in ("baselines", "experiments"):
         names += {"baselines": ["baselines"],
-                  "experiments": ["experiments", "studies", "measures"]}[path.parts[0]]
+                  "experiments": ["rows", "experiments", "studies", "measures"]}[path.parts[0]]
     return [f"tests/test_{name}.py" for name in names if (HOME / f"tests/test_{name}.py").exists()]
 
 
