@@ -729,7 +729,7 @@ def files_watching(script):
     names = [path.stem, *TESTS.get(script, [])]
     if path.parts[0] in ("baselines", "experiments"):
         names += {"baselines": ["baselines"],
-                  "experiments": ["rows", "experiments", "studies", "measures"]}[path.parts[0]]
+                  "experiments": ["rows", "scripts", "experiments", "studies", "measures"]}[path.parts[0]]
     return [f"tests/test_{name}.py" for name in names if (HOME / f"tests/test_{name}.py").exists()]
 
 
