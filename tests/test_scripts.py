@@ -12,10 +12,12 @@ import torch
 from strategies import decode_in_a_thread
 from torchvision import transforms
 
+import augment
 import lineval
 import resnet
 from experiments import all as every
-from experiments import benchmark, cost, crops, finetune, logs, peers, references, speed, table
+from experiments import (benchmark, compare, cost, crops, finetune, logs, measures, peers,
+                         references, speed, table)
 from experiments.table import Claim, Row
 from utils import data, weights
 
@@ -485,3 +487,95 @@ def test_the_result_of_raw_pixels_says_which_code_and_machine_it_is_of(elsewhere
     expected = {"knn": 1, "top1": 2, "commit": "abc", "machine": "a machine"}
     assert references.pixels("shapes") == expected == references.pixels("shapes")
     assert json.loads((elsewhere / "shapes/logs/pixels.json").read_text()) == expected
+
+
+# ------------------------------------------------------------------------------------------------
+# What the other scripts print
+
+
+def test_augment_py_says_what_the_picture_shows_and_by_default_of_shapes(
+        elsewhere, monkeypatch, capsys, small_shapes):
+    made, asked, load, real = [], [], data.load, augment.Augment
+    monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
+    monkeypatch.setattr(augment, "Augment", lambda *args, **p: (
+        made.append(real(*args, **p)), made[-1])[1])
+    arguments(monkeypatch)
+    augment.main()
+    assert capsys.readouterr().out == "views.png: 16 images of shapes above two views of each\n"
+    assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets")]
+    (T,) = made
+    images = load("shapes")
+    assert (T.size, T.crop_scale, T.blur_p) == (12, (0.2, 1.0), 0.0)
+    assert (T.mean, T.std) == images.mean_std()
+
+
+@pytest.mark.parametrize("lr, used", [(None, 7.0), (3.0, 3.0)])
+def test_lineval_prints_and_returns_kNN_and_the_probe_and_the_rate_that_it_used(
+        lr, used, monkeypatch, capsys):
+    right = {1: 81.257, 5: 99.5}
+    calls = []
+    monkeypatch.setattr(lineval, "knn_accuracy", lambda *args: (calls.append(args), 88.123)[1])
+    monkeypatch.setattr(lineval, "choose_lr", lambda *args: (calls.append(args), 7.0)[1])
+    monkeypatch.setattr(lineval, "fit_probe", lambda *args: (calls.append(args), "probe")[1])
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda *args: (calls.append(args),
+                                                                 right[args[-1]])[1])
+    images, x, x_test = fake_images(), torch.zeros(16, 2), torch.zeros(8, 2)
+    y, y_test = images.train_labels, images.test_labels
+    args = argparse.Namespace(run="", optimizer="sgd", epochs=3, batch_size=4, lr=lr)
+    found = lineval.evaluate(args, images, x, x_test)
+    assert found == {"knn": 88.123, "top1": 81.257, "top5": 99.5, "probe_lr": used}
+    assert capsys.readouterr().out.splitlines() == [
+        "kNN: 88.12 % of 8 test images",
+        f"linear probe, base lr {used:g}: top-1 81.26 %, top-5 99.50 %"]
+    settings = 4, lineval.SGD, 3, 4
+    expected = [(x, y, x_test, y_test), *[(x, y, *settings)] * (lr is None),
+                (x, y, used, *settings), ("probe", x_test, y_test, 1), ("probe", x_test, y_test, 5)]
+    assert [len(call) for call in calls] == [len(call) for call in expected]
+    assert all(a is b or a == b for call, other in zip(calls, expected)
+               for a, b in zip(call, other))
+
+
+def test_a_block_of_neighbours_is_titled_by_its_run_s_measures_and_counts_those_of_the_class(
+        monkeypatch):
+    drawn, images = [], fake_images()  # test images 0 to 7 have the labels 0 1 2 3 0 1 2 3
+    images = images._replace(train_labels=torch.arange(16) % 4, train=images.train[:16])
+    bank = torch.eye(4)[images.train_labels] + 0.01 * torch.randn(16, 4)
+    query = torch.eye(4)[torch.tensor([0, 1, 3, 2, 0, 1, 2, 3])]  # two are taken for each other
+    monkeypatch.setattr(lineval, "load_backbone", lambda folder: (folder, {}))
+    monkeypatch.setattr(lineval, "load_features", lambda args, *_: (images, bank, query, None))
+    monkeypatch.setattr(compare.plot, "save_neighbours", lambda *args: drawn.append(args))
+    last = {"loss": -0.456, "std": 0.987, "rank": 12.34}
+    compare.save_neighbours({"a run": ({}, [{}, last])}, "a path", classes=3, k=2)
+    ((path, queries, blocks),) = drawn
+    assert path == "a path" and torch.equal(queries, images.test[:3])
+    ((title, (neighbours, right)),) = blocks.items()
+    assert title == "a run: loss -0.46, std 0.99, rank 12.3: 4 of 6 of the right class"
+    assert neighbours.shape == (3, 2, 3, 12, 12) and right.tolist() == [[True] * 2, [True] * 2,
+                                                                      [False] * 2]
+
+
+def test_the_outputs_of_a_run_are_measured_on_about_2048_images_in_batches_of_the_run(
+        monkeypatch):
+    seen, W = [], torch.randn(3, 300, generator=torch.Generator().manual_seed(0))
+
+    class Model:
+        def load_state_dict(self, weights, strict):
+            assert weights == {"projector.w": 1} and not strict  # without h
+
+        def f(self, x):
+            seen.append(len(x))
+            return x.mean(dim=(2, 3)) @ W + torch.eye(len(x), 300)
+
+    config = {"batch_size": 500, "crop_min": 0.5, "blur": 0.0, "mean": [0.5] * 3,
+              "std": [0.2] * 3, "image_size": 4}
+    monkeypatch.setattr(measures.runs, "load_checkpoint", lambda out: {
+        "config": config, "model": {"projector.w": 1, "h.w": 2}})
+    monkeypatch.setattr(measures.options, "build", lambda args: Model())
+    images = fake_images()._replace(train=torch.randint(256, (3000, 3, 4, 4), dtype=torch.uint8))
+    monkeypatch.setattr(data, "load", lambda *args: images)
+    found, again = measures.measure_outputs("a run"), measures.measure_outputs("a run")
+    assert seen == 16 * [500]  # 4 x 500 images, two views, twice
+    assert found == again  # by a seed of its own
+    shares = found["singular values"]
+    assert len(shares) == 256 and shares == sorted(shares, reverse=True) and sum(shares) < 1
+    assert all(value == float(f"{value:.4g}") for value in shares)
