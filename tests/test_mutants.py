@@ -710,11 +710,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 
 
 # The tests that look at a script: those of its own name, and these.
-TESTS = {"augment.py": ["train"], "lineval.py": ["train"],
-         "train.py": ["runs", "options", "wiring"], "baselines/lejepa.py": ["parallel"],
+TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
+         "train.py": ["runs", "options", "wiring", "resume"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"],
-         "utils/checkpoint.py": ["train", "runs", "wiring"], "utils/cpu.py": ["train"],
+         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/cpu.py": ["train"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
          "utils/folders.py": ["cache"], "utils/plot.py": ["figures"],
@@ -728,8 +728,8 @@ def files_watching(script):
     path = pathlib.Path(script)
     names = [path.stem, *TESTS.get(script, [])]
     if path.parts[0] in ("baselines", "experiments"):
-        names += {"baselines": ["baselines"],
-                  "experiments": ["rows", "experiments", "studies", "measures"]}[path.parts[0]]
+        names += {"baselines": ["baselines"], "experiments": [
+            "rows", "scripts", "experiments", "studies", "measures"]}[path.parts[0]]
     return [f"tests/test_{name}.py" for name in names if (HOME / f"tests/test_{name}.py").exists()]
 
 
