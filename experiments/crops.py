@@ -12,9 +12,13 @@ on such photographs:
 Both are evaluated on central squares. The claim, its test and its seeds were written before the
 runs: "whole" has the higher linear accuracy, by Welch's t over seeds 0, 1 and 2.
 
-What it printed last:
+What it printed last, for CIFAR-10 as JPEGs:
 
-    not yet run
+    square     linear 50.6 ± 0.5 %, kNN 48.2 ± 0.2 %, n = 3
+    whole      linear 51.1 ± 0.6 %, kNN 48.7 ± 0.0 %, n = 3
+    untrained  linear 36.2 %, kNN 34.1 %, n = 1
+    pixels     linear 37.6 %, kNN 40.6 %, n = 1
+    whole minus square: +0.5 (-0.8 to 1.7) points, linear: no difference seen
 """
 
 import argparse

@@ -183,6 +183,6 @@ def explain(error):
         return f"not enough memory ({reason[:200]}): choose a smaller network, batch or image size"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else reason
-    if isinstance(error, (UnicodeError, RecursionError)) or "null byte" in reason:
+    if isinstance(error, (UnicodeError, RecursionError)) or "embedded null" in reason:
         return f"a name that cannot be used ({reason[:200]}): choose another"
     return None
