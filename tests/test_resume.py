@@ -88,7 +88,7 @@ def straight(runner):
 
 
 def interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def killed():
@@ -96,9 +96,9 @@ def killed():
 
 
 MOMENTS = {  # how it stops: options, what happens in which step, the exit code, the steps saved
-    "within an epoch": ([], {4: interrupt}, 130, 4),
-    "with an epoch": ([], {3: interrupt}, 130, 3),
-    "with the first step": ([], {1: interrupt}, 130, 1),
+    "within an epoch": ([], {4: interrupt}, 143, 4),
+    "with an epoch": ([], {3: interrupt}, 143, 3),
+    "with the first step": ([], {1: interrupt}, 143, 1),
     "killed before the first checkpoint but that of epoch 0": ([], {5: killed}, "killed", 0),
     "killed after a checkpoint": ([], {8: killed}, "killed", 6),
     "at --max-steps within an epoch": (["--max-steps", "5"], {}, None, 5),
@@ -140,7 +140,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_files_records_and_lines(moment, 
     said, complained, found, _ = runner.train(name, *FLAGS, *argv, at=at)
     checkpoint = runs.load_checkpoint(runner.home / name)
     assert found == code and checkpoint["step"] == saved
-    if code == 130:
+    if code == 143:
         assert complained.startswith(f"stopped after step {saved} of 9 and saved; to continue:\n")
     whole, before = straight[1], len(epochs(said))
     rest, complained, found, final = runner.train(name, "--resume", done=saved)
