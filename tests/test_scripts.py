@@ -132,6 +132,25 @@ def test_a_log_holds_the_options_in_effect_who_ran_it_where_and_every_epoch(
     assert {key: config[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize("fits, newest, again, goes_on, said", [
+    (True, True, False, True, ""), (True, False, False, False, "of older code"),
+    (False, True, False, False, "with other options"), (True, True, True, False, "an earlier run")])
+def test_a_run_folder_is_continued_if_it_can_be_and_otherwise_moved_aside(
+        fits, newest, again, goes_on, said, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    assert not logs.can_resume(out, ROWS[0], "smoke", 3, again)  # there is none
+    out.mkdir()
+    assert not logs.can_resume(out, ROWS[0], "smoke", 3, again) and out.exists()  # or it is empty
+    (out / "checkpoint.pt").write_text("weights")
+    saved = {"format": logs.checkpoint.FORMAT - (not newest), "config": {"of": "the run"}}
+    monkeypatch.setattr(logs.runs, "load_checkpoint", lambda path: saved if path == out else None)
+    monkeypatch.setattr(logs, "matches", lambda *args: (
+        fits and args == (saved["config"], ROWS[0], "smoke", 3)))
+    assert logs.can_resume(out, ROWS[0], "smoke", 3, again) is goes_on
+    (kept,) = tmp_path.glob("run*/checkpoint.pt")
+    assert (kept.parent == out) == goes_on and said in capsys.readouterr().out
+
+
 def test_the_machine_is_the_processor_s_name_and_the_number_of_threads(monkeypatch):
     text = "model name\t: A Fine CPU 3000\nmodel name\t: A Fine CPU 3000\n"
     monkeypatch.setattr(pathlib.Path, "read_text", lambda self: text)

@@ -296,6 +296,18 @@ def test_the_study_of_the_cross_entropy_predicts_from_p_what_z_is():
     assert run.model.D(z, p) != pytest.approx(expected.item())
 
 
+@pytest.mark.parametrize("prepare", [raw, normalised])
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_study_of_the_similarity_compares_by_it_alone_and_keeps_the_stop_gradient(name, prepare):
+    p, z = (normal(i, 5, 7).requires_grad_() for i in (0, 1))
+    run = types.SimpleNamespace(model=tiny())
+    assert compared_by(name, prepare)(run) is run.model
+    L = run.model.D(p, z)
+    assert L.item() == pytest.approx(DISTANCES[name](prepare(p), prepare(z)).mean().item())
+    of_p, of_z = torch.autograd.grad(L, (p, z), allow_unused=True)
+    assert of_p.any() and of_z is None
+
+
 WEIGHTS = {  # of u in the gradient, as the docstring of opt_aggregation gives them, without EPS
     opt_aggregation.geometric_of_distances: lambda u, v: (v / u) ** 0.5 / 2,
     opt_aggregation.geometric_of_similarities:
