@@ -45,6 +45,8 @@ CONSTANTS = {  # source: what the code has, what the source says
     "the official code: blur 0.5, flip 0.5": (
         (IMAGENET["blur"], *(default(augment.Augment, k) for k in ("blur_p", "flip_p"))),
         (0.5, 0.5, 0.5)),
+    "SimCLR, App. A: the blur's kernel is a tenth of the side; here an odd number of pixels": (
+        [augment.Augment(size, 0, 1).kernel_size for size in (32, 96, 224)], [3, 9, 23]),
     "App. D: ResNet-18, base lr 0.03, batch 512, 800 epochs, weight decay 5e-4, no blur": (
         tuple(CIFAR[k] for k in ("arch", "lr", "batch_size", "epochs", "weight_decay", "blur")),
         ("resnet18", 0.03, 512, 800, 5e-4, 0.0)),
