@@ -250,7 +250,10 @@ def test_every_row_of_the_results_is_one_that_speed_py_still_prints_in_that_orde
         "in_turns": lambda steps, n: {name: [2.0] * n for name in steps},
         "race": lambda what, ours, name, theirs, n: (
             raced.append(n), [(what, "s", 1.0, name, 3.0, 3.0)])[1],
-        "two_processes": lambda: [], "machine": lambda: "a machine"}
+        "two_processes": lambda: [(
+            "train.py, the recipe for shapes, two processes of one thread", "images/s", 1.0,
+            "one process of two threads", 3.0, 3.0)],
+        "machine": lambda: "a machine"}
     for name, fake in fakes.items():
         monkeypatch.setattr(speed, name, fake)
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "speed.md")
