@@ -35,17 +35,21 @@ import train
 from experiments.claims import Pair, difference, pair_verdict
 from experiments.table import SEEDS, fmt, interval
 from utils.console import plain_errors
+from utils.folders import list_splits
 
 
 def write_squares(source, out):
     """Write both kinds of squares of the photographs that a folder's images stand for.
 
-    source: has train/CLASS/IMAGE and test/CLASS/IMAGE, of one size   out: gets square/ and whole/
+    source: as train.py reads it, all images square and of one size   out: gets square/ and whole/
     returns: the sides of both, in pixels
     """
-    for path in source.glob("*/*/*"):
+    train_files, test_files, _ = list_splits(source)
+    for path in (pathlib.Path(entry.path) for entry, _ in train_files + test_files):
         with Image.open(path) as image:
             side, eighth = image.width, image.width // 8
+            if image.height != side:
+                raise SystemExit(f"{path}: not square; crops.py takes square photographs only")
             photograph = image.convert("RGB").crop((0, eighth, side, side - eighth))
         # A square, too, as train.py reads no other; the boxes in it are stretched alike, below.
         squares = {"square": photograph.crop((eighth, 0, side - eighth, side - 2 * eighth)),

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from strategies import make_folder
 
 import augment
 from experiments import crops
@@ -17,9 +18,9 @@ def squares(tmp_path_factory):
     """One image of noise, both squares made of it, and their sides."""
     home = tmp_path_factory.mktemp("crops")
     image = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
-    file = home / "source/train/0/a.png"
-    file.parent.mkdir(parents=True)
-    Image.fromarray(image).save(file)
+    for name in ("train/0", "train/1", "test/0", "test/1"):
+        (home / "source" / name).mkdir(parents=True)
+        Image.fromarray(image).save(home / "source" / name / "a.png")
     sizes = crops.write_squares(home / "source", home)
     made = {name: numpy.asarray(Image.open(home / name / "train/0/a.png"))
             for name in ("square", "whole")}
@@ -48,3 +49,12 @@ def test_a_box_has_the_paper_s_shape_in_the_photograph(name, row, monkeypatch):
     shape = seen[0][:, 1] / (seen[0][:, 0] * row)
     assert 0.745 < shape.min() < 0.76 and 1.32 < shape.max() < 1.345
     assert abs(torch.log(shape).mean()) < 0.01  # wide boxes are as likely as tall ones
+
+
+def test_photographs_that_are_missing_or_not_square_are_refused_in_one_line(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path / "wide", size=(10, 8))
+    for path, why in (tmp_path / "none", "no such folder"), (folder, "not square"):
+        monkeypatch.setattr("sys.argv", ["crops.py", str(path)])
+        with pytest.raises(SystemExit, match=why) as stop:
+            crops.main()
+        assert "\n" not in stop.value.code

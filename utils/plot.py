@@ -52,10 +52,10 @@ def plot_curves(path, runs, dim, references=None):
     references: {key of a record: {label: height}}, thin lines to compare with; the untrained
     network's kNN, epoch 0 of the first run, is always there, as is the least loss, -1
     """
-    panels = {  # key of a record: title, limits of the y axis
+    panels = {  # key of a record: title, limits of the y axis, with room for the lines' names
         "loss": ("training loss", (-1.12, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
-        "knn": ("kNN accuracy (%)", (0, 108)),  # room for the name of a line at 100
+        "knn": ("kNN accuracy (%)", (0, 108)),
         "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0, None)),
     }
     figure, axes = new_figure(4, width=14)
