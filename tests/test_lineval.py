@@ -259,6 +259,15 @@ def test_the_lr_is_chosen_on_training_images_and_the_probe_is_then_fitted_to_all
     assert len(x) == 192 and torch.equal(x, x_fit) and torch.equal(y, y_fit) and lr == 10.0
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_features_that_are_not_finite_are_refused_in_either_split(split, run, monkeypatch):
+    n, found = len(getattr(data.load("shapes"), split)), lineval.features
+    monkeypatch.setattr(lineval, "features", lambda backbone, images, *rest: found(
+        backbone, images, *rest) / (len(images) != n))
+    with pytest.raises(SystemExit, match="its features are not finite; choose other weights"):
+        lineval.main([str(run), "--epochs", "1", "--lr", "1"])
+
+
 @pytest.mark.parametrize("argv", [["--pixels"], ["run", "--pixels", "--data", "shapes"], []])
 def test_pixels_need_data_and_no_run(argv, capsys):
     with pytest.raises(SystemExit):

@@ -407,3 +407,5 @@ def test_the_walk_prints_what_torchs_own_functions_compute_and_fits_a_terminal(c
         unit = 10.0 ** -len(number.partition(".")[2])
         assert abs(float(number) - value.item()) <= 0.6 * unit, (number, value)
     assert any(re.fullmatch(r" +collapsed +no +yes", line) for line in lines)
+    blocked = [line for line in lines if " 0.000 " in line]  # the gradient that detach() stops
+    assert len(blocked) == 1 and "of D(p1, z2) by z2, the target" in blocked[0]
