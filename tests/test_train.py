@@ -308,12 +308,15 @@ def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path
     train.train(args, study)
     run = found[0]
     train.check_finite(run)  # all is well
-    next(run.model.h.parameters()).data[0] = math.inf
-    with pytest.raises(train.Diverged, match="weights that are not finite at epoch 2, step 4, lr"):
-        train.check_finite(run)
-    run.state.losses = [torch.tensor(v) for v in (0.0, math.nan, 0.0)]
-    with pytest.raises(train.Diverged, match="loss is nan at epoch 1, step 3, lr"):
-        train.check_finite(run)
+    where, w = "at epoch 2, step 4, lr", next(run.model.h.parameters())
+    for number in math.inf, -math.inf, math.nan:
+        w.data[0] = number
+        with pytest.raises(train.Diverged, match=f"weights that are not finite {where}"):
+            train.check_finite(run)
+    for number in math.inf, math.nan:
+        run.state.losses = [torch.tensor(v) for v in (0.0, number, 0.0)]
+        with pytest.raises(train.Diverged, match=f"loss is {number} at epoch 1, step 3, lr"):
+            train.check_finite(run)
 
 
 def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
