@@ -145,6 +145,36 @@ def test_contradictions_are_refused_in_one_line(tmp_path):
     assert "cannot be" in message("--out", tmp_path / "file" / "run")
 
 
+BOUNDS = {  # option: its smallest and largest value, and what is just beyond either
+    "--batch-size": ("2 192", "1 193"), "--warmup-epochs": ("0 1", "-1 2"),
+    "--crop-min": ("1e-9 1", "0 1.01"), "--blur": ("0 1", "-0.01 1.01"),
+    "--lr": ("0 1e9", "-1e-9 inf nan"), "--weight-decay": ("0 9e29", "-1e-9 1e30 nan"),
+    "--encoder-momentum": ("0 0.9999", "-0.01 1"), "--sigreg": ("0 1", "-0.01 1.01"),
+    "--accumulate": ("1 32", "3 64"), "--proj-layers": ("2 3", "1 4"),
+    **{option: ("1 1000000000", "0 -1 1000000001") for option in (
+        "--epochs", "--knn-every", "--max-steps", "--dim", "--pred-dim", "--queue")},
+    "--seed": ("0 18446744073709551615", "18446744073709551616"),
+    "--checkpoint-every": ("1 1m 999999999", "0 0m 1000000000")}
+METHOD = {"--encoder-momentum": "byol", "--sigreg": "lejepa", "--queue": "moco"}
+
+
+@pytest.mark.parametrize("option", BOUNDS)
+def test_a_bound_is_accepted_and_what_lies_beyond_it_is_refused(option, capsys):
+    def completed(value):
+        argv = [*TINY, "--method", METHOD.get(option, "simsiam"), f"{option}={value}"]
+        args = options.complete(options.parse(argv), data.load("shapes"))
+        return vars(args)[option[2:].replace("-", "_")]
+
+    accepted, refused = map(str.split, BOUNDS[option])
+    for value in accepted:
+        assert completed(value) == type(completed(value))(value)
+    for value in refused:
+        with pytest.raises(SystemExit) as stop:
+            completed(value)
+        said = f"{stop.value.code} {capsys.readouterr().err.splitlines()[-1:]}"
+        assert option in said or option == "--accumulate" and "--batch-size 64" in said
+
+
 def test_with_synchronised_BN_a_process_may_have_a_single_image(monkeypatch):
     monkeypatch.setattr(options.parallel, "world", lambda: 64)
     argv = ["--device", "cpu", "--batch-size", "64"]
