@@ -92,6 +92,13 @@ def test_no_loss_depends_on_which_view_comes_first(seed, method):
     assert a.item() == pytest.approx(b.item(), abs=1e-9)
 
 
+@pytest.mark.parametrize("method", [BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg, LeJEPA])
+def test_beside_the_loss_every_method_returns_the_projections_of_the_first_view(method):
+    model, (x1, x2) = tiny(method), views(0)
+    expected = model.projector(model.backbone(x1))
+    assert torch.equal(model(x1, x2)[1], expected)
+
+
 # ------------------------------------------------------------------------------------------------
 # BYOL
 
@@ -182,9 +189,12 @@ def test_InfoNCE_of_a_query_equal_to_its_key_and_orthogonal_to_the_queue():
     assert model.info_nce(z, z).item() == pytest.approx(math.log(1 + K * math.exp(-1 / T)))
 
 
-def test_asymmetric_MoCo_queues_one_key_per_image():
+def test_asymmetric_MoCo_compares_the_first_view_alone_and_queues_one_key_per_image():
     model, (x1, x2) = tiny(MoCo, symmetry="asymmetric"), views(0)
-    model(x1, x2)
+    before = model.queue.clone()
+    L, z1 = model(x1, x2)
+    expected = model_loss(model, z1, model.f_t(x2), before)  # x2 gives the keys
+    assert L.item() == pytest.approx(expected.item(), abs=1e-9)
     assert int(model.next) == len(x1)
 
 

@@ -12,8 +12,8 @@ import augment
 import lineval
 import optim
 import simsiam
-from baselines import barlow, byol, moco, simclr, swav
-from experiments import sec52_alternation, sec52_expectation
+from baselines import barlow, byol, lejepa, moco, simclr, swav
+from experiments import sec52_alternation, sec52_expectation, theory_directpred
 from options import RECIPES
 from resnet import ARCHS
 
@@ -77,6 +77,11 @@ CONSTANTS = {  # source: what the code has, what the source says
         (swav.T, *(default(swav.sinkhorn, k) for k in ("eps", "iterations")),
          swav.SwAV.OPTIONS["dim"]), (0.1, 0.05, 3, 128)),
     "Barlow Twins, Sec. 2.2: λ 0.005": (barlow.LAMBDA, 0.005),
+    "LeJEPA's minimal example: 256 directions, 17 values of t up to 3, λ 0.02": (
+        (lejepa.DIRECTIONS, lejepa.KNOTS, lejepa.LIMIT, lejepa.LeJEPA.OPTIONS["sigreg"]),
+        (256, 17, 3, 0.02)),
+    "Tian et al.'s code: ρ 0.3, ε 0.1": (
+        [default(theory_directpred.directpred, k) for k in ("rho", "eps")], [0.3, 0.1]),
 }
 
 
