@@ -199,11 +199,17 @@ def run(original, tmp_path, small_shapes):
     return shutil.copytree(original, tmp_path / "run")
 
 
-@pytest.mark.parametrize("lr", ["nan", "inf", "-1", "0", "1e30"])
-def test_a_learning_rate_that_cannot_be_meant_is_refused(lr, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        lineval.main([str(tmp_path), "--lr", lr])
-    assert stop.value.code == 2 and "--lr" in capsys.readouterr().err.splitlines()[-1]
+@pytest.mark.parametrize("option, accepted, refused", [
+    ("--lr", "1e-9 1e6", "nan inf -1 0 1000001"), ("--labels", "1e-9 1", "nan 0 1.01 -1"),
+    ("--epochs", "1", "0 -1 x"), ("--batch-size", "1", "0 -1"), ("--finetune", "1", "0")])
+def test_a_value_that_cannot_be_meant_is_refused(option, accepted, refused, capsys):
+    for value in accepted.split():
+        assert vars(lineval.parse(["run", option, value]))[
+            option[2:].replace("-", "_")] == float(value)
+    for value in refused.split():
+        with pytest.raises(SystemExit) as stop:
+            lineval.parse(["run", option, value])
+        assert stop.value.code == 2 and option in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_test_images(

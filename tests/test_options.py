@@ -35,6 +35,8 @@ def test_folders_of_small_images_get_the_recipe_of_appendix_D_and_larger_ones_th
     assert (small.stem, small.proj_layers, small.blur, small.batch_size) == ("cifar", 2, 0, 512)
     assert (large.arch, large.epochs, large.lr, large.weight_decay) == ("resnet50", 100, 0.05, 1e-4)
     assert (large.stem, large.proj_layers, large.dim, large.pred_dim) == ("imagenet", 3, 2048, 512)
+    largest = recipe(64)  # the stem is for images up to 64 px, and so is the recipe
+    assert (largest.arch, largest.stem, recipe(65).stem) == ("resnet18", "cifar", "imagenet")
     tiny = recipe(32, "--arch", "resnet8")
     assert (tiny.lr, tiny.batch_size, tiny.dim, tiny.stem) == (0.8, 64, 256, "cifar")
     assert recipe(32, "--lr", "0.5", "--dim", "64").pred_dim == 16
