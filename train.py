@@ -304,7 +304,7 @@ def verdict(records, dim):
 def print_eta(run, seconds):
     """Print how long the run will take; seconds: of one batch without its backward pass."""
     images, batch = run.images, 2 * run.args.batch_size  # two views
-    evaluations = run.last_step / run.steps_per_epoch / run.args.knn_every + 1
+    evaluations = 1 + math.ceil(run.last_step / run.steps_per_epoch / run.args.knn_every)
     knn = evaluations * (len(images.labelled) + len(images.test)) / batch
     total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
     print(f"this will take about {duration(total)}, estimated from one batch")

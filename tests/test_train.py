@@ -66,7 +66,7 @@ def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
 
 def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):
     images = SimpleNamespace(labelled=range(700), test=range(100))
-    for last_step, knn_every, said in (100, 1, "20:00"), (100, 5, "16:48"), (50, 5, "08:54"):
+    for last_step, knn_every, said in (100, 1, "20:00"), (100, 3, "18:00"), (50, 5, "09:30"):
         args = SimpleNamespace(batch_size=20, knn_every=knn_every)  # 20 batches of two views
         train.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
                                         steps_per_epoch=25), 3.0)
