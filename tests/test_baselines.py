@@ -263,7 +263,7 @@ def test_SwAV_codes_are_constants_and_the_length_of_prototypes_does_not_matter(s
     expected = gradients(model, pasted.sum(dim=1).mean() / 2)
     assert all(torch.allclose(got[name], g, atol=1e-6) for name, g in expected.items())
     with torch.no_grad():
-        model.prototypes.weight.mul_(3)
+        model.prototypes.weight.mul_(torch.arange(1, 31)[:, None])
     assert model(x1, x2)[0].item() == pytest.approx(L.item(), abs=1e-9)
     model.stopgrad = False
     free = gradients(model, model(x1, x2)[0])["backbone.1.weight"]
