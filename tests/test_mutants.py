@@ -98,6 +98,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0",
             "COLLAPSED_STD, COLLAPSED_RANK = 0.3, 4.0"),
         "only the std tells a collapse": (" or rank < COLLAPSED_RANK", ""),
+        "the demo's two gradients under each other's name": (
+            'names = "of D(p1, z2) by z1, behind p1", "of D(p1, z2) by z2, the target"',
+            'names = "of D(p1, z2) by z2, the target", "of D(p1, z2) by z1, behind p1"'),
     },
     "resnet.py": {
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
@@ -202,6 +205,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the hue always last": (
             "        apply_where(kind == HUE, hue",
             "    apply_where(order[:, 0] != NONE, hue"),
+        "boxes are drawn for the view's size, not for the stored image's": (
+            "draws = draws or self.draw(len(x), x.shape[2])",
+            "draws = draws or self.draw(len(x), self.size)"),
     },
     "optim.py": {
         "LARS forgets the weight decay": (
@@ -265,6 +271,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a recipe overrides the method": (
             "{**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}",
             "{**method.OPTIONS, **values}"),
+        "images of exactly 64 px get ImageNet's recipe": (
+            "    if image_size > 64:",
+            "    if image_size >= 64:"),
     },
     "train.py": {
         "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
@@ -274,7 +283,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))\n"
             "             for _ in range(2)]",
             "views = 2 * [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))]"),
-        "the estimate ignores --knn-every": ("/ run.args.knn_every + 1", "+ 1"),
+        "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
         "epoch 0 fills MoCo's queue": ("with torch.no_grad():", "with torch.enable_grad():"),
         "studies ignore --accumulate": (
             "if args.accumulate > 1:\n            loss_fn",
@@ -373,6 +382,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "top-5 is top-1": ("topk(min(k, probe.out_features)", "topk(min(1, probe.out_features)"),
         "ten classes, always": ("classes, device=q.device", "10, device=q.device"),
         "the nearest is the farthest": ("topk(k, dim=1)", "topk(k, dim=1, largest=False)"),
+        "features of test images that are not finite are evaluated": (
+            "if not (x.isfinite().all() and x_test.isfinite().all()):",
+            "if not x.isfinite().all():"),
     },
     "utils/checkpoint.py": {
         "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
@@ -503,6 +515,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the map shows the training images": (
             "args.map, x_test, images.test_labels",
             "args.map, x, images.train_labels"),
+        "infinite weights of others are accepted": (
+            "if not w.isfinite().all()]:",
+            "if w.isnan().any()]:"),
     },
     "baselines/byol.py": {
         "--pred-dim does not reach h": (
@@ -564,6 +579,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "only the columns are balanced": (
             "        q = q / q.sum(dim=1, keepdim=True)",
             "        #"),
+        "prototypes are normalised along the wrong axis": (
+            "F.normalize(self.prototypes.weight, dim=1)",
+            "F.normalize(self.prototypes.weight, dim=0)"),
     },
     "baselines/barlow.py": {
         "the whole matrix is driven to one": ("C.diagonal().square().sum()\n", "0\n"),
