@@ -15,6 +15,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -626,3 +627,15 @@ def test_resuming_writes_config_json_anew(change, stopped):
     train.main(["--resume", "--out", str(out), "--max-steps", "6"])
     config = json.loads((out / "config.json").read_text())
     assert config["epochs"] == 6 and config["max_steps"] == 6
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="there is no git")
+def test_the_commit_is_that_of_the_code_wherever_it_is_run_and_none_without_git(
+        tmp_path, monkeypatch):
+    here = pathlib.Path(runs.__file__).parent
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, text=True,
+                         capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    assert runs.commit() == git.stdout.strip()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runs.commit() == ""
