@@ -636,6 +636,7 @@ def test_the_commit_is_that_of_the_code_wherever_it_is_run_and_none_without_git(
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, text=True,
                          capture_output=True)
     monkeypatch.chdir(tmp_path)
-    assert runs.commit() == git.stdout.strip()
+    ask = runs.commit.__wrapped__  # not what an earlier test was told
+    assert ask() == git.stdout.strip()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runs.commit() == ""
+    assert ask() == ""
