@@ -106,10 +106,11 @@ def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides()
     assert images._replace(train=strided).digest() == digest
 
 
-def test_held_out_images_are_a_tenth_of_each_class_and_no_longer_in_the_training_set():
+@pytest.mark.parametrize("sort", [True, False], ids=["as in a folder", "as in shapes"])
+def test_held_out_images_are_a_tenth_of_each_class_and_no_longer_in_the_training_set(sort):
     images, labels = data.draw_shapes(200, 8, 0.02, seed=0)
-    by_class = labels.argsort(stable=True)  # as in a folder
-    full = data.Data(images[by_class], labels[by_class], images[:3], labels[:3], list("abcdefghij"))
+    order = labels.argsort(stable=True) if sort else torch.arange(200)  # classes take turns
+    full = data.Data(images[order], labels[order], images[:3], labels[:3], list("abcdefghij"))
     rest = full.held_out()
     assert rest.test_labels.bincount().tolist() == [2] * 10
     assert rest.train_labels.bincount().tolist() == [18] * 10
