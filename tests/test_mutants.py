@@ -449,6 +449,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "self.train[: len(self.train_labels)]",
             "self.train"),
         "a large photograph is evaluated whole": ("max(size, round(C * 7 / 8))", "C"),
+        "every tenth image is held out, whatever its class": (
+            "held[by_class[::10]] = True",
+            "held[::10] = True"),
     },
     "utils/folders.py": {
         "a changed file is not noticed": (
@@ -509,6 +512,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if not args.resume and os.path.exists(",
             "if False and os.path.exists("),
         "weights that are NaN are accepted": ("if not w.isfinite().all()]", "if False]"),
+        "the commit is that of the current directory": (
+            '["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse"',
+            '["git", "rev-parse"'),
     },
     "utils/weights.py": {
         "an export normalises by the batch": ("contiguous_format).eval()", "contiguous_format)"),
@@ -723,6 +729,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/speed.py": {
         "the first turn counts": ("rates[1][1:]", "rates[1]"),
+    },
+    "experiments/all.py": {
+        "the time left counts the seconds of epoch 0": (
+            'records[-1]["seconds"]',
+            'records[0]["seconds"]'),
     },
 }
 

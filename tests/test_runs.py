@@ -630,13 +630,17 @@ def test_resuming_writes_config_json_anew(change, stopped):
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="there is no git")
-def test_the_commit_is_that_of_the_code_wherever_it_is_run_and_none_without_git(
+def test_the_commit_is_that_of_the_code_and_not_of_the_current_directory_s_repository(
         tmp_path, monkeypatch):
-    here = pathlib.Path(runs.__file__).parent
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, text=True,
-                         capture_output=True)
+    def git(line, cwd):
+        return subprocess.run(f"git {line}", shell=True, cwd=cwd, text=True,
+                              capture_output=True).stdout.strip()
+
+    git("init -q && git -c user.name=a -c user.email=b commit -q --allow-empty -m c", tmp_path)
+    head = "rev-parse --short HEAD"
+    assert git(head, tmp_path)
     monkeypatch.chdir(tmp_path)
     ask = runs.commit.__wrapped__  # not what an earlier test was told
-    assert ask() == git.stdout.strip()
-    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask() == git(head, pathlib.Path(runs.__file__).parent) != git(head, tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert ask() == ""
