@@ -243,6 +243,18 @@ def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_t
         assert torch.equal(fits[-1][0], state) is same
 
 
+@pytest.mark.parametrize("size", [None, 8])
+def test_images_are_seen_at_the_size_of_their_own_set_not_at_that_of_the_run(
+        size, run, monkeypatch):
+    larger = data.shapes(20, tint=0.02)._replace(view_size=size)  # the run's have 12 px
+    monkeypatch.setattr(data, "load", lambda *_: larger)
+    seen, backbone = set(), nn.Flatten()
+    backbone.forward = lambda x: seen.add(x.shape[2:]) or x.flatten(1)
+    args = lineval.parse([str(run), "--data", "shapes"])
+    lineval.load_features(args, backbone, dict(runs.load_checkpoint(run)["config"]))
+    assert seen == {(size or 20,) * 2}
+
+
 def test_data_root_and_device_of_lineval_py_come_before_the_run_s_own(run, monkeypatch):
     asked, load, got = [], data.load, []
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args[:2]), load(*args))[1])
