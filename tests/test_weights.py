@@ -346,20 +346,21 @@ def test_an_exported_program_takes_any_number_of_images(tmp_path, capsys):
     assert json.loads(extra["about.json"])["classes"] == ["cat", "dog"]
 
 
-def test_what_is_exported_is_in_eval_mode_and_the_network_stays_in_its_own(tmp_path, monkeypatch):
+def test_what_is_exported_is_in_eval_mode_and_float32_and_the_network_stays_as_it_is(
+        tmp_path, monkeypatch):
     """In train mode the program would normalise by the images that it happens to get together."""
     class Stop(Exception):
         pass
 
     def export(network, *_, **__):
-        assert not any(m.training for m in network.modules())
+        assert not any(m.training for m in network.modules()) and not network.bf16
         raise Stop
 
     monkeypatch.setattr(torch.export, "export", export)
-    network = resnet.resnet("resnet8", "cifar").train()
+    network = resnet.resnet("resnet8", "cifar", bf16=True).train()
     with pytest.raises(Stop):
         weights.export(str(tmp_path / "w.pt2"), network, dict(arch="resnet8", stem="cifar"))
-    assert all(m.training for m in network.modules())
+    assert all(m.training for m in network.modules()) and network.bf16
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
