@@ -354,6 +354,16 @@ def test_aggregation_by_the_arithmetic_mean_is_SimSiam(tmp_path):
     assert all(torch.allclose(w, ours[name], atol=1e-5) for name, w in simsiam.items())
 
 
+@pytest.mark.parametrize("mean", WEIGHTS)
+def test_the_two_terms_are_combined_image_by_image(mean):
+    model, (x1, x2) = tiny(), views(0)
+    L, z1 = opt_aggregation.aggregated_by(mean)(types.SimpleNamespace(model=model))(x1, x2)
+    z2 = model.f(x2)
+    distance = lambda p, z: 1 - torch.nn.functional.cosine_similarity(p, z)
+    rows = zip(distance(model.h(z1), z2), distance(model.h(z2), z1), strict=True)
+    assert L.item() == pytest.approx(sum(mean(u, v).item() for u, v in rows) / 6 - 1, abs=1e-9)
+
+
 # ------------------------------------------------------------------------------------------------
 # Optimisers and regularisers
 
