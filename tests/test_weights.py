@@ -288,9 +288,10 @@ def test_weights_of_another_network_than_the_run_s_are_refused(option, start, tm
 SIZE = 40  # so that the smallest feature map of the ImageNet stem has more than a pixel
 
 
-def exported(path, arch, stem, classes, capsys):
+def exported(path, arch, stem, classes, capsys, padding=None):
     """A network, and that which the lines printed by export() load."""
     network = lively(resnet.resnet(arch, stem, len(classes)))
+    network.conv1.padding = padding or network.conv1.padding
     config = dict(arch=arch, stem=stem, mean=[0.4, 0.5, 0.6], std=[0.1, 0.2, 0.3], commit="abc",
                   image_size=SIZE)
     weights.export(str(path), network.to(memory_format=torch.channels_last), config, classes)
@@ -315,6 +316,11 @@ def test_the_printed_lines_load_an_export_strictly_with_equal_outputs(
     assert same(ours, theirs, torch.rand(2, 3, SIZE, SIZE))
     assert type(theirs) is not type(ours) or arch == "resnet8"
     assert "minus 0.400 0.500 0.600, divided by 0.100 0.200 0.300" in lines[-1]
+
+
+def test_the_printed_lines_know_that_solo_learn_s_CIFAR_stem_pads_by_2(tmp_path, capsys):
+    ours, theirs, _ = exported(tmp_path / "w.pt", "resnet18", "cifar", (), capsys, padding=(2, 2))
+    assert same(ours, theirs)
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
