@@ -385,6 +385,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "features of test images that are not finite are evaluated": (
             "if not (x.isfinite().all() and x_test.isfinite().all()):",
             "if not x.isfinite().all():"),
+        "images are seen at the run's size": (
+            'config["std"], images.view_size)\n                 for of',
+            'config["std"], config.get("image_size"))\n                 for of'),
     },
     "utils/checkpoint.py": {
         "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
@@ -524,6 +527,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "infinite weights of others are accepted": (
             "if not w.isfinite().all()]:",
             "if w.isnan().any()]:"),
+        "an exported program computes in bfloat16": (
+            "    network.bf16 = False  # whoever loads it decides\n",
+            ""),
+        "the printed CIFAR stem always pads by 1": (
+            'padding={network.conv1.padding[0]},"',
+            'padding=1,"'),
     },
     "baselines/byol.py": {
         "--pred-dim does not reach h": (
@@ -661,6 +670,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "2 * (1 - ((1 - u / 2 + EPS) * (1 - v / 2 + EPS)).sqrt())",
             "((u + EPS) * (v + EPS)).sqrt()"),
         "no stop-gradient": ("negative_cosine(p1, z2.detach())", "negative_cosine(p1, z2)"),
+        "the means of the batch are combined": (
+            "return mean(u, v).mean() - 1, z1",
+            "return mean(u.mean(), v.mean()) - 1, z1"),
     },
     "experiments/opt_losses.py": {
         "p and z are exchanged": (
@@ -726,6 +738,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/theory_directpred.py": {
         "both planes are below the threshold": ("share * THRESHOLD", "0.5 * THRESHOLD"),
+        "DirectPred's F is of one view": (
+            "set_predictor(torch.cat([z1, z2]))",
+            "set_predictor(z1)"),
     },
     "experiments/speed.py": {
         "the first turn counts": ("rates[1][1:]", "rates[1]"),
