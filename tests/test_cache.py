@@ -70,6 +70,12 @@ def test_the_second_start_reads_the_cache(tmp_path, decoded):
     assert same(read(make_folder(tmp_path)), read(tmp_path)) and decoded == [0]
 
 
+def test_a_folder_that_was_moved_keeps_its_cache(tmp_path, decoded):
+    before = read(make_folder(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert same(read(tmp_path / "there"), before) and decoded == [0]
+
+
 def test_a_folder_that_has_changed_is_decoded_again(tmp_path):
     path = make_folder(tmp_path)
     assert len(read(path).train) == 6

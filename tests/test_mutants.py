@@ -468,6 +468,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "EXIF's orientation is ignored": ("ImageOps.exif_transpose(image)", "image"),
         "photographs are kept no larger than views": ("round(S * 8 / 7)", "S"),
         "what was decoded is decoded again": ("range(first, len(paths)", "range(0, len(paths)"),
+        "a folder that was moved is decoded again": (
+            'lines.append(f"{os.path.relpath(entry.path, path)}\\0{status}\\n")',
+            'lines.append(f"{entry.path}\\0{status}\\n")'),
     },
     "utils/parallel.py": {
         "each rank computes everything": (
