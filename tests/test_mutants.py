@@ -786,11 +786,11 @@ def files_watching(script):
 )
 def test_the_tests_notice_that(script, what, tmp_path):
     right, wrong = MUTANTS[script][what]
-    folders = (".", "tests", "baselines", "experiments", "utils")
-    for path in (HOME / "pytest.ini",
-                 *(path for folder in folders for path in (HOME / folder).glob("*.py"))):
+    files = ["pytest.ini", "experiments/results/*.md", "*.py", *(
+        f"{folder}/*.py" for folder in ("tests", "baselines", "experiments", "utils"))]
+    for path in (path for pattern in files for path in HOME.glob(pattern)):
         copy = tmp_path / path.relative_to(HOME)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(path, copy)
     code = (tmp_path / script).read_text()
     assert code.count(right) == 1, "the mutant no longer fits the script"
