@@ -780,22 +780,33 @@ def files_watching(script):
     return [f"tests/test_{name}.py" for name in names if (HOME / f"tests/test_{name}.py").exists()]
 
 
+def outcome(home, script, files, right="", wrong=""):
+    """pytest's return code and output on a copy of the repository in which a script is changed."""
+    patterns = ["pytest.ini", "*.py", "experiments/results/**/*", *(
+        f"{folder}/*.py" for folder in ("tests", "baselines", "experiments", "utils"))]
+    for path in (path for pattern in patterns for path in HOME.glob(pattern) if path.is_file()):
+        copy = home / path.relative_to(HOME)
+        copy.parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(path, copy)
+    code = (home / script).read_text()
+    assert not right or code.count(right) == 1, "the mutant no longer fits the script"
+    (home / script).write_text(code.replace(right, wrong))
+    done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files],
+                          cwd=home, capture_output=True, text=True, timeout=1200)
+    return done.returncode, done.stdout[-500:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script, what", [(script, what) for script, edits in MUTANTS.items() for what in edits]
 )
 def test_the_tests_notice_that(script, what, tmp_path):
-    right, wrong = MUTANTS[script][what]
-    files = ["pytest.ini", "experiments/results/*.md", "*.py", *(
-        f"{folder}/*.py" for folder in ("tests", "baselines", "experiments", "utils"))]
-    for path in (path for pattern in files for path in HOME.glob(pattern)):
-        copy = tmp_path / path.relative_to(HOME)
-        copy.parent.mkdir(exist_ok=True, parents=True)
-        shutil.copy(path, copy)
-    code = (tmp_path / script).read_text()
-    assert code.count(right) == 1, "the mutant no longer fits the script"
-    (tmp_path / script).write_text(code.replace(right, wrong))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files_watching(script)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 1, done.stdout[-500:]  # 0: all passed; above 1: they did not run
+    code, said = outcome(tmp_path, script, files_watching(script), *MUTANTS[script][what])
+    assert code == 1, said  # 0: all passed; above 1: they did not run
+
+
+@pytest.mark.slow
+def test_without_a_mistake_the_same_tests_pass(tmp_path):
+    code, said = outcome(tmp_path, "train.py", sorted(
+        {name for script in MUTANTS for name in files_watching(script)}))
+    assert code == 0, said
