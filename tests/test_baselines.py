@@ -93,7 +93,7 @@ def test_no_loss_depends_on_which_view_comes_first(seed, method):
 
 
 @pytest.mark.parametrize("method", [BYOL, SimCLR, SwAV, MoCo, BarlowTwins, VICReg, LeJEPA])
-def test_beside_the_loss_every_method_returns_the_projections_of_the_first_view(method):
+def test_every_method_returns_the_first_view_s_projections_beside_its_loss(method):
     model, (x1, x2) = tiny(method), views(0)
     expected = model.projector(model.backbone(x1))
     assert torch.equal(model(x1, x2)[1], expected)
