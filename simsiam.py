@@ -221,10 +221,11 @@ def collapsed(std, rank):
 
     std: output_std(z)   rank: effective_rank(z)   returns: a bool; False where either is NaN
     """
-    # std: in the logs of experiments/ runs with all outputs alike end below 0.03, and untrained
-    # networks, some of whose heads have no BN, start at 0.21 or more. rank: two directions used equally have rank
-    # 2; below that, one outweighs all others. Low accuracy is no criterion, and high accuracy no
-    # excuse: the outputs collapse first, and the features follow much later.
+    # std: in the logs of experiments/, runs whose outputs are all alike end below 0.03, and
+    # untrained networks, some of whose heads have no BN, start at 0.21 or more. rank: two
+    # directions used equally have rank 2; below that, one outweighs all others. Low accuracy is no
+    # criterion, and high accuracy no excuse: the outputs collapse first, and the features follow
+    # much later.
     # Blind spot: a last BN without γ and β can amplify rounding noise until it looks Gaussian.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 

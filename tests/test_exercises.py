@@ -217,8 +217,9 @@ def test_the_commands_on_a_sheet_run(number, small_shapes, capsys):
 
 
 def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_columns(capsys):
-    for answer in (with_answer(1, "simsiam.py:D", "def D(p, z, stopgrad=True, similarity=None):\n"
-                               '    raise NotImplementedError("exercise 1: write D in simsiam.py")'),
+    unwritten = ("def D(p, z, stopgrad=True, similarity=None):\n"
+                 '    raise NotImplementedError("exercise 1: write D in simsiam.py")')
+    for answer in (with_answer(1, "simsiam.py:D", unwritten),
                    with_answer(1, *ANSWERS[1].WRONG["no eps in the normalisation"])):
         with transplant.imported(transplant.changed(1, answer)):
             assert not check.check(1)

@@ -52,7 +52,7 @@ def same(network, other, x=X):
     return torch.allclose(network(x), other(x), rtol=1e-4, atol=1e-4)
 
 
-def refused(path, **options):
+def refused(path):
     """The one plain line with which lineval.py refuses a file."""
     with pytest.raises(SystemExit) as stop:
         lineval.main([str(path), "--data", "shapes", "--epochs", "1", "--lr", "1"])

@@ -241,7 +241,8 @@ def test_the_header_says_what_is_in_effect(tmp_path, monkeypatch, capsys, small_
     assert [text for text in HEADER.values() if text in said[0]] == []
     assert [text for text in HEADER.values() if text not in said[1]] == []
     assert "with stop-gradient" in said[0]
-    assert said[0].startswith("shapes: 192 training and 64 test images of 12 px, 10 classes, on cpu")
+    assert said[0].startswith(
+        "shapes: 192 training and 64 test images of 12 px, 10 classes, on cpu")
 
 
 WIDTHS = {  # flags: the width of every linear layer of projector and h
@@ -258,7 +259,8 @@ WIDTHS = {  # flags: the width of every linear layer of projector and h
 
 def test_the_widths_on_a_command_line_reach_the_heads_of_every_method():
     for flags, widths in WIDTHS.items():
-        model = options.build(options.fill_in(options.parse(["--device", "cpu", *flags.split()]), 24))
+        args = options.parse(["--device", "cpu", *flags.split()])
+        model = options.build(options.fill_in(args, 24))
         assert tuple([layer.out_features for layer in linears(head)]
                      for head in (model.projector, model.h)) == widths, flags
     assert {flags.split()[1] for flags in WIDTHS} == options.METHODS.keys() - {"simsiam"}
