@@ -284,22 +284,42 @@ def check(args):
     if foreign:
         raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
                          " option; leave it out")
+    for wrong, complaint in (*batch_faults(args), *machine_faults(args), *value_faults(args)):
+        if wrong:
+            raise SystemExit(complaint)
+
+
+def batch_faults(args):
+    """(whether it is so, what to say) of batches that cannot be drawn, shared or normalised."""
     N, K, B = parallel.world(), args.accumulate, args.batch_size
-    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
-    for wrong, complaint in (
-        (not 2 <= args.batch_size <= args.n_train, f"--batch-size {args.batch_size}: must be"
-         f" between 2 (BN needs two) and {args.n_train}, the number of training images"),
+    fewer = f" or a smaller --accumulate than {K}" * (K > 1)
+    return (
+        (not 2 <= B <= args.n_train, f"--batch-size {B}: must be between 2 (BN needs two) and"
+         f" {args.n_train}, the number of training images"),
         (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
          " pieces, --accumulate) have equal shares"),
         (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
-         " images that it needs; choose a larger one"),
+         f" images that it needs; choose a larger one{fewer}"),
         (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
-         " as a whole; leave it out"),
-        (args.device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-         > torch.cuda.device_count(), "--nproc-per-node: more processes than this machine has GPUs;"
-         " choose fewer, or --device cpu"),
-        (N > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}: under torchrun,"
-         " choose cpu or cuda, which is then each process's own GPU"),
+         " as a whole; leave it out"))
+
+
+def machine_faults(args):
+    """(whether it is so, what to say) of what this machine lacks."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
+    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
+    return (
+        (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
+         " processes than this machine has GPUs; choose fewer, or --device cpu"),
+        (parallel.world() > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}:"
+         " under torchrun, choose cpu or cuda, which is then each process's own GPU"),
+        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
+         " run; install it, set the variable CXX to another one, or leave --compile out"))
+
+
+def value_faults(args):
+    """(whether it is so, what to say) of values outside their ranges."""
+    return (
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
@@ -309,12 +329,7 @@ def check(args):
         (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
         (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
         (args.predictor == "fixed" and args.method != "simsiam",
-         "--predictor fixed is for --method simsiam only"),
-        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
-         " run; install it, set the variable CXX to another one, or leave --compile out"),
-    ):
-        if wrong:
-            raise SystemExit(complaint)
+         "--predictor fixed is for --method simsiam only"))
 
 
 # ------------------------------------------------------------------------------------------------

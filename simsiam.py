@@ -231,55 +231,31 @@ def collapsed(std, rank):
 
 
 # ------------------------------------------------------------------------------------------------
-# One batch, step by step.
+# One batch, step by step: what `python simsiam.py` prints.
 
 
-def main():
-    """Print what Algorithm 1 does to a batch of 16 images, with and without stop-gradient."""
+def small(stopgrad=True):
+    """A small SimSiam, with the same weights at every call, and a function that draws x1 and x2."""
     from augment import Augment
-    from optim import SGD
     from resnet import resnet
     from utils.data import draw_shapes
 
-    torch.set_num_threads(1)  # the last digits depend on the number of threads
     x, _ = draw_shapes(16, 24, tint=0.02, seed=0)
     T = Augment(24, mean=(0.5,) * 3, std=(0.25,) * 3, crop_min=0.4, blur_p=0.0)
+    torch.manual_seed(0)  # the same weights and the same views with stop-gradient and without
+    model = SimSiam(resnet("resnet8", "cifar"), dim=32, proj_layers=2, stopgrad=stopgrad)
+    return model, lambda: (T(x), T(x))
 
-    def start(stopgrad):
-        torch.manual_seed(0)  # the same weights and the same views every time
-        model = SimSiam(resnet("resnet8", "cifar"), dim=32, proj_layers=2, stopgrad=stopgrad)
-        return model, T(x), T(x)
 
-    def gradients(stopgrad):
-        model, x1, x2 = start(stopgrad)
-        z1, z2 = map(model.f, (x1, x2))
-        term = model.D(model.h(z1), z2)
-        # materialize_grads: a detached z2 has the gradient 0, not None.
-        of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
-        (term / 2 + model.D(model.h(z2), z1) / 2).backward()
-        f = [*model.backbone.parameters(), *model.projector.parameters()]
-        return [v.norm() for v in (*of_term, torch.cat([w.grad.flatten() for w in f]))]
-
-    def training(stopgrad):
-        model, x1, x2 = start(stopgrad)
-        sgd = SGD([model.parameters()])
-        for step in range(41):
-            L, z1 = model(x1, x2)
-            if step % 10 == 0:
-                yield step, L, output_std(z1), effective_rank(z1)
-            sgd.zero_grad()
-            L.backward()
-            sgd.step(1.0)
-            x1, x2 = T(x), T(x)
-
-    model, x1, x2 = start(stopgrad=True)
-    z1, z2 = map(model.f, (x1, x2))
-    p1, p2 = map(model.h, (z1, z2))
+def show_forward():
+    """Print what views, projections and predictions look like, and the loss."""
+    model, two_views = small()
+    x1, x2 = two_views()
+    z1, z2 = model.f(x1), model.f(x2)
+    p1, p2 = model.h(z1), model.h(z2)
     rows = "{0.shape[0]} rows of {0.shape[1]}, lengths {1[0]:.2f} to {1[1]:.2f}"
     z, p = (rows.format(v, v.norm(dim=1).aminmax()) for v in (z1, p1))
     print(f"""\
-Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
-
 1. Two views of each image
    x1, x2       {tuple(x1.shape)}
 2. The encoder f: backbone, then projection MLP
@@ -292,19 +268,53 @@ Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
    D(p1, z2)    {D(p1, z2):6.3f}
    D(p2, z1)    {D(p2, z1):6.3f}
    L            {D(p1, z2) / 2 + D(p2, z1) / 2:6.3f}, half of each; -1 is the minimum (Eq. 4)
+""")
 
-5. Backward: the length of the gradient      with stop-gradient   without""")
+
+def gradient_lengths(stopgrad):
+    """How long the gradients are: of D(p1, z2) by z1 and by z2, and of L by the weights of f."""
+    model, two_views = small(stopgrad)
+    z1, z2 = map(model.f, two_views())
+    term = model.D(model.h(z1), z2)
+    # materialize_grads: a detached z2 has the gradient 0, not None.
+    of_term = torch.autograd.grad(term, (z1, z2), retain_graph=True, materialize_grads=True)
+    (term / 2 + model.D(model.h(z2), z1) / 2).backward()
+    f = [*model.backbone.parameters(), *model.projector.parameters()]
+    return [v.norm() for v in (*of_term, torch.cat([w.grad.flatten() for w in f]))]
+
+
+def show_backward():
+    """Print the lengths of the gradients with stop-gradient and without."""
+    print("5. Backward: the length of the gradient      with stop-gradient   without")
     names = "of D(p1, z2) by z1, behind p1", "of D(p1, z2) by z2, the target", "of L by f's weights"
-    for name, *both in zip(names, gradients(True), gradients(False)):
+    for name, *both in zip(names, gradient_lengths(True), gradient_lengths(False)):
         print("   {:44}{:10.3f} {:17.3f}".format(name, *both))
-    print("""
-   Without stop-gradient the target also moves towards the prediction.
+    print("\n   Without stop-gradient the target also moves towards the prediction.\n")
 
+
+def short_training(stopgrad):
+    """41 steps of SGD; after each tenth its number, L, std and rank."""
+    from optim import SGD
+
+    model, two_views = small(stopgrad)
+    sgd = SGD([model.parameters()])
+    for step in range(41):
+        L, z1 = model(*two_views())
+        if step % 10 == 0:
+            yield step, L, output_std(z1), effective_rank(z1)
+        sgd.zero_grad()
+        L.backward()
+        sgd.step(1.0)
+
+
+def show_training():
+    """Print what the loss and the measures of collapse say, with stop-gradient and without."""
+    print("""\
 6. SGD with lr 1, at every step on new views of the 16 images
 
                    with stop-gradient               without
         step     loss     std   rank        loss     std   rank""")
-    one, two = (list(training(stopgrad)) for stopgrad in (True, False))
+    one, two = (list(short_training(stopgrad)) for stopgrad in (True, False))
     for a, b in zip(one, two):
         print("   {:9}   {:6.3f}   {:.3f}   {:4.1f}".format(*a)
               + "      {:6.3f}   {:.3f}   {:4.1f}".format(*b[1:]))
@@ -316,6 +326,15 @@ Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32
    directions they use, from 1 to 16. Collapsed: std below {}, or rank below
    {:g}. The loss does not show it: the collapsed run has the lower one.\
 """.format(*words, COLLAPSED_STD, COLLAPSED_RANK))
+
+
+def main():
+    """Print what Algorithm 1 does to a batch of 16 images, with and without stop-gradient."""
+    torch.set_num_threads(1)  # the last digits depend on the number of threads
+    print("Algorithm 1 on N = 16 images of shapes, with a resnet8 and d = 32\n")
+    show_forward()
+    show_backward()
+    show_training()
 
 
 if __name__ == "__main__":
