@@ -222,6 +222,7 @@ def test_a_signal_ends_a_program_in_one_line_with_its_own_code(number, code, tim
     (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "surrogates"),
     (ValueError("embedded null byte"), "null byte"),
     (RecursionError("maximum recursion depth exceeded"), "recursion"),
+    (NotImplementedError("exercise 1: write D in simsiam.py"), "exercise 1: write D in simsiam.py"),
 ])
 def test_what_is_no_fault_of_the_program_becomes_one_plain_line(error, line):
     @console.plain_errors
@@ -233,7 +234,8 @@ def test_what_is_no_fault_of_the_program_becomes_one_plain_line(error, line):
     assert line in stop.value.code and "\n" not in stop.value.code
 
 
-@pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("a shape"), ValueError("no")])
+@pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("a shape"), ValueError("no"),
+                                   NotImplementedError("aten::svd on mps")])
 def test_a_fault_of_the_program_keeps_its_traceback(error):
     @console.plain_errors
     def main():
