@@ -340,6 +340,25 @@ def test_the_learning_rate_of_the_best_held_out_kNN_alone_gets_all_seeds_on_the_
     assert [row.label for row, seed in todo if seed == 1] == [best.label, adam]
 
 
+@pytest.mark.parametrize("lowest, knn, grid", [
+    ("0.002", (10, 20, 50, 40, 30), "0.002 0.02 0.2 2 20"),
+    ("0.002", (10, 20, 30, 40, 50), "0.002 0.02 0.2 2 20 200"),
+    ("0.002", (10, 20, 30, 40, 50, 60), "0.002 0.02 0.2 2 20 200 2000"),
+    ("0.002", (10, 20, 30, 40, 50, math.nan), "0.002 0.02 0.2 2 20 200"),
+    ("0.002", (60, 20, 30, 40, 50), "0.0002 0.002 0.02 0.2 2 20"),
+    ("0.0002", (70, 60, 20, 30, 40, 50), "2e-05 0.0002 0.002 0.02 0.2 2 20"),
+])
+def test_a_grid_is_widened_as_long_as_its_best_learning_rate_is_at_its_edge(
+        elsewhere, lowest, knn, grid):
+    study = opt_optimizers.optimized_by("Adam")
+    for i, percent in enumerate(knn):
+        lr = f"{float(lowest) * 10**i:g}"
+        write_log(table.Row(f"Adam, lr {lr}", f"--lr {lr}", study=study, held_out=True), percent)
+    assert " ".join(opt_optimizers.grid("Adam", "shapes")) == grid
+    new = len(grid.split()) > len(knn)  # it has to be run before the best can be named
+    assert (opt_optimizers.best("Adam", "shapes") is None) == new
+
+
 def test_a_held_out_run_neither_trains_on_nor_is_measured_by_the_test_images(
         elsewhere, monkeypatch):
     monkeypatch.setattr(lineval, "main", lambda argv: pytest.fail("measured by the test images"))

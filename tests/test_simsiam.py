@@ -338,7 +338,7 @@ COLLAPSED = {
     "shapes/timed-no-stopgrad-two-threads": 1, "shapes/predictor-none": 3,
     "shapes/bn-none-warmup-epochs-1": 3, "shapes/method-moco": 2,
     "shapes/method-moco-symmetry-asymmetric": 2, "shapes/held-out-lr-20": 1,
-    "shapes/averaged-SGD-held-out-lr-20": 1,
+    "shapes/averaged-SGD-held-out-lr-20": 1, "shapes/SGD-no-momentum-held-out-lr-200": 1,
     "photographs/no-stopgrad": 3, "photographs/no-stopgrad-epochs-10": 1,
     "photographs/predictor-none": 3, "photographs/expectation-0.8-predictor-none-epochs-10": 1,
     # one direction has most of the outputs' length, though not all have the same sign
