@@ -5,8 +5,8 @@ changes. Augment is the recipe; the operations follow in its order: random resiz
 jitter, grayscale, Gaussian blur, horizontal flip, normalisation.
 
 Every operation takes its parameters per image, so the result for an image never depends on its
-neighbours; given these, it equals that of torchvision.transforms.v2. The random numbers are drawn
-on the CPU, whatever device the images are on: the same seed gives the same draws.
+neighbours; with the same parameters it equals torchvision.transforms.v2's. The random numbers are
+drawn on the CPU, whatever device the images are on: the same seed gives the same draws.
 
     python augment.py                            views.png: 16 shapes above two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
@@ -47,7 +47,7 @@ class Augment:
         # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once.
         size = 128 if x.device.type == "cpu" else len(x)
         views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,
-                            memory_format=torch.channels_last)  # fast convolutions want it so
+                            memory_format=torch.channels_last)  # for fast convolutions
         for out, *piece in zip(views.split(size), x.split(size), *(d.split(size) for d in draws)):
             out.copy_(normalize(self.view(*piece), self.mean, self.std))
         return views
@@ -209,7 +209,7 @@ def hue(x, shift):
 
         (g - b) / c        where r is the largest channel
         2 + (b - r) / c    where g is
-        4 + (r - g) / c    where b is; a gray pixel (c = 0) has none and stays as it is
+        4 + (r - g) / c    where b is; a grey pixel (c = 0) has none and stays as it is
 
     With the rotated hue h, as a fraction of a turn, channel k = 0, 1, 2 (r, g, b) becomes
     v - c clip(2 - |6 frac(h - k/3) - 3|, 0, 1), where frac(t) = t - ⌊t⌋.
@@ -220,7 +220,7 @@ def hue(x, shift):
     r, g, b = x.unbind(dim=1)  # (N, H, W)
     v = x.amax(dim=1)
     c = v - x.amin(dim=1)
-    chroma = c.clamp(min=1e-12)  # no 0 / 0 in gray pixels
+    chroma = c.clamp(min=1e-12)  # no 0 / 0 in grey pixels
     a, w = (g - b).div_(chroma), (v - r).div_(chroma)
     distance = a.abs()
     h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)

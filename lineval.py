@@ -1,6 +1,6 @@
 """How good are the features? kNN (Fig. 2, Fig. D.1) and linear evaluation (Sec. 3, App. A).
 
-    python lineval.py runs/shapes                     a run folder of train.py, or weights of others
+    python lineval.py runs/shapes                     a run folder of train.py, or other weights
     python lineval.py runs/cifar10 --data cifar100    the same features on other images
     python lineval.py --pixels --data shapes          no network: what the pixels alone can tell
 
@@ -114,7 +114,7 @@ def percentage(right):
 # them anew at every step, from random crops and flips; the paper does not say.
 
 # here: the base learning rate is the best of these on images held out of the training set. Which
-# one is right depends on how long the features are, and so on the backbone and the run.
+# one is right depends on the scale of the features, and so on the backbone and the run.
 LRS = (0.1, 1.0, 10.0, 100.0)
 
 

@@ -290,7 +290,7 @@ def check(args):
 
 
 def batch_faults(args):
-    """(is it so?, complaint) for all that can be wrong with the batch."""
+    """(whether it is so, complaint) for each thing that can be wrong with the batch."""
     N, K, B = parallel.world(), args.accumulate, args.batch_size
     fewer = f" or a smaller --accumulate than {K}" * (K > 1)
     return (
@@ -305,7 +305,7 @@ def batch_faults(args):
 
 
 def machine_faults(args):
-    """(is it so?, complaint) for all that this machine may lack."""
+    """(whether it is so, complaint) for each thing that this machine may lack."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
     no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     return (
@@ -318,7 +318,7 @@ def machine_faults(args):
 
 
 def value_faults(args):
-    """(is it so?, complaint) for values outside their ranges."""
+    """(whether it is so, complaint) for each value that may be outside its range."""
     return (
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),

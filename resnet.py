@@ -1,7 +1,7 @@
 """The backbone, the first half of the encoder f: residual networks by hand (arXiv 1512.03385).
 
 The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and "the CIFAR variant of ResNet-18" on CIFAR-10
-(App. D). Parameter names equal torchvision's; with num_classes weights load both ways, strictly.
+(App. D). Parameter names match torchvision's; with num_classes, weights load both ways, strictly.
 
     resnet18, resnet34, resnet50    widths 64 to 512, four stages
     resnet8, resnet20               widths 16 to 64, three stages: He et al.'s CIFAR nets, for a CPU
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.bf16 = bf16
         # The ImageNet stem shrinks an image by 4 before the first block, and layers 2 to 4 by 8
-        # more. That suits 224 px, but of 32 px it leaves 8 × 8 for layer1 and one pixel for layer4.
+        # more. That suits 224 px, but leaves 8 × 8 of 32 px for layer1 and one pixel for layer4.
         # here: the CIFAR stem keeps all pixels; App. D says only "variant", this is the usual one.
         cifar = stem == "cifar"
         self.conv1 = conv(3, widths[0], 3) if cifar else conv(3, widths[0], 7, stride=2)
@@ -141,7 +141,7 @@ class ResNet(nn.Module):
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
-# Any other class fits that takes stem, num_classes and bf16, and has the attribute `features`.
+# Any other class will do that takes stem, num_classes and bf16 and has the attribute `features`.
 ARCHS = {  # name: the network, but for its stem; blocks per stage, width of each stage
     "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
     "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),

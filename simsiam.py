@@ -13,7 +13,7 @@
 Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
 learned. Eq. 4 has the same minimum, but in practice training does not end there. The whole paper is
 about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
-news, and the two measures at the end of this file tell which.
+news, and output_std and effective_rank tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
 
@@ -260,10 +260,10 @@ def show_forward():
    x1, x2       {tuple(x1.shape)}
 2. The encoder f: backbone, then projection MLP
    z1 = f(x1)   {z}
-   z2 = f(x2)   by the same weights
+   z2 = f(x2)   with the same weights
 3. The prediction MLP h: from 32 to 8, and back to 32
    p1 = h(z1)   {p}
-   p2 = h(z2)   by the same weights
+   p2 = h(z2)   with the same weights
 4. D: minus the mean cosine of the rows, which ignores their lengths (Eq. 1)
    D(p1, z2)    {D(p1, z2):6.3f}
    D(p2, z1)    {D(p2, z1):6.3f}
@@ -271,8 +271,8 @@ def show_forward():
 """)
 
 
-def gradient_lengths(stopgrad):
-    """How long the gradients are: of D(p1, z2) by z1 and by z2, and of L by the weights of f."""
+def gradient_norms(stopgrad):
+    """The norms of the gradients of D(p1, z2) w.r.t. z1 and z2, and of L w.r.t. f's weights."""
     model, two_views = small(stopgrad)
     z1, z2 = map(model.f, two_views())
     term = model.D(model.h(z1), z2)
@@ -284,10 +284,11 @@ def gradient_lengths(stopgrad):
 
 
 def show_backward():
-    """Print the lengths of the gradients with stop-gradient and without."""
-    print("5. Backward: the length of the gradient      with stop-gradient   without")
-    names = "of D(p1, z2) by z1, behind p1", "of D(p1, z2) by z2, the target", "of L by f's weights"
-    for name, *both in zip(names, gradient_lengths(True), gradient_lengths(False)):
+    """Print the norms of the gradients with stop-gradient and without."""
+    print("5. Backward: the norm of the gradient        with stop-gradient   without")
+    names = ("of D(p1, z2) w.r.t. z1, through p1", "of D(p1, z2) w.r.t. z2, the target",
+             "of L w.r.t. f's weights")
+    for name, *both in zip(names, gradient_norms(True), gradient_norms(False)):
         print("   {:44}{:10.3f} {:17.3f}".format(name, *both))
     print("\n   Without stop-gradient the target also moves towards the prediction.\n")
 

@@ -298,7 +298,7 @@ def verdict(records, dim):
         return f"not collapsed: {std}, {rank}, kNN {knn}"
     std += f" (below {COLLAPSED_STD})" * (last["std"] < COLLAPSED_STD)
     rank += f" (below {COLLAPSED_RANK:g})" * (last["rank"] < COLLAPSED_RANK)
-    return f"collapsed: {std}, {rank}; the kNN that is left is {knn}"
+    return f"collapsed: {std}, {rank}; kNN ends at {knn}"
 
 
 def print_eta(run, seconds):

@@ -9,7 +9,7 @@ What differs: it compares channels over the batch, where SimSiam compares images
 be the same in both views, and different from the others. There are no negatives, no predictor, no
 stop-gradient and no momentum encoder. A constant output is no minimum, because a channel without
 variance is not correlated with anything. Copies of one channel cost the second term, which prevents
-the dimensional collapse that Fig. 2's std does not show. It is younger than SimSiam.
+the dimensional collapse that Fig. 2's std does not show. It is newer than SimSiam.
 
 here: L is divided by d, which the authors do not do, so that SimSiam's SGD and recipe fit (Barlow
 Twins: LARS, batch 2048).

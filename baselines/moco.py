@@ -13,7 +13,7 @@ first in, first out. f_t must change slowly, so that old keys still compare with
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
 here: K = 1024 on shapes, which has 4096 images, and 8192 on other small images (MoCo: 65536).
 here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
-here: BN is not shuffled between GPUs. A query might recognise its key by the statistics of their
+here: no shuffling BN. A query might recognise its key by the statistics of their
 batch.
 """
 

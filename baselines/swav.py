@@ -12,7 +12,7 @@ batch, which prevents the collapse. SimSiam is "SwAV without online clustering" 
 As in that section, the prototypes belong to the encoder, are normalised in it and get their full
 gradient, and the codes are targets behind a stop-gradient.
 
-here: two views, no smaller crops; no queue of earlier features; SimSiam's SGD and recipe (LARS).
+here: two views, no small crops; no queue of old features; SimSiam's SGD and recipe (SwAV: LARS).
 here: 30 prototypes (SwAV: 3000), which learn from the first step (SwAV: frozen for an epoch).
 here: a projector of two layers of width 128 (SwAV: 2048 and 128; three in SimSiam's reproduction).
 here: with --predictor mlp the outputs of h are not divided by T; the paper does not say. Unlike

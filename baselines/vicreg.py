@@ -9,7 +9,7 @@
 
 What differs: the loss itself rules out what SimSiam's stop-gradient only happens to avoid: v
 complete collapse, c dimensional collapse, in each view by itself. Barlow Twins does both with one
-matrix. It is younger than SimSiam.
+matrix. It is newer than SimSiam.
 
 here: s is a mean over the channels too, as in the authors' Algorithm 1 (Eq. 5 has the sum).
 here: v(z1) + v(z2) as in Eq. 6; the authors' code has half of that, the mean of the two.

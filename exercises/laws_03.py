@@ -7,7 +7,7 @@ from exercises.exercise import show
 from simsiam import SimSiam
 
 BLANKS = ["simsiam.py:SimSiam.forward"]
-HIDE = ["simsiam.py:show_forward", "simsiam.py:gradient_lengths",
+HIDE = ["simsiam.py:show_forward", "simsiam.py:gradient_norms",
         "baselines/barlow.py:BarlowTwins.forward",
         "baselines/byol.py:BYOL.forward", "baselines/lejepa.py:LeJEPA.forward",
         "baselines/moco.py:MoCo.forward", "baselines/simclr.py:SimCLR.forward",

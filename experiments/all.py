@@ -35,14 +35,14 @@ Written by `python -m experiments.all --scale {scale}`. The paper's numbers are 
  others.
 
 The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
- but for two that search.md names,\
+ except for two that search.md names,\
  for {seeds} seeds per row. An order of rows is one of linear accuracy unless it says otherwise.\
  Below such a claim stand the differences of means, in points (loss: as it is). Each is tested by\
  Welch's t, and the claim holds if all are significant at 5 % after Holm's correction over the\
  differences of the table. The intervals are 95 % intervals, widened by the same correction;\
  until 25 November 2026 they were printed without it, and no verdict has changed with them.\
- "No difference seen" does not mean equal. Collapsed is a run whose outputs end with a std·√d below\
- {std} or an effective rank below {rank}.
+ "No difference seen" does not mean equal. A run has collapsed if its outputs end with a\
+ std·√d below {std} or an effective rank below {rank}.
 """
 
 

@@ -137,7 +137,7 @@ def t_quantile(df, alpha=ALPHA):
 
 
 def holm(p):
-    """Holm's correction: {what: p-value} -> {what: level}; significant are those below theirs."""
+    """Holm's correction: {what: p-value} -> {what: level}; those below theirs are significant."""
     levels, strictest = {}, 0.0
     for i, what in enumerate(sorted(p, key=p.get)):
         # The smallest p-value competes with all m, the next with the m - 1 that are left, ...; and

@@ -1,4 +1,4 @@
-"""What it costs that views of large photographs are cropped from their central square (App. A).
+"""The cost of cropping views of large photographs from their central square only (App. A).
 
     python -m experiments.crops PATH     a folder of square photographs, such as CIFAR-10
 

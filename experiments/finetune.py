@@ -1,4 +1,4 @@
-"""What pre-training is worth to a classifier: fine-tuning beside training from scratch.
+"""What pre-training is worth to a classifier: fine-tuning against training from scratch.
 
     python lineval.py RUN --finetune 10                             all labels
     python lineval.py RUN --finetune 100 --labels 0.1               a tenth of the labels

@@ -122,7 +122,7 @@ def missing(rows, scale, seeds, again=False, done=()):
 def on_held_out(study):
     """The same study, but a tenth of the training images are its test images, and not trained on.
 
-    By the kNN of such runs settings are chosen: the best of several accuracies on the real test
+    Settings are chosen by the kNN of such runs: the best of several accuracies on the real test
     images would no longer be a fair estimate.
     """
     def smaller(run):

@@ -32,8 +32,8 @@ GRID = {"smoke": (0.1, 1.0), "shapes": (0.001, 0.01, 0.1, 1.0, 10.0),
         "photographs": (0.1, 1.0, 10.0), "cifar": (0.1, 1.0, 10.0)}  # longer runs, fewer of them
 HELD_OUT = ", held out"
 NOTE = ("Each optimiser's learning rate is the best of its rows called held out. Their kNN is that"
-        " of a tenth of the training images, which they were not trained on; no test image had a"
-        " part in the choice. Since 29 November 2026 a grid is widened while its best is at its"
+        " of a tenth of the training images, which they were not trained on; no test image played"
+        " a part in the choice. Since 29 November 2026 a grid is widened while its best is at its"
         " edge; until then, on shapes, SGD without momentum, AdamW and LARS were best at the"
         " highest lr, 20, and no grid had been run on photographs.")
 
@@ -75,7 +75,7 @@ class Averaged(SGD):
                 if done == steps:
                     w.copy_(mean)
         if done == steps:
-            # With these weights the network has never run, so its statistics are still unknown.
+            # The network has never run with these weights, so its statistics are still unknown.
             recompute_statistics(self.run)
 
     def state_dict(self):

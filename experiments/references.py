@@ -1,4 +1,4 @@
-"""What accuracies are to be compared with: raw pixels, an untrained network, supervised training.
+"""What to compare accuracies with: raw pixels, an untrained network, supervised training.
 
     python -m experiments.references
 

@@ -8,7 +8,7 @@
     η ← argmin_η L(θ, η)                                                                 (Eq. 8)
     η_x ← F_θ(T'(x))                 approximately so, from a single view T'(x)          (Eq. 10)
 
-If SimSiam alternates so, one SGD step at a time (Eq. 11 is Eq. 7 with Eq. 10 in it), it is the case
+If SimSiam does this one SGD step at a time (Eq. 11 is Eq. 7 with Eq. 10 in it), it is the case
 k = 1, and it must also work to take k SGD steps on θ towards targets η that stay as they were. At
 the first of k steps η is computed from views of the k batches and kept; each batch then trains on
 views of its own. The predictor stays.
@@ -48,7 +48,7 @@ def targets(run, k, x1, x2):
     returns: [(η1, η2), ...], of x1 and x2, then of fresh run.two_views(indices) of each later
     batch; all (N, d), by the encoder run.model.f as it is now, without gradient and with BN's
     running statistics kept
-    If the epoch has fewer than k batches left, these. An epoch is run.steps_per_epoch steps, each
+    If fewer than k are left in the epoch, only these. An epoch is run.steps_per_epoch steps, each
     on the next run.args.batch_size indices of run.state.order.
     """
     N, S = run.args.batch_size, run.steps_per_epoch

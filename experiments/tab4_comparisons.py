@@ -1,4 +1,4 @@
-"""Table 4: SimSiam beside the methods the paper compares it with, and three later ones.
+"""Table 4: SimSiam and the methods the paper compares it with, and three later ones.
 
     python -m experiments.tab4_comparisons
 
@@ -27,7 +27,7 @@ METHODS = [row.label for row in ROWS]
 # LeJEPA, the newest, names one cause of its stability, which an option can take away.
 LEJEPA, NO_SIGREG = "LeJEPA", "LeJEPA without SIGReg"
 ROWS += [Row(LEJEPA, "--method lejepa"), Row(NO_SIGREG, "--method lejepa --sigreg 0")]
-NOTE = ("This does not rank the methods: SimSiam's recipe was searched for, the others' were not."
+NOTE = ("This does not rank the methods: SimSiam's recipe was tuned, the others' were not."
         " Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a collapse does not"
         " see that, because std and rank ignore lengths; kNN shows it.")
 CLAIMS = [

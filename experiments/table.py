@@ -24,7 +24,7 @@ class Row(NamedTuple):
     label: str
     options: str = ""  # of train.py
     paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless stated otherwise
-    study: Callable | None = None  # what no option of train.py can say: see train.train()
+    study: Callable | None = None  # what no option of train.py can express: see train.train()
     times: int = 1  # how many times as many epochs as the other rows
     seeds: int | None = None  # no more than this many
     held_out: bool = False  # for the choice of a setting: see logs.on_held_out()
@@ -244,7 +244,7 @@ def name(module):
 
 
 def add_options(p):
-    """What every experiment can be told."""
+    """Add the options that every experiment takes."""
     p.add_argument("--scale", choices=logs.SCALES, default="shapes",
                    help="data, epochs and linear probe of all runs (default: shapes)")
     p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")

@@ -99,8 +99,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "COLLAPSED_STD, COLLAPSED_RANK = 0.3, 4.0"),
         "only the std tells a collapse": (" or rank < COLLAPSED_RANK", ""),
         "the demo's two gradients under each other's name": (
-            'names = "of D(p1, z2) by z1, behind p1", "of D(p1, z2) by z2, the target"',
-            'names = "of D(p1, z2) by z2, the target", "of D(p1, z2) by z1, behind p1"'),
+            'names = ("of D(p1, z2) w.r.t. z1, through p1", "of D(p1, z2) w.r.t. z2, the target"',
+            'names = ("of D(p1, z2) w.r.t. z2, the target", "of D(p1, z2) w.r.t. z1, through p1"'),
     },
     "resnet.py": {
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),

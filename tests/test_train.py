@@ -57,7 +57,7 @@ def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
 
     assert verdict(0.984, 17.71, 88.7) == (
         "not collapsed: std 0.984, rank 17.7 of 256, kNN 88.7 % (untrained 15.8 %)")
-    left = "; the kNN that is left is 29.2 % (untrained 15.8 %)"
+    left = "; kNN ends at 29.2 % (untrained 15.8 %)"
     assert verdict(0.007, 1.2, 29.2) == (
         f"collapsed: std 0.007 (below 0.1), rank 1.2 of 256 (below 2){left}")
     assert verdict(0.007, 2.3, 29.2) == f"collapsed: std 0.007 (below 0.1), rank 2.3 of 256{left}"

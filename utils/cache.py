@@ -7,7 +7,7 @@
 A mapped tensor takes no memory of its own: the system reads parts of the file when they are used
 and drops them when memory runs short. So a set may be larger than memory, and decoding it takes
 constant memory. Interrupted decoding continues where it stopped. A complete cache is never written
-to: it is only read, or removed and made anew, because another run may have mapped it.
+to: it is only read, or removed and rebuilt, because another run may have mapped it.
 
 Every start checks all checksums, at 1.6 GB/s per core (AMD EPYC) if the disk keeps up: ImageNet at
 128 px, 63 GB, takes 40 s on one core.
@@ -90,7 +90,7 @@ def checksum(images):
 def read_or_fill(folder, digest, n_files, size, decode):
     """The Cache of all files of a folder; whatever is missing is decoded first.
 
-    digest: of the files; a cache with another digest is made anew
+    digest: of the files; a cache with another digest is rebuilt
     decode: a function of k that yields, for each file from number k on, a uint8 array (size, size,
     3) or the reason why it cannot be decoded
     """

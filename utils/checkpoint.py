@@ -1,6 +1,6 @@
 """The checkpoint of a run: when it is due, what it holds, and how a run is restored from it.
 
-A run resumed from its checkpoint ends, on a CPU, in the same bits as one that was never stopped.
+A run resumed from its checkpoint ends, on a CPU, bit for bit like one that was never stopped.
 A checkpoint may come from anywhere: what does not fit the run is refused before it is used.
 """
 
@@ -13,7 +13,7 @@ import torch
 
 from utils import parallel, runs
 
-# To be raised whenever content() changes. A checkpoint without a format is older than 1.
+# Increase this whenever content() changes. A checkpoint without a format is older than 1.
 FORMAT = 1
 
 
@@ -44,7 +44,7 @@ def save(run):
 
 
 def load(path, device="cpu"):
-    """A checkpoint of today's format, with which a run can be resumed; SystemExit if it is not."""
+    """A checkpoint of the current format, from which a run can be resumed; SystemExit if not."""
     saved = runs.load_checkpoint(path, device)
     if differs(saved.get("format"), FORMAT, "format") or saved["format"] != FORMAT:
         wrote = [saved.get("format"), saved.get("commit", "unknown"), saved["config"].get("torch")]
@@ -155,7 +155,7 @@ def misfit(run, saved):
 
 
 def differs(saved, like, name):
-    """The name of the first part that has not the form of another checkpoint's, or ""."""
+    """The name of the first part whose form differs from another checkpoint's, or ""."""
     if isinstance(like, torch.Tensor):
         form = lambda x: isinstance(x, torch.Tensor) and (x.dtype, x.shape, x.layout)
         return name * (form(saved) != form(like) or saved.is_meta)  # which has no numbers

@@ -91,7 +91,7 @@ def duration(seconds):
 
 
 def ending(suffix):
-    """An argparse type: a name that ends so. Any other may be that of a script or a run's file."""
+    """An argparse type: a name with this ending. Any other may be a script's or a run's."""
     def name(text):
         if pathlib.Path(text).suffix != suffix:  # ".png" alone has none
             raise argparse.ArgumentTypeError(f"{text} must end in {suffix}, after a name")
@@ -170,7 +170,7 @@ def plain_errors(main):
         except Exception as error:
             line = explain(error)
             if not line:
-                raise  # a fault of the program, for whose mending a traceback is needed
+                raise  # a bug in the program, which needs a traceback to fix
             raise SystemExit(line) from None
 
     return guarded

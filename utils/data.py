@@ -43,7 +43,7 @@ class Data(NamedTuple):
         return self.train[: len(self.train_labels)]
 
     def to(self, device):
-        """The set on a device. Images that do not fit stay where they are; labels never do."""
+        """The set on a device. Images that do not fit stay where they are; labels always move."""
         moved = self._replace(train_labels=self.train_labels.to(device),
                               test_labels=self.test_labels.to(device))
         if self.train.nbytes + self.test.nbytes > room(device):
@@ -204,7 +204,7 @@ def shapes(size, tint):
 
 
 def draw_shapes(n, size, tint, seed):
-    """n images of a light shape on a dark ground each: (n, 3, size, size) uint8, labels (n,) int64.
+    """n images of a light shape on a dark background: (n, 3, size, size) uint8, labels (n,) int64.
 
     tint: how far the colour of a whole image may be from grey, in [0, 1]
     Position, size, angle, contrast and colour vary, and there is strong noise.
@@ -215,7 +215,7 @@ def draw_shapes(n, size, tint, seed):
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(n, *shape, generator=generator, dtype=torch.float64)
 
-    # Size, angle and place vary so much that pixels say little: kNN on them finds 4 of 10 classes.
+    # Size, angle and place vary so much that pixels say little: kNN on them is right 4 times in 10.
     radius = size * uniform(0.25, 0.36, 1, 1)
     angle = uniform(-1.2, 1.2, 1, 1)
     room = size / 2 - radius  # how far the shape's centre may be from the image's
@@ -229,7 +229,7 @@ def draw_shapes(n, size, tint, seed):
     for label, shape in enumerate(SHAPES.values()):
         distance[labels == label] = shape(x[labels == label], y[labels == label])
     # distance * radius is in pixels: a pixel within half a pixel of the outline is partly covered.
-    # A yes or no for each pixel would make staircases of all slanted edges.
+    # A yes or no for each pixel would turn all slanted edges into staircases.
     covered = (0.5 - distance * radius).clamp(0, 1)[:, None]  # (n, 1, size, size)
     light = uniform(-tint, tint, 3, 1, 1)  # added to the whole image
     contrast = uniform(0.5, 0.6, 1, 1, 1) + uniform(-0.04, 0.04, 3, 1, 1)

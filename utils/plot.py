@@ -125,8 +125,8 @@ def save_views(originals, views, path):
 def plot_map(path, x, labels, classes):
     """Draw features (N, c) in the plane, coloured by label (N,): a PNG file.
 
-    Their first two principal components, and if scikit-learn is installed t-SNE beside them: of
-    2000 at most, at length 1, as kNN compares them   classes: the names of the labels
+    Their first two principal components and, if scikit-learn is installed, t-SNE: of at most 2000
+    features, scaled to length 1, as kNN compares them   classes: the names of the labels
     """
     import torch
     from matplotlib import colormaps
