@@ -294,7 +294,7 @@ def show_backward():
 
 
 def short_training(stopgrad):
-    """41 steps of SGD; after each tenth its number, L, std and rank."""
+    """41 steps of SGD; yields, at every tenth, its number, L, std and rank."""
     from optim import SGD
 
     model, two_views = small(stopgrad)

@@ -337,7 +337,7 @@ def test_a_piece_leaves_memory_before_the_next_is_computed():
     (3, [], "--batch-size 64: must be a multiple of 3"),
     (1, ["--accumulate", "5"], "--batch-size 64: must be a multiple of 5"),
     (2, ["--accumulate", "64"], "--batch-size 64: must be a multiple of 128"),
-    (1, ["--accumulate", "64"], "leaves BN fewer than the two"),
+    (1, ["--accumulate", "64"], "larger one or a smaller --accumulate than 64"),
     (64, ["--local-bn"], "leaves BN fewer than the two"),
     (1, ["--accumulate", "2", "--method", "byol"], "--accumulate: --method byol"),
     (2, ["--device", "meta"], "--device meta: under torchrun")])
