@@ -251,8 +251,8 @@ def show_forward():
     """Print what views, projections and predictions look like, and the loss."""
     model, two_views = small()
     x1, x2 = two_views()
-    z1, z2 = model.f(x1), model.f(x2)
-    p1, p2 = model.h(z1), model.h(z2)
+    z1, z2 = map(model.f, (x1, x2))
+    p1, p2 = map(model.h, (z1, z2))
     rows = "{0.shape[0]} rows of {0.shape[1]}, lengths {1[0]:.2f} to {1[1]:.2f}"
     z, p = (rows.format(v, v.norm(dim=1).aminmax()) for v in (z1, p1))
     print(f"""\

@@ -148,8 +148,9 @@ def train_row(row, scale, seed, again=False):
         train.train(options.parse([*argv(row, scale, seed), *folder]), row.whole_study)
         records, measured = runs.read_metrics(out), {}
         if not row.held_out:  # lineval.py would use all training images, and the real test images
-            top1 = lineval.main([str(out), *SCALES[scale].probe.split()])["top1"]
-            measured = {"top1": top1, "outputs": measure_outputs(out)}
+            probe = lineval.main([str(out), *SCALES[scale].probe.split()])
+            measured = {"top1": probe["top1"], "probe_lr": probe["probe_lr"],
+                        "outputs": measure_outputs(out)}
     except train.Diverged as error:
         print(error)
         # Nothing of the last epoch was saved; its record says only that the run diverged.

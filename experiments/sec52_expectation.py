@@ -9,8 +9,9 @@ image x, as in a memory bank. F is normalised, as Sec. 5.1 asks for with the cos
 is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
-here: an image is visited once per epoch, far fewer times than the paper's 100. The average starts
-at the untrained network's outputs, so a longer run is shown as well.
+here: an image is visited once per epoch, far fewer times than the paper's 100. At the first visit
+there is no average yet and η is z / ‖z‖, so the first epoch is Table 1 (a)'s: a fifth of a run on
+photographs, by whose end the outputs have nearly collapsed. A longer run is shown as well.
 """
 
 import sys

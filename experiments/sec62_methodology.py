@@ -30,7 +30,7 @@ ROWS = [
         "0.3; 66.9 (10 x lr of h)"),
     Row("SimSiam", "", 68.1),
 ]
-NOTE = "This does not rank the methods: SimSiam's recipe was tuned, the others' were not."
+NOTE = "This does not rank the methods: SimSiam's recipe was tuned, those of the others were not."
 CLAIMS = [
     Claim("SimCLR gains nothing from SimSiam's predictor and stop-gradient",
           none_above("SimCLR", "SimCLR, predictor", "SimCLR, predictor, stop-gradient")),

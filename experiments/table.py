@@ -126,6 +126,12 @@ def fmt(numbers, digits=1):
 # The verdicts.
 
 
+def labels_of(claims):
+    """The labels of all rows whose order some claims are about."""
+    return [label for claim in claims if not callable(claim.test)
+            for pair in claim.test for label in (pair.low, pair.high)]
+
+
 def verdicts(claims, own, runs):
     """[(text, verdict, differences)] of claims; the last two in Markdown.
 
@@ -139,13 +145,15 @@ def verdicts(claims, own, runs):
     for claim in claims:
         if callable(claim.test):
             words, labels = fact_verdict(claim, last)
-            labels, numbers = [label for label in repeated if label in labels], ""
+            labels, numbers, others = [label for label in repeated if label in labels], "", []
         else:
-            labels = [label for pair in claim.test for label in (pair.low, pair.high)]
-            words, numbers = order_verdict(claim, decided)
-        seeds = min((len(runs.get(label, [])) for label in labels), default=SEEDS)
-        early = words in ("holds", "does not hold") and seeds < SEEDS
-        verdict = f"**{words}**" + f" so far ({seeds} of {SEEDS} seeds)" * early
+            labels, (words, numbers) = labels_of([claim]), order_verdict(claim, decided)
+            others = labels_of(claims)  # with every pair of these Holm's correction gets stricter
+        seeds, least = (min((len(runs.get(label, [])) for label in names), default=SEEDS)
+                        for names in (labels, others))
+        early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
+            f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
+        verdict = f"**{words}**" + early * (words in ("holds", "does not hold"))
         found.append((claim.text, verdict, numbers))
     return found
 

@@ -697,7 +697,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the lr does not reach torch's optimiser": (
             '            group["lr"] = lr',
             "            pass"),
-        "a grid is never widened at its low edge": ("top not in (lowest, highest)", "top != highest"),
+        "a grid is never widened at its low edge": (
+            "top not in (lowest, highest)",
+            "top != highest"),
         "a grid is widened at the wrong edge": ("if top == highest else", "if top == lowest else"),
     },
     "experiments/opt_regularizers.py": {

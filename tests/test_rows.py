@@ -159,8 +159,8 @@ def test_every_module_has_its_rows_and_claims_here():
     assert ELSEWHERE.keys() == logs.SCALES.keys()
 
 
-RATES = {"shapes": "0.002 0.02 0.2 2 20", "photographs": "0.08 0.8 8", "cifar": "0.003 0.03 0.3",
-         "smoke": "0.2 2"}
+RATES = {"shapes": "0.002 0.02 0.2 2 20", "photographs": "0.0008 0.008 0.08 0.8 8",
+         "cifar": "3e-05 0.0003 0.003 0.03 0.3", "smoke": "0.2 2"}
 OPTIMIZERS = "SGD", "SGD, no momentum", "Nesterov", "Adam", "AdamW", "LARS", "averaged SGD"
 
 

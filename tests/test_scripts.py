@@ -117,7 +117,7 @@ def test_a_single_experiment_trains_what_is_missing_and_prints_its_table_and_its
 
 def test_a_log_holds_the_options_in_effect_who_ran_it_where_and_every_epoch(
         elsewhere, monkeypatch, small_shapes):
-    monkeypatch.setattr(lineval, "main", lambda argv: {"top1": 12.5})
+    monkeypatch.setattr(lineval, "main", lambda argv: {"top1": 12.5, "probe_lr": 10.0})
     monkeypatch.setattr(logs, "measure_outputs", lambda out: {"centre": 0.5})
     monkeypatch.setattr(logs, "machine", lambda: "a machine")
     monkeypatch.setattr(logs.runs, "commit", lambda: "abc")
@@ -128,7 +128,8 @@ def test_a_log_holds_the_options_in_effect_who_ran_it_where_and_every_epoch(
     out = pathlib.Path("runs/experiments/smoke/lr-3-seed-4")
     assert records == [json.loads(line) for line in (out / "metrics.jsonl").open()]
     assert records and records[-1]["epoch"] > 0
-    expected = {"lr": 3.0, "seed": 4, "epochs": 2, "top1": 12.5, "outputs": {"centre": 0.5},
+    expected = {"lr": 3.0, "seed": 4, "epochs": 2, "top1": 12.5, "probe_lr": 10.0,
+                "outputs": {"centre": 0.5},
                 "commit": "abc", "machine": "a machine", "study": "", "n_train": 192}
     assert {key: config[key] for key in expected} == expected
 
