@@ -5,8 +5,8 @@
 The recipe decays all parameters, BN's scale and offset and biases included, as App. A does (5e-4).
 Spectral norm divides each of the predictor's matrices by its largest singular value (one power
 iteration per pass), once with and once without decay of the predictor. The BN after the first
-matrix and the cosine after the second ignore scale anyway, so that both norm and decay change
-little more than the effective lr.
+matrix ignores its scale, and so would the cosine after the second, but for h's last bias: norm and
+decay change little more than the effective lr.
 Clipping bounds the norm of the whole gradient. Orthogonality adds 0.01 ‖W Wᵀ - I‖² for both
 matrices of the predictor (the tall one transposed), which is part of the loss in the table.
 (The earlier course project's spectral norm switched off the predictor's decay, and had no result.)

@@ -21,7 +21,7 @@ NONE, NONE_FAST = "(a) none, lr / 10", "(a) none, lr of the others"
 def ROWS(scale):
     low = SCALES[scale].recipe["lr"] / 10
     return [
-        Row(NONE, f"--bn none --lr {low:g} --warmup-epochs 1", 34.6),
+        Row(NONE, f"--bn none --lr {low:g} --warmup-epochs 1"),
         Row(NONE_FAST, "--bn none --warmup-epochs 1", 34.6),
         Row("(b) hidden-only", "--bn hidden", 67.4),
         Row("(c) default", "", 68.1),
