@@ -31,8 +31,8 @@ INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
  top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what it\
  is to be compared with, as far as it has been run: an untrained network, supervised training and\
- raw pixels. The figures show seed 0. Seconds are wall-clock; many runs shared their cores with\
- others.
+ raw pixels. The figures show seed 0. Seconds are wall-clock, on machines of different speed; many\
+ runs shared their cores with others.
 
 The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
  except for two that search.md names,\
@@ -40,7 +40,9 @@ The claims are the paper's where it makes one, otherwise ours; they were written
  Below such a claim stand the differences of means, in points (loss: as it is). Each is tested by\
  Welch's t, and the claim holds if all are significant at 5 % after Holm's correction over the\
  differences of the table. The intervals are 95 % intervals, widened by the same correction;\
- until 25 November 2026 they were printed without it, and no verdict has changed with them.\
+ until 25 November 2026 they were printed without it, and no verdict has changed with them. The\
+ correction grows with every order of a table that can be decided: since 29 November 2026 a verdict\
+ is final only when all have three seeds, which made one on shapes (opt_losses) hold only so far.\
  "No difference seen" does not mean equal. A run has collapsed if its outputs end with a\
  std·√d below {std} or an effective rank below {rank}.
 """
