@@ -726,8 +726,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "D(model.h(z1), eta1) / 2 + model.D(model.h(z2), eta2) / 2"),
     },
     "experiments/sec52_expectation.py": {
-        "m and 1 - m are exchanged": ("m * eta + (1 - m) * z", "(1 - m) * eta + m * z"),
-        "eta is never averaged": ("torch.where(seen, m * eta + (1 - m) * z, z)", "z"),
+        "m and 1 - m are exchanged": ("m * eta + (1 - m) * F", "(1 - m) * eta + m * F"),
+        "eta is never averaged": ("m * eta + (1 - m) * F", "F"),
+        "eta starts in another order": ("torch.arange(n)", "torch.arange(n).flip(0)"),
+        "eta starts at zero": ("run.two_views(i)) / 2", "run.two_views(i)) * 0"),
     },
     "experiments/table.py": {
         "the supervised reference of another seed": (
