@@ -226,9 +226,13 @@ def law_fewer_classes_than_k():
 # choose_lr, with stand-ins for the two functions above.
 
 
-def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0)):
-    """What choose_lr returns and what it did: (lr, rows fitted, rows tested, arguments)."""
+def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0), beyond={}):
+    """What choose_lr returns and what it did: (lr, rows fitted, rows tested, arguments).
+
+    accuracies: for the lrs of LRS   beyond: {lr: accuracy} of others; the rest have 0
+    """
     fits, tests, arguments = [], [], []
+    known = {f"{lr:g}": v for lr, v in {**dict(zip(LRS, accuracies)), **beyond}.items()}
 
     def fit(x, labels, base_lr, *settings):
         assert x[:, 0].tolist() == labels.tolist(), (
@@ -242,7 +246,7 @@ def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0)):
             "topk_accuracy is given rows of x with the labels of other rows.")
         assert k == 1, f"The learning rate is chosen by top-1 accuracy; yours asks for top-{k}."
         tests.append((probe, labels.tolist()))
-        return dict(zip(LRS, accuracies))[probe]
+        return known.get(f"{probe:g}", 0.0)
 
     torch.manual_seed(0)
     with replaced(fit_probe=fit, topk_accuracy=test):
@@ -256,7 +260,8 @@ def law_every_learning_rate_is_tried():
     _, fits, tests, arguments = chosen()
     for name, v in (("fitted", fits), ("tested", tests)):
         got = sorted(lr for lr, _ in v)
-        assert got == list(LRS), f"The learning rates {list(LRS)} must be {name}; yours are {got}."
+        assert got == list(LRS), (f"With the best lr inside the learning rates {list(LRS)}, these"
+                                  f" must be {name}; yours are {got}.")
     assert set(arguments) == {(10, "optimizer", 3, 4)}, (
         "fit_probe must be given the settings (10, 'optimizer', 3, 4) behind base_lr; yours is"
         f" given {arguments[0]}.")
@@ -265,10 +270,22 @@ def law_every_learning_rate_is_tried():
 def law_the_best_on_the_held_out_rows_wins():
     """The learning rate with the best accuracy is chosen; among equals, the first."""
     for accuracies, wanted in (((20.0, 40.0, 30.0, 10.0), 1.0), ((5.0, 6.0, 7.0, 8.0), 100.0),
-                               ((9.0, 6.0, 7.0, 8.0), 0.1), ((7.0, 9.0, 9.0, 8.0), 1.0)):
+                               ((9.0, 6.0, 7.0, 8.0), 0.1), ((7.0, 9.0, 9.0, 8.0), 1.0),
+                               ((9.0, 9.0, 7.0, 8.0), 0.1)):
         got = chosen(accuracies=accuracies)[0]
         demand(got, wanted, f"If the accuracies for {list(LRS)} are {list(accuracies)}, the chosen"
                " lr must be")
+
+
+def law_the_search_goes_on_at_an_edge():
+    """While the best lr is the lowest or highest tried, a tenth or ten times it is tried as well."""
+    for accuracies, beyond, wanted in (
+            ((5.0, 6.0, 7.0, 8.0), {1e3: 9.0, 1e4: 10.0, 1e5: 9.0, 1e6: 50.0}, 1e4),
+            ((9.0, 6.0, 7.0, 8.0), {1e-2: 10.0, 1e-3: 11.0, 1e-4: 3.0, 1e-5: 50.0}, 1e-3),
+            ((5.0, 6.0, 7.0, 8.0), {1e3: 8.0, 1e4: 50.0}, 100.0)):
+        got = chosen(accuracies=accuracies, beyond=beyond)[0]
+        known = dict(zip(LRS, accuracies)) | beyond
+        demand(got, wanted, f"If the accuracies are {known}, the chosen lr must be")
 
 
 def law_no_row_is_both_fitted_and_tested():

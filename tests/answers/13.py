@@ -45,19 +45,27 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
 
 def choose(order="torch.randperm(n)", tenth="max(1, n // 10)", fit="x[order[tenth:]]",
            labels="labels[order[tenth:]]", test="order[:tenth]", best="accuracy > best",
-           start="-1", each="pass", k="1", settings="*settings"):
+           start="-1", each="pass", k="1", settings="*settings", lower="todo.append(chosen / 10)",
+           higher="todo.append(chosen * 10)"):
     return CHOOSE, f"""
 def choose_lr(x, labels, *settings):
     n = len(x)
     order, tenth = {order}, {tenth}
     best, chosen = {start}, None
-    for lr in LRS:
+    todo, tried = list(LRS), []
+    while todo:
+        lr = todo.pop(0)
         {each}
         probe = fit_probe({fit}, {labels}, lr, {settings})
         held_out = {test}
         accuracy = topk_accuracy(probe, x[held_out], labels[held_out], {k})
+        tried.append(lr)
         if {best}:
             best, chosen = accuracy, lr
+        if not todo and chosen == min(tried):
+            {lower}
+        elif not todo and chosen == max(tried):
+            {higher}
     return chosen
 """
 
@@ -132,6 +140,10 @@ WRONG = {
     "a tenth that may be empty": choose(tenth="n // 10"),
     "the settings are forgotten": choose(settings="settings[0], SGD, 100, 256"),
     "half is held out": choose(tenth="n // 2"),
+    "no lower than LRS": choose(lower="pass"),
+    "no higher than LRS": choose(higher="pass"),
+    "a single step further": choose(lower="todo += [chosen / 10] * (len(tried) == len(LRS))"),
+    "two steps at once": choose(higher="todo += [10 * chosen, 100 * chosen]"),
 }
 
 RIGHT = {
