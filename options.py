@@ -9,8 +9,6 @@ missing values and refuse impossible ones, and the model that the options descri
 """
 
 import argparse
-import math
-import os
 import re
 
 import torch
@@ -25,7 +23,7 @@ from baselines.vicreg import VICReg
 from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
-from utils import checkpoint, cpu, parallel, sync_bn, weights
+from utils import checkpoint, faults, parallel, sync_bn, weights
 from utils.console import wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
@@ -120,7 +118,19 @@ def parser():
         usage="python train.py [option ...]",
         description="Pre-train with SimSiam. An option without a default below takes its value"
         " from the recipe for the data; a run prints the values in effect when it starts.")
-    g = p.add_argument_group("the run").add_argument
+    group = lambda *words: p.add_argument_group(*words).add_argument
+    data_options(group("images"))
+    run_options(group("the run"))
+    machine_options(group("the machine"))
+    network_options(group("network (Sec. 3, App. D)"))
+    training_options(group("optimisation and views (Sec. 3, App. A)"))
+    ablation_options(group("ablations (Sec. 4) and other methods (Sec. 6)", "Defaults are"
+                           " SimSiam's. A flag that does not apply to a method is refused."))
+    return p
+
+
+def data_options(g):
+    """The images. In these functions g is a group's add_argument()."""
     g("--data", default="shapes", help="shapes, shapes-tinted (where colour is a shortcut for"
       " SimSiam), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it"
       " (default: shapes)")
@@ -131,6 +141,12 @@ def parser():
     g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
       " photographs are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
       " the views' side, such as 256 for 224; up to 64 px the same as for views)")
+    g("--skip-bad-images", action="store_true",
+      help="leave out files of a folder that cannot be decoded (default: stop and name the first)")
+
+
+def run_options(g):
+    """The run folder, and when to save, evaluate and stop."""
     g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
     g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
@@ -139,31 +155,39 @@ def parser():
       help="evaluate by kNN after every N-th epoch, and at the end of the run (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the start of the run;"
       " the schedule remains that of --epochs, and --resume continues from there")
-    g("--skip-bad-images", action="store_true",
-      help="leave out files of a folder that cannot be decoded (default: stop and name the first)")
     g("--seed", type=seed, default=0, help="seed of weights, order and views (default: 0)")
+
+
+def machine_options(g):
+    """Where the arithmetic is done, how fast, and in how much memory."""
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun, cuda is each process's own"
       " GPU (default: cuda if there is one, else cpu)")
-    g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
-      " slice of a batch by itself (default: the whole batch, as in Sec. 3)")
-    g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
-      " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
-    g = p.add_argument_group("network (Sec. 3, App. D)").add_argument
-    g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
-    g("--init", metavar="WEIGHTS", help="start the backbone from the weights of another run, or"
-      " from any others that lineval.py takes (default: random)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
       " after a minute or two; on a CPU it needs a C++ compiler")
+    g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
+      " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
+    g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
+      " slice of a batch by itself (default: the whole batch, as in Sec. 3)")
+
+
+def network_options(g):
+    """The backbone and the heads."""
+    g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
+    g("--init", metavar="WEIGHTS", help="start the backbone from the weights of another run, or"
+      " from any others that lineval.py takes (default: random)")
     g("--stem", choices=("cifar", "imagenet"), help="first layers of the backbone: 3x3 with stride"
       " 1, or 7x7 with stride 2 and a max-pool (default: cifar up to 64 px)")
     g("--dim", type=positive, help="d, the width of projections and predictions (App. B)")
     g("--pred-dim", type=positive, help="width of the predictor's hidden layer; for byol, of"
       " both heads' hidden layers (default: d / 4; byol: 512)")
     g("--proj-layers", type=int, choices=(2, 3), help="number of layers of the projector")
-    g = p.add_argument_group("optimisation and views (Sec. 3, App. A)").add_argument
+
+
+def training_options(g):
+    """The schedule and the views."""
     g("--epochs", type=positive, help="length of the run and of the cosine decay")
     g("--batch-size", type=positive, help="images per step (Table 2)")
     g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
@@ -172,9 +196,10 @@ def parser():
       " batches of 1024 or more, and in Table 3 (a) (default: 0)")
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
-    g = p.add_argument_group("ablations (Sec. 4) and other methods (Sec. 6)",
-                             "Defaults are SimSiam's. A flag that does not apply to a method"
-                             " is refused.").add_argument
+
+
+def ablation_options(g):
+    """What the paper takes away or exchanges."""
     g("--stopgrad", action=argparse.BooleanOptionalAction,
       help="Sec. 4.1: treat the targets z as constants (default); --no-stopgrad is Eq. 2")
     g("--predictor", choices=("mlp", "none", "fixed"),
@@ -195,7 +220,6 @@ def parser():
     g("--queue", type=positive, metavar="K", help="Sec. 6: how many keys moco keeps")
     g("--sigreg", type=float, metavar="λ",
       help="weight of lejepa's regulariser, 0 for none (default: 0.02)")
-    return p
 
 
 def parse(argv=None):
@@ -284,52 +308,9 @@ def check(args):
     if foreign:
         raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
                          " option; leave it out")
-    for wrong, complaint in (*batch_faults(args), *machine_faults(args), *value_faults(args)):
+    for wrong, complaint in faults.of(args):
         if wrong:
             raise SystemExit(complaint)
-
-
-def batch_faults(args):
-    """(whether it is so, complaint) for each thing that can be wrong with the batch."""
-    N, K, B = parallel.world(), args.accumulate, args.batch_size
-    fewer = f" or a smaller --accumulate than {K}" * (K > 1)
-    return (
-        (not 2 <= B <= args.n_train, f"--batch-size {B}: must be between 2 (BN needs two) and"
-         f" {args.n_train}, the number of training images"),
-        (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
-         " pieces, --accumulate) have equal shares"),
-        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
-         f" images that it needs; choose a larger one{fewer}"),
-        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
-         " as a whole; leave it out"))
-
-
-def machine_faults(args):
-    """(whether it is so, complaint) for each thing that this machine may lack."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
-    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
-    return (
-        (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
-         " processes than this machine has GPUs; choose fewer, or --device cpu"),
-        (parallel.world() > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}:"
-         " under torchrun, choose cpu or cuda, which is then each process's own GPU"),
-        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
-         " run; install it, set the variable CXX to another one, or leave --compile out"))
-
-
-def value_faults(args):
-    """(whether it is so, complaint) for each value that may be outside its range."""
-    return (
-        (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
-         f" at least 0 and below the {args.epochs} epochs"),
-        (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
-        (not 0 <= args.blur <= 1, "--blur must be in [0, 1]"),
-        (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
-        (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
-        (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
-        (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
-        (args.predictor == "fixed" and args.method != "simsiam",
-         "--predictor fixed is for --method simsiam only"))
 
 
 # ------------------------------------------------------------------------------------------------

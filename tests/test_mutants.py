@@ -247,9 +247,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the header says the opposite of stopgrad": (
             "'with' if args.stopgrad else 'without'",
             "'without' if args.stopgrad else 'with'"),
-        "synchronised BN is thought to need two images of each process": (
-            "(B // (N * K if args.local_bn else K) < 2",
-            "(B // (N * K) < 2"),
         "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
         "nothing is compiled": ("model.compile()", "pass"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
@@ -428,6 +425,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a lost stream ends the run": (
             "with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed",
             "with contextlib.suppress(KeyError):  # ValueError: it has been closed"),
+    },
+    "utils/faults.py": {
+        "synchronised BN is thought to need two images of each process": (
+            "(B // (N * K if args.local_bn else K) < 2",
+            "(B // (N * K) < 2"),
     },
     "utils/cpu.py": {
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
@@ -768,6 +770,7 @@ TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"],
          "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/cpu.py": ["train"],
+         "utils/faults.py": ["options", "wiring", "parallel"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
          "utils/folders.py": ["cache"], "utils/plot.py": ["figures"],

@@ -1,0 +1,56 @@
+"""What can be wrong with the options of a run: each fault with its complaint."""
+
+import math
+import os
+
+import torch
+
+from utils import cpu, parallel
+
+
+def of(args):
+    """[(whether it is so, complaint in one line)] of all faults of options in effect."""
+    return [*batch_faults(args), *machine_faults(args), *value_faults(args)]
+
+
+def batch_faults(args):
+    """Those of the batch and its pieces."""
+    N, K, B = parallel.world(), args.accumulate, args.batch_size
+    fewer = f" or a smaller --accumulate than {K}" * (K > 1)
+    return (
+        (not 2 <= B <= args.n_train, f"--batch-size {B}: must be between 2 (BN needs two) and"
+         f" {args.n_train}, the number of training images"),
+        (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
+         " pieces, --accumulate) have equal shares"),
+        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
+         f" images that it needs; choose a larger one{fewer}"),
+        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
+         " as a whole; leave it out"))
+
+
+def machine_faults(args):
+    """Those of this machine, which may lack something."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
+    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
+    return (
+        (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
+         " processes than this machine has GPUs; choose fewer, or --device cpu"),
+        (parallel.world() > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}:"
+         " under torchrun, choose cpu or cuda, which is then each process's own GPU"),
+        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
+         " run; install it, set the variable CXX to another one, or leave --compile out"))
+
+
+def value_faults(args):
+    """Those of single values, outside their ranges or of another method."""
+    return (
+        (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
+         f" at least 0 and below the {args.epochs} epochs"),
+        (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
+        (not 0 <= args.blur <= 1, "--blur must be in [0, 1]"),
+        (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
+        (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
+        (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
+        (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
+        (args.predictor == "fixed" and args.method != "simsiam",
+         "--predictor fixed is for --method simsiam only"))
