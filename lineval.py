@@ -168,8 +168,9 @@ def choose_lr(x, labels, *settings):
     """The base lr with the best top-1 accuracy on a random tenth of x, held out of the fit.
 
     x: (N, c) training features   labels: (N,)   settings: fit_probe's arguments after base_lr
-    The tenth is the same for all, N // 10 rows but at least one. The lrs of LRS are tried; while the
-    best is the lowest or highest so far, a tenth or ten times it is, too. Of equals the first wins.
+    The tenth is the same for all, N // 10 rows but at least one. After the lrs of LRS, and as long
+    as the best is the lowest or highest tried, a tenth or ten times it is tried as well. Of equals
+    the first wins.
     """
     # Not on the test images: the best of several test accuracies is no longer a fair estimate.
     order = torch.randperm(len(x)).to(x.device)

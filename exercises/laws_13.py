@@ -278,7 +278,7 @@ def law_the_best_on_the_held_out_rows_wins():
 
 
 def law_the_search_goes_on_at_an_edge():
-    """While the best lr is the lowest or highest tried, a tenth or ten times it is tried as well."""
+    """While the best lr is the lowest or highest tried, a tenth or ten times it is tried, too."""
     for accuracies, beyond, wanted in (
             ((5.0, 6.0, 7.0, 8.0), {1e3: 9.0, 1e4: 10.0, 1e5: 9.0, 1e6: 50.0}, 1e4),
             ((9.0, 6.0, 7.0, 8.0), {1e-2: 10.0, 1e-3: 11.0, 1e-4: 3.0, 1e-5: 50.0}, 1e-3),

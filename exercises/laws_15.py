@@ -71,5 +71,5 @@ def law_many_visits():
     eta = torch.tensor([[1.0, 0.0]])
     for n in range(1, 6):
         eta = moving_average(eta, torch.tensor([[0.0, 3.0]]), 0.8)
-        demand(eta, [[0.8 ** n, 1 - 0.8 ** n]], "eta [[1, 0]] and visits with z = [[0, 3]], m = 0.8:"
+        demand(eta, [[0.8 ** n, 1 - 0.8 ** n]], "eta [[1, 0]], visits with z = [[0, 3]], m = 0.8:"
                f" after visit {n} the target must be")

@@ -9,8 +9,8 @@ image x, as in a memory bank. F is normalised, as Sec. 5.1 asks for with the cos
 is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
-here: an image is visited once per epoch, far fewer times than the paper's 100; a longer run is shown
-as well. The paper does not say how η starts: here with the outputs of the untrained network.
+here: an image is visited once per epoch, far fewer times than in the paper's 100 epochs; a longer
+run is shown as well. The paper does not say how η starts: here with the untrained network's output.
 """
 
 import sys
@@ -39,8 +39,8 @@ def first_targets(run):
 
     returns: (n, d) for the n training images, without gradient
     """
-    # If η started at zero, the first epoch would be that of Table 1 (a), as m · 0 + (1 - m) z points
-    # where z does: the outputs could collapse before any target is an average.
+    # If η started at zero, m η + (1 - m) z would point where z does throughout the first epoch, as
+    # in Table 1 (a), and the outputs could collapse before any target is an average.
     n, N, f = len(run.images.train), run.args.batch_size, run.model.f
     batches = torch.arange(n).tensor_split(n // N)  # of N images or a few more: BN needs a batch
     # The run goes on as if nothing had been drawn, so that m = 0 is Table 1 (a)'s.
@@ -82,10 +82,10 @@ ROWS = [
     Row(LONGER, "--predictor none", study=expectation(0.8), times=2),
 ]
 NOTE = ("Until 29 November 2026 an average began with the first visit to its image, so the first"
-        " epoch was that of the row without average. With that code and three seeds the row ended at"
-        " 78.2 ± 2.2 % linear on shapes (rank 3.5; after twice the epochs 84.4 ± 1.9, rank 2.3),"
-        " where all claims held, and at 29.8 ± 1.1 on photographs (rank 2.4; after twice the epochs"
-        " 28.0 ± 1.4, rank 1.4), where the last did not. No claim or test has changed.")
+        " epoch was that of the row without average. With that code the row ended at 78.2 ± 2.2 %"
+        " linear on shapes (n = 3; rank 3.5; after twice the epochs 84.4 ± 1.9, rank 2.3), where"
+        " all claims held, and at 29.8 ± 1.1 on photographs (n = 3; rank 2.4; after twice the"
+        " epochs 28.0 ± 1.4, rank 1.4), where the last did not. No claim or test has changed.")
 CLAIMS = [
     Claim("The moving average partly rescues SimSiam without predictor",
           below(NONE, AVERAGED, "SimSiam")),

@@ -33,5 +33,6 @@ RIGHT = {
         "    rows.append([m * a + (1 - m) * b / length for a, b in zip(old, new)])",
         "return z.new_tensor(rows)"),
     "lerp": average(
-        "with torch.no_grad():", "    return torch.lerp(eta, z / z.norm(dim=1, keepdim=True), 1 - m)"),
+        "with torch.no_grad():", "    z = z / z.norm(dim=1, keepdim=True)",
+        "    return torch.lerp(eta, z, 1 - m)"),
 }
