@@ -11,7 +11,7 @@ drawn on the CPU, whatever device the images are on: the same seed gives the sam
     python augment.py                            views.png: 16 shapes above two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
 
-What it printed last:
+Its latest output:
 
     views.png: 16 images of shapes above two views of each
 """
@@ -28,7 +28,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE, NONE = 0, 1, 2, 3, -1
 class Augment:
     """T of Sec. 5: every call draws one fresh view of each image of a batch.
 
-    x: (N, 3, S, S) uint8   returns: (N, 3, size, size) float32, normalised
+    x: (N, 3, C, C) uint8   returns: (N, 3, size, size) float32, normalised
     mean, std: of the data, per channel, in [0, 1]   crop_min: smallest share of the area shown
     jitter: strengths of brightness, contrast, saturation, hue   jitter_p ...: probabilities
     The defaults are App. A's.  here: blur_p is the official code's, as App. A gives none.
@@ -45,17 +45,17 @@ class Augment:
     def __call__(self, x, draws=None):
         draws = draws or self.draw(len(x), x.shape[2])
         # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once.
-        size = 128 if x.device.type == "cpu" else len(x)
+        n = 128 if x.device.type == "cpu" else len(x)
         views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,
                             memory_format=torch.channels_last)  # for fast convolutions
-        for out, *piece in zip(views.split(size), x.split(size), *(d.split(size) for d in draws)):
+        for out, *piece in zip(views.split(n), x.split(n), *(d.split(n) for d in draws)):
             out.copy_(normalize(self.view(*piece), self.mean, self.std))
         return views
 
     def draw(self, n, size):
         """All random numbers of n views: tensors of n rows, the arguments of view() after x.
 
-        size: of the images, S
+        size: side of the images, C
         """
         chance = lambda p: torch.rand(n) < p  # (n,), one coin per image
         boxes = random_boxes(n, size, self.crop_scale)
@@ -70,7 +70,7 @@ class Augment:
     def view(self, x, start, box_size, flip, factors, order, gray, blur, sigma):
         """One view of each image, as drawn but not yet normalised.
 
-        x: (N, 3, S, S) uint8   the rest: from draw()   returns: (N, 3, size, size) in [0, 1]
+        x: (N, 3, C, C) uint8   the rest: from draw()   returns: (N, 3, size, size) in [0, 1]
         """
         # here: floats throughout; PIL, in the official code, rounds to 8 bits after every step.
         x = x.float().div_(255)
@@ -99,7 +99,7 @@ def random_boxes(n, size, scale):
     """Boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in RATIO.
 
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
-    returns: start, top and left, and box_size, height and width: (n, 2) whole pixels each
+    returns: start (top, left) and box_size (height, width): (n, 2) whole pixels each
     As in torchvision, which App. A names, the first of ten tries that fits is taken; if none fits,
     the whole image.
     All positions inside the image are equally likely, top and left independent.
@@ -119,14 +119,14 @@ def random_boxes(n, size, scale):
 def resized_crop(x, start, box_size, flip, size):
     """Cut a box out of each image, resize it to size × size, and mirror it where flip is true.
 
-    x: (N, C, S, S)   start, box_size: (N, 2) whole pixels, top and left, height and width
-    flip: (N,) bool, mirrors left-right   returns: (N, C, size, size)
+    x: (N, 3, C, C)   start (top, left), box_size (height, width): (N, 2) whole pixels
+    flip: (N,) bool, mirrors left-right   returns: (N, 3, size, size)
     The interpolation is antialiased bilinear, and sees no pixel outside the box (App. A's crop).
     """
     # Bilinear interpolation is separable: a crop is rows · x · columnsᵀ, so boxes of any size need
     # one batched product and no loop over images.
     mirrored = torch.stack([torch.zeros_like(flip), flip], dim=1)  # columns only
-    matrices = resize_matrix(start, box_size, mirrored, x.shape[2], size)  # (N, 2, size, S)
+    matrices = resize_matrix(start, box_size, mirrored, x.shape[2], size)  # (N, 2, size, C)
     return along_both_axes(x, *matrices.to(x.dtype).unbind(dim=1))
 
 
@@ -225,7 +225,7 @@ def hue(x, shift):
     distance = a.abs()
     h = torch.lerp(distance, 3 - distance, w).copysign_(a).div_(6)
     n = -torch.arange(3, device=x.device, dtype=x.dtype) / 3
-    n = (shift[:, None] + n + 2)[:, :, None, None]  # + 2: frac(t) is negative for t < 0
+    n = (shift[:, None] + n + 2)[:, :, None, None]  # + 2: frac_() is negative for t < 0
     ramp = (h[:, None] + n).frac_().mul_(6).sub_(3).abs_().sub_(2).clamp_(-1, 0)
     return torch.addcmul(v[:, None], c[:, None], ramp)
 
@@ -244,7 +244,7 @@ def grayscale(x):
 
 
 def gaussian_blur(x, sigma, kernel_size):
-    """Blur each image with its own sigma (App. A): (N, C, S, S), (N,) in pixels -> (N, C, S, S).
+    """Blur each image with its own sigma (App. A): (N, 3, S, S), (N,) in pixels -> (N, 3, S, S).
 
     kernel_size: number of pixels along one side of the kernel, odd
     """

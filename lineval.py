@@ -9,7 +9,7 @@ the projector is left out. Labels serve only two simple classifiers, which are f
 features of the training images and tested on all test images; train.py also runs kNN. The results
 are printed and, for a run, written to lineval.json in its folder.
 
-What it printed last, after `python train.py` on one thread (seed 0; over seeds 0 to 2 kNN is
+Its latest output, after `python train.py` on one thread (seed 0; over seeds 0 to 2 kNN is
 87.7 ± 6.0 and top-1 95.1 ± 1.1):
 
     runs/shapes (train.py): resnet8, cifar stem; mean and std: its own
@@ -119,9 +119,9 @@ LRS = (0.1, 1.0, 10.0, 100.0)
 
 
 def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
-    """Minimise the cross-entropy of logits(x), a function to (N, classes), by an optimiser.
+    """Minimise the cross-entropy of logits(x) with an optimiser, which changes its parameters.
 
-    x: (N, ...)   labels: (N,) int64   The learning rate is base_lr · batch_size / 256 and decays
+    logits: (n, ...) -> (n, classes)   x: (N, ...)   labels: (N,) int64   The learning rate is base_lr · batch_size / 256 and decays
     along a cosine. An epoch is a new order of x in batches of batch_size, or of N if that is less;
     a last incomplete batch is left out.
     """
@@ -168,9 +168,9 @@ def choose_lr(x, labels, *settings):
     """The base lr with the best top-1 accuracy on a random tenth of x, held out of the fit.
 
     x: (N, c) training features   labels: (N,)   settings: fit_probe's arguments after base_lr
-    The tenth is the same for all, N // 10 rows but at least one. After the lrs of LRS, and as long
-    as the best is the lowest or highest tried, a tenth or ten times it is tried as well. Of equals
-    the first wins.
+    The held-out tenth is the same for all lrs, N // 10 rows but at least one. While the best of LRS
+    and what has been added is the lowest or the highest, lr / 10 or 10 lr is added. Of equals the
+    first wins.
     """
     # Not on the test images: the best of several test accuracies is no longer a fair estimate.
     order = torch.randperm(len(x)).to(x.device)
@@ -244,9 +244,9 @@ def load_backbone(path, device="cpu"):
 
 def load_features(args, backbone, config):
     """Images, training features (M, c), test features (N, c), and the file for the result."""
-    images, path = weights.load_images(args, config)
-    x, x_test = (features(backbone, of, config["mean"], config["std"], images.view_size)
-                 for of in (images.labelled, images.test))
+    images, path = weights.load_images(args, config)  # also fills in config's mean and std
+    x, x_test = (features(backbone, split, config["mean"], config["std"], images.view_size)
+                 for split in (images.labelled, images.test))
     return images, x, x_test, path
 
 

@@ -36,8 +36,9 @@ class SGD:
     def direction(self, w):
         """g + λ w: the gradient of the loss and of the penalty λ / 2 · ‖w‖²; the shape of w."""
         # No exceptions: App. A decays biases and BN's γ and β too, which SimCLR and BYOL leave out.
-        # What decay is for: the loss does not see the length of weights in front of BN, so these
-        # only grow, and a step of the same length turns them less and less.
+        # What decay is for: BN cancels the length of the weights in front of it. Their gradient is
+        # at right angles to them, so that every step makes them longer; and the longer they are,
+        # the less a step turns them.
         return w.grad.add(w, alpha=self.weight_decay)
 
     @torch.no_grad()
@@ -75,7 +76,7 @@ class LARS(SGD):
     """SGD with layer-wise adaptive rate scaling: steps in proportion to a matrix's own length.
 
     d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888)
-    The factor t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as in
+    The trust ratio t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as in
     SGD, without weight decay. App. A fits the linear classifier with it.
     param_groups, momentum, weight_decay: as in SGD   trust: t > 0
     """
@@ -85,9 +86,9 @@ class LARS(SGD):
         self.trust = trust
 
     def direction(self, w):
-        """t ‖w‖ / ‖d‖ · d for a matrix, d = g + λ w; g for a vector; the shape of w.
+        """The trust ratio times d = g + λ w for a matrix, g for a vector; the shape of w.
 
-        d itself where ‖w‖ or ‖d‖ is 0   A matrix is anything with two dimensions or more.
+        A matrix is anything with two dimensions or more.
         """
         # A bias starts at or near 0: steps in proportion to its length would hardly move it.
         # here: this is the form of MoCo v3 and MAE. You et al. make no exception for vectors,

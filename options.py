@@ -49,22 +49,22 @@ RECIPES = {
         weight_decay=5e-4, predictor_lr="cosine",  # here: App. D does not say whether h's lr decays
         crop_min=0.2, blur=0.0,  # a 32 px image has little detail to blur
         encoder_momentum=0.99, queue=8192),
-    # here: the setting of the course project whose studies are in experiments/, but at 32 px, with
-    # the CIFAR stem; it enlarged CIFAR-100's images to 224 px.
+    # here: the setting of an earlier course project (experiments/opt_*.py), but at 32 px, with the
+    # CIFAR stem; it enlarged CIFAR-100's images to 224 px.
     "cifar100": dict(
         arch="resnet18", dim=2048, proj_layers=3,
         epochs=100, batch_size=256, lr=0.05,
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
         encoder_momentum=0.99, queue=4096),
     # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use.
-    # Few steps need a high lr: the best of 0.4, 0.8 and 1.6 on held-out images of CIFAR-10.
+    # A short run needs a high lr: the best of 0.4, 0.8 and 1.6 on held-out images of CIFAR-10.
     "cifar-cpu": dict(
         arch="resnet8", dim=256, proj_layers=2,  # d = 2048 would cost more than the backbone
         epochs=5, batch_size=64, lr=0.8,
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
         encoder_momentum=0.99, queue=8192),
     # here: the generated shapes. Chosen together with the set itself (experiments/results), on
-    # held-out training images, for a minute on two cores.
+    # held-out training images, so that a run takes a minute on two cores.
     "shapes": dict(
         arch="resnet8", dim=256, proj_layers=2, epochs=20, batch_size=64, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant",
@@ -223,7 +223,10 @@ def ablation_options(g):
 
 
 def parse(argv=None):
-    """The options of a command line. A resumed run keeps the options it was started with."""
+    """The options of a command line. A resumed run keeps the options it was started with.
+
+    SystemExit: --resume without a run to continue, or with options that differ
+    """
     p = parser()
     args = p.parse_args(argv)
     if not args.resume:
@@ -263,7 +266,7 @@ def recipe(args, image_size):
 
 
 def fill_in(args, image_size):
-    """The options with every value that was not given, as a new object; args stays as it is."""
+    """The options with all missing values filled in, as a new object; args stays as it is."""
     method = METHODS[args.method]
     values = RECIPES[recipe(args, image_size)]
     # A new dict: the recipe itself must not change.
@@ -334,7 +337,7 @@ def build(args):
 
 def describe(run):
     """Print the options in effect."""
-    args, n_test, N = run.args, len(run.images.test), parallel.world()
+    args, n_test, processes = run.args, len(run.images.test), parallel.world()
     words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
              for name in METHODS[args.method].OPTIONS}
     if "stopgrad" in words:
@@ -343,7 +346,8 @@ def describe(run):
     predictor = bool(list(run.model.h.parameters()))
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.stored_size} px,"
           f"\n  {len(args.classes)} classes, on {args.device}"
-          + (f", {N} processes, BN {'local' if args.local_bn else 'synchronised'}" if N > 1 else "")
+          + f", {processes} processes, BN {'local' if args.local_bn else 'synchronised'}"
+          * (processes > 1)
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
     print(wrapped(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
                   f"{', compiled' * args.compile}; {', '.join(heads)}"))

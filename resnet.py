@@ -123,8 +123,9 @@ class ResNet(nn.Module):
         self.features = c
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
         # here: we read App. A's "PyTorch's default" as that of torchvision's ResNet, which the
-        # official code uses: std √(2 / fan_out) keeps the gradient's scale through the layers. With
-        # nn.Conv2d's own default the first updates are several times larger.
+        # official code uses: std √(2 / fan_out), fan_out = k² c_out, keeps the gradient's scale
+        # through the layers. nn.Conv2d's own default is smaller, and in front of BN small weights
+        # get larger updates, several times so at first.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -141,7 +142,7 @@ class ResNet(nn.Module):
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
-# Any other class will do that takes stem, num_classes and bf16 and has the attribute `features`.
+# Any other class works, too, if it takes stem, num_classes and bf16 and has .features.
 ARCHS = {  # name: the network, but for its stem; blocks per stage, width of each stage
     "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
     "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),

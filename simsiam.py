@@ -90,7 +90,7 @@ def linear_bn_relu(c_in, c_out, bn, relu, affine=True):
     """
     # BN subtracts the batch mean, and with it any bias added just before: no bias in front of BN.
     layers = [nn.Linear(c_in, c_out, bias=not bn)]
-    # On several GPUs train.py makes this SyncBN, as in Sec. 3: see utils/sync_bn.py.
+    # On several GPUs options.build() makes this SyncBN, as in Sec. 3: see utils/sync_bn.py.
     if bn:
         layers.append(nn.BatchNorm1d(c_out, affine=affine))
     if relu:
@@ -107,9 +107,8 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     hidden_bn, output_bn, _, _ = BN[bn]
     # here: hidden layers are as wide as the output; both are 2048 in Sec. 3. The official code
     # uses the backbone's width; the two agree only for ResNet-50.
-    widths = [c_in] + [dim] * (depth - 1)
     layers = []
-    for width in widths[:-1]:
+    for width in [c_in] + [dim] * (depth - 2):
         layers += linear_bn_relu(width, dim, hidden_bn, relu=True)
     # No ReLU: every channel of z would be ≥ 0, and no two rows could point in opposite directions.
     # here: this BN has γ and β, as the paper says; the official code leaves them out (no-affine).
@@ -177,7 +176,8 @@ class SimSiam(nn.Module):
         p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         if self.symmetry == "asymmetric":
             return self.D(p1, z2), z1  # Eq. 3 alone: half the signal per image, Sec. 4.6
-        # Each view is a target in one term and predicts in the other; f learns only through p.
+        # Each view is a target in one term and predicts in the other. With stop-gradient f learns
+        # only through p.
         return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
 
 
@@ -192,9 +192,9 @@ def output_std(z):
     z: (N, d)   returns: () in [0, 1]; 0 if all rows point the same way, about 1 if z is an
     isotropic Gaussian around 0
     """
-    # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1, so the average std is at
-    # most 1/√d.
-    # Blind spot: rows that are all u or -u use one direction, yet can have a std of 1.
+    # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1. So their mean is at most
+    # 1/d, and the mean std at most 1/√d (Jensen's inequality).
+    # Blind spot: if each row is u or -u, they use one direction, yet the std can be 1.
     z = F.normalize(z, dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
 
@@ -202,7 +202,8 @@ def output_std(z):
 def effective_rank(z):
     """How many directions z uses: exp of the entropy of its singular values' shares s / Σ s.
 
-    z: (N, d)   returns: () from 1, all rows on one line, to min(N, d), all values equal
+    z: (N, d)   returns: () from 1 (all rows on one line) to min(N, d) (all singular values
+    equal); NaN if z is all 0
     The paper has no such measure; this is RankMe (arXiv 2210.02885, Eq. 1), whose shares are
     s / Σ s + 1e-7.
     """
@@ -219,14 +220,15 @@ COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0  # the paper names no thresholds; these
 def collapsed(std, rank):
     """Whether outputs have collapsed: to one point (std) or onto one line (rank).
 
-    std: output_std(z)   rank: effective_rank(z)   returns: a bool; False where either is NaN
+    std: output_std(z)   rank: effective_rank(z)   returns: a bool; a NaN is below no threshold
     """
     # std: in the logs of experiments/, runs whose outputs are all alike end below 0.03, and
     # untrained networks, some of whose heads have no BN, start at 0.21 or more. rank: two
     # directions used equally have rank 2; below that, one outweighs all others. Low accuracy is no
     # criterion, and high accuracy no excuse: the outputs collapse first, and the features follow
     # much later.
-    # Blind spot: a last BN without γ and β can amplify rounding noise until it looks Gaussian.
+    # Blind spot: if all rows are equal, a last BN without γ and β can amplify their rounding noise,
+    # and the outputs look healthy.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

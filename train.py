@@ -10,7 +10,7 @@
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is in
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
-What it printed last (AMD EPYC, two cores, nothing else running, seed 0):
+From its latest output (AMD EPYC, two cores, nothing else running, seed 0):
 
     epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     2 s
     epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970     4 s
@@ -57,7 +57,7 @@ class State:
     lr: float = 0.0  # of the last step
     records: list = field(default_factory=list)  # the lines of metrics.jsonl
     start_time: float = field(default_factory=time.time)
-    extra: dict = field(default_factory=dict)  # what a study of experiments/ keeps, e.g. η
+    extra: dict = field(default_factory=dict)  # what a study of experiments/ keeps, e.g. all η_x
 
 
 @dataclass
@@ -91,15 +91,16 @@ class Run:
         return min(self.total_steps, self.args.max_steps or self.total_steps)
 
     def two_views(self, indices):
-        """Fresh views x1, x2 of the images with these numbers: (N,) -> twice (N, 3, S, S).
+        """Fresh views x1, x2 of the images with these numbers: (N,) -> twice (N, 3, H, W).
 
         Under torchrun, those of this process's slice of the batch.
         """
         # Both are drawn in one call, which is faster; every row has random numbers of its own, so
         # the two views of an image are independent.
         x, K = self.images.train, self.args.accumulate
-        draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch in any case
-        # Of each of K parts, so that the pieces are the same in any number of processes.
+        draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch, in every process
+        # This process's slice of each of the K pieces, which are the same for any number of
+        # processes.
         indices = parallel.own(indices, K)
         x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
         if x.device.type == "cpu":  # also on a GPU, if the set does not fit into its memory
@@ -121,7 +122,7 @@ def param_groups(model):
 def pretrain(run, loss_fn, signals):
     """Algorithm 1, epoch by epoch, until the last step or a signal.
 
-    loss_fn: x1, x2 (N, 3, S, S) -> loss (), z1 (N, d)   signals: empty until one arrives
+    loss_fn: x1, x2 (N, 3, H, W) -> loss (), z1 (N, d)   signals: empty until one arrives
     Under torchrun loss_fn gets a slice of the batch: see utils/parallel.py.
     """
     args, state, N, S = run.args, run.state, run.args.batch_size, run.steps_per_epoch
@@ -345,8 +346,8 @@ def train(args, study=None):
         pretrain(run, loss_fn, signals)
     state = run.state
     if state.step < run.last_step:
-        N = parallel.world()
-        python = "python" if N == 1 else f"torchrun --nproc-per-node {N}"
+        processes = parallel.world()
+        python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
         resume = f"{python} train.py --resume --out {shlex.quote(str(out))}"
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"{'the same command again' if study else resume}", file=sys.stderr)

@@ -8,13 +8,12 @@
 
 What differs: a query is not only drawn to its own key but also pushed away from the keys of other
 images. This push prevents the collapse; there is no predictor. The queue holds the last K keys,
-first in, first out. f_t must change slowly, so that old keys still compare with new ones.
+first in, first out. f_t must change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
 here: K = 1024 on shapes, which has 4096 images, and 8192 on other small images (MoCo: 65536).
 here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
-here: no shuffling BN. A query might recognise its key by the statistics of their
-batch.
+here: no shuffled BN, which keeps a query from recognising its key by the statistics of their batch.
 """
 
 import copy

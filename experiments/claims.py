@@ -4,10 +4,10 @@ A claim's test is a list of pairs of rows (below, none_above, all_above), or a f
 {label: [last record of each seed]} -> bool about single runs.
 
 Pairs are decided by Welch's t test, which does not assume that two rows have the same spread, and
-by Holm's correction: of tables whose rows are all the same, at most 5 % are said to have a
-difference anywhere (2 % in simulations with three seeds; 10 % if one row has a fifteenth of the
-others' spread, which three seeds cannot tell). The 95 % intervals are widened by the same
-correction: a pair is decided just when its interval leaves out the claimed bound.
+by Holm's correction: of tables whose rows are all the same, at most 5 % should show a difference
+anywhere. In simulations with three seeds 2 % do, but 10 % if one row has a fifteenth of the others'
+spread, which three seeds do not reveal. The 95 % intervals are widened by the same correction: a
+pair is decided exactly when its interval leaves out the claimed bound.
 """
 
 import math
@@ -137,7 +137,7 @@ def t_quantile(df, alpha=ALPHA):
 
 
 def holm(p):
-    """Holm's correction: {what: p-value} -> {what: level}; those below theirs are significant."""
+    """Holm's correction: {what: p-value} -> {what: level}; significant where p-value < level."""
     levels, strictest = {}, 0.0
     for i, what in enumerate(sorted(p, key=p.get)):
         # The smallest p-value competes with all m, the next with the m - 1 that are left, ...; and

@@ -12,7 +12,7 @@ on such photographs:
 Both are evaluated on central squares. The claim, its test and its seeds were written before the
 runs: "whole" has the higher linear accuracy, by Welch's t over seeds 0, 1 and 2.
 
-What it printed last, for CIFAR-10 as JPEGs:
+Its latest output, for CIFAR-10 as JPEGs:
 
     square     linear 50.6 ± 0.5 %, kNN 48.2 ± 0.2 %, n = 3
     whole      linear 51.1 ± 0.6 %, kNN 48.7 ± 0.0 %, n = 3

@@ -44,7 +44,7 @@ SCALES = {
     # CIFAR-10 with a small network: about six minutes per run on one core.
     "photographs": Scale("--data cifar10 --arch resnet8 --knn-every 3",
                          options.RECIPES["cifar-cpu"]["epochs"], options.RECIPES["cifar-cpu"]),
-    # Appendix D, shortened: for a GPU.
+    # here: Appendix D, shortened, with h's lr constant as in Table 1 (c): for a GPU.
     "cifar": Scale("--data cifar10 --predictor-lr constant", 100, options.RECIPES["cifar"]),
 }
 
@@ -156,7 +156,7 @@ def train_row(row, scale, seed, again=False):
         # Nothing of the last epoch was saved; its record says only that the run diverged.
         records = runs.read_metrics(out)
         records.append(dict.fromkeys(records[-1], math.nan))
-        measured = {"top1": math.nan, "outputs": {"centre": math.nan}}
+        measured = {"top1": math.nan, "outputs": {"centre": math.nan}}  # for theory_spectrum
     config = runs.load_checkpoint(out)["config"]
     config.update(measured, commit=runs.commit(), machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ def runs_of(module, scale):
 
 
 def last_records(row, scale):
-    """The last record of each seed of a row, with what its log says of the finished run."""
+    """The last record of each seed of a row, with top1 and outputs from its log."""
     finished = [log for seed in range(100) if (log := logs.read_log(row, scale, seed))]
     return [{**records[-1], **{key: config[key] for key in ("top1", "outputs") if key in config}}
             for config, records in finished]
@@ -127,7 +127,7 @@ def fmt(numbers, digits=1):
 
 
 def labels_of(claims):
-    """The labels of all rows whose order some claims are about."""
+    """The labels of all rows that some claims compare."""
     return [label for claim in claims if not callable(claim.test)
             for pair in claim.test for label in (pair.low, pair.high)]
 
@@ -151,6 +151,7 @@ def verdicts(claims, own, runs):
             others = labels_of(claims)  # with every pair of these Holm's correction gets stricter
         seeds, least = (min((len(runs.get(label, [])) for label in names), default=SEEDS)
                         for names in (labels, others))
+        # "so far": rows of this claim, or others that its correction counts, lack seeds.
         early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
             f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
         verdict = f"**{words}**" + early * (words in ("holds", "does not hold"))

@@ -30,8 +30,8 @@ CLAIMS = [
 
 
 def residual(outputs):
-    """m_r from m_o."""
-    return max(0.0, 1 - outputs["centre"] ** 2) ** 0.5
+    """m_r from m_o; NaN for a run that diverged."""
+    return max(1 - outputs["centre"] ** 2, 0.0) ** 0.5  # in this order max() keeps a NaN
 
 
 def figure(logs, path):

@@ -422,6 +422,12 @@ def test_the_bars_of_the_spectra_stand_above_the_names_of_their_measures(monkeyp
         assert abs(bar.get_x() + bar.get_width() / 2 - bars.get_xticks()[i % 4]) < 0.5
 
 
+def test_the_residuals_of_a_run_that_diverged_are_not_said_to_have_vanished():
+    for claim in theory_spectrum.CLAIMS:
+        assert not claim.test(dict.fromkeys(
+            ("SimSiam", "no stop-gradient"), [{"outputs": {"centre": math.nan}}]))
+
+
 def test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has_succeeded(
         elsewhere, monkeypatch, capsys):
     module = importlib.import_module("experiments.sec45_similarity")

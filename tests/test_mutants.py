@@ -428,8 +428,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "utils/faults.py": {
         "synchronised BN is thought to need two images of each process": (
-            "(B // (N * K if args.local_bn else K) < 2",
-            "(B // (N * K) < 2"),
+            "(N // (P * K if args.local_bn else K) < 2",
+            "(N // (P * K) < 2"),
     },
     "utils/cpu.py": {
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
@@ -730,7 +730,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "experiments/sec52_expectation.py": {
         "m and 1 - m are exchanged": ("m * eta + (1 - m) * F", "(1 - m) * eta + m * F"),
         "eta is never averaged": ("m * eta + (1 - m) * F", "F"),
-        "eta starts in another order": ("torch.arange(n)", "torch.arange(n).flip(0)"),
+        "eta starts in another order": ("eta[order.argsort()]", "eta"),
+        "the first eta is of batches of one class": ("torch.randperm(n)", "torch.arange(n)"),
+        "the last batch of the first eta may be small": ("tensor_split(n // N)", "split(N)"),
         "eta starts at zero": ("run.two_views(i)) / 2", "run.two_views(i)) * 0"),
     },
     "experiments/table.py": {

@@ -56,6 +56,7 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "SimSiam": (PLAIN, 68.1),
         "no predictor, moving average m = 0.8": ("--predictor none", 55.0, "expectation-0.8"),
         "no predictor, no average": ("--predictor none", 0.1),
+        "no predictor, untrained targets (m = 1)": ("--predictor none", "", "expectation-1.0"),
         "no predictor, moving average m = 0.8, 2 x the epochs": (
             "--predictor none", "", "expectation-0.8", 2)},
     "tab4_comparisons": {  # Table 4, 100 epochs
@@ -232,6 +233,7 @@ CLAIMS = {
         "1 step (SimSiam) < 10 steps", (EVERY, HEALTHY)],
     "sec52_expectation": [
         "no predictor, no average < no predictor, moving average m = 0.8 < SimSiam",
+        "no predictor, untrained targets (m = 1) < no predictor, moving average m = 0.8",
         (["no predictor, moving average m = 0.8"], HEALTHY),
         (["no predictor, no average"], COLLAPSED),
         (["no predictor, moving average m = 0.8, 2 x the epochs"], HEALTHY)],

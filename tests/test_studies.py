@@ -40,6 +40,10 @@ def run_of(out, study, *argv):
     return kept[0]
 
 
+class Killed(Exception):
+    """The end of a run of which no more is needed."""
+
+
 # ------------------------------------------------------------------------------------------------
 # The supervised reference
 
@@ -150,8 +154,8 @@ def test_the_expectation_with_m_0_is_SimSiam_without_predictor(tmp_path):
     argv = "--predictor", "none", "--max-steps", "2"
     simsiam = weights(tmp_path / "simsiam", None, *argv)
     ours = weights(tmp_path / "0", expectation(0.0), *argv)
-    assert all(torch.allclose(w, ours[name], atol=1e-5) for name, w in simsiam.items()
-               if "num_batches" not in name)
+    for name, w in simsiam.items():
+        assert "num_batches" in name or torch.allclose(w, ours[name], atol=1e-5), name
 
 
 def test_the_average_matters_from_the_first_step_on(tmp_path):
@@ -160,24 +164,48 @@ def test_the_average_matters_from_the_first_step_on(tmp_path):
     assert not torch.allclose(a["projector.0.weight"], b["projector.0.weight"], atol=1e-5)
 
 
-def test_the_averages_start_as_outputs_of_the_untrained_network_for_each_image(tmp_path):
-    """Whole batches of views without random numbers: z / ‖z‖ of each image, in the set's order."""
-    found = {}
-
-    def watched(run):
-        run.two_views = lambda i: (run.images.train[i] / 255,) * 2
-        run.model.eval()  # so that an output does not depend on its batch
-        before = {name: w.clone() for name, w in run.model.state_dict().items()}
+def test_the_averages_start_as_the_untrained_networks_outputs_for_two_views_of_each_image(tmp_path):
+    """Without chance in the views, and with a BN that ignores the batch."""
+    def checked(run):
+        two_views = lambda x: (x, x.flip(3))
+        run.two_views = lambda i: two_views(run.images.train[i] / 255)
+        run.model.eval()
         rng = torch.get_rng_state()
-        found["eta"] = first_targets(run)
+        eta = first_targets(run)
         assert torch.equal(rng, torch.get_rng_state())
-        assert all(torch.equal(w, before[name]) for name, w in run.model.state_dict().items())
-        with torch.no_grad():
-            found["z"] = run.model.f(run.images.train / 255)
-        return run.model.train()
+        z1, z2 = map(run.model.f, two_views(run.images.train / 255))
+        unit = torch.nn.functional.normalize
+        assert torch.allclose(eta, (unit(z1) + unit(z2)) / 2, atol=1e-5)
+        raise Killed
 
-    run_of(tmp_path / "run", watched, "--batch-size", "50", "--max-steps", "1")
-    assert torch.allclose(found["eta"], torch.nn.functional.normalize(found["z"]), atol=1e-5)
+    with pytest.raises(Killed):
+        run_of(tmp_path / "run", checked, "--batch-size", "50")
+
+
+@pytest.mark.parametrize("size", [50, 191])
+def test_the_first_targets_come_from_random_batches_no_smaller_than_those_of_training(
+        size, tmp_path):
+    """Batches of one class would lose their mean in BN, and one of one image is refused."""
+    batches = []
+
+    def checked(run):
+        two_views = run.two_views
+        run.two_views = lambda i: (batches.append(i), two_views(i))[1]
+        first_targets(run)
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_of(tmp_path / "run", checked, "--batch-size", str(size))
+    assert min(map(len, batches)) >= size
+    seen = torch.cat(batches).tolist()
+    assert seen != sorted(seen) == list(range(192))
+
+
+def test_with_m_1_the_targets_stay_those_of_the_untrained_network(tmp_path):
+    run = run_of(tmp_path / "run", expectation(1.0), "--predictor", "none", "--max-steps", "5")
+    after = run.state.extra["eta"]
+    run = run_of(tmp_path / "again", expectation(1.0), "--predictor", "none", "--max-steps", "1")
+    assert torch.allclose(after, run.state.extra["eta"], atol=1e-5)
 
 
 def test_the_average_moves_a_fifth_of_the_way_to_the_new_sample_with_m_four_fifths():

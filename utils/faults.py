@@ -15,14 +15,14 @@ def of(args):
 
 def batch_faults(args):
     """Those of the batch and its pieces."""
-    N, K, B = parallel.world(), args.accumulate, args.batch_size
+    P, K, N = parallel.world(), args.accumulate, args.batch_size
     fewer = f" or a smaller --accumulate than {K}" * (K > 1)
     return (
-        (not 2 <= B <= args.n_train, f"--batch-size {B}: must be between 2 (BN needs two) and"
+        (not 2 <= N <= args.n_train, f"--batch-size {N}: must be between 2 (BN needs two) and"
          f" {args.n_train}, the number of training images"),
-        (B % (N * K), f"--batch-size {B}: must be a multiple of {N * K}, so that all processes (and"
+        (N % (P * K), f"--batch-size {N}: must be a multiple of {P * K}, so that all processes (and"
          " pieces, --accumulate) have equal shares"),
-        (B // (N * K if args.local_bn else K) < 2, f"--batch-size {B}: leaves BN fewer than the two"
+        (N // (P * K if args.local_bn else K) < 2, f"--batch-size {N}: leaves BN fewer than the two"
          f" images that it needs; choose a larger one{fewer}"),
         (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
          " as a whole; leave it out"))
