@@ -76,8 +76,8 @@ class LARS(SGD):
     """SGD with layer-wise adaptive rate scaling: steps in proportion to a matrix's own length.
 
     d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888)
-    The trust ratio t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as in
-    SGD, without weight decay. App. A fits the linear classifier with it.
+    The trust ratio t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as
+    in SGD, without weight decay. App. A fits the linear classifier with it.
     param_groups, momentum, weight_decay: as in SGD   trust: t > 0
     """
 

@@ -5,7 +5,7 @@ that from the recipe for the data. The values in effect are printed when a run s
 with it. `python train.py --help` lists all options.
 
 This file has, in this order, the recipes (Sec. 3, App. D), the flags, the functions that fill in
-missing values and refuse impossible ones, and the model that the options describe.
+missing values and refuse impossible ones (with utils/faults.py), and the model so described.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def device(text):
 
 
 def parser():
-    """All options, grouped by the paper's sections; None: fill_in() decides."""
+    """All options, in groups; None: fill_in() decides."""
     p = argparse.ArgumentParser(
         usage="python train.py [option ...]",
         description="Pre-train with SimSiam. An option without a default below takes its value"
@@ -174,7 +174,7 @@ def machine_options(g):
 
 
 def network_options(g):
-    """The backbone and the heads."""
+    """The backbone and the heads (Sec. 3, App. D)."""
     g("--arch", choices=ARCHS, help="the backbone; resnet8 and resnet20 are for CPUs")
     g("--init", metavar="WEIGHTS", help="start the backbone from the weights of another run, or"
       " from any others that lineval.py takes (default: random)")
@@ -187,7 +187,7 @@ def network_options(g):
 
 
 def training_options(g):
-    """The schedule and the views."""
+    """The optimiser, its schedule, and the views (Sec. 3, App. A)."""
     g("--epochs", type=positive, help="length of the run and of the cosine decay")
     g("--batch-size", type=positive, help="images per step (Table 2)")
     g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
@@ -199,7 +199,7 @@ def training_options(g):
 
 
 def ablation_options(g):
-    """What the paper takes away or exchanges."""
+    """What Sec. 4 takes away or exchanges, and the methods that Sec. 6 compares."""
     g("--stopgrad", action=argparse.BooleanOptionalAction,
       help="Sec. 4.1: treat the targets z as constants (default); --no-stopgrad is Eq. 2")
     g("--predictor", choices=("mlp", "none", "fixed"),

@@ -98,7 +98,7 @@ class Run:
         # Both are drawn in one call, which is faster; every row has random numbers of its own, so
         # the two views of an image are independent.
         x, K = self.images.train, self.args.accumulate
-        draws = self.augment.draw(2 * len(indices), x.shape[2])  # of the whole batch, in every process
+        draws = self.augment.draw(2 * len(indices), x.shape[2])  # in all processes alike
         # This process's slice of each of the K pieces, which are the same for any number of
         # processes.
         indices = parallel.own(indices, K)

@@ -226,13 +226,13 @@ def law_fewer_classes_than_k():
 # choose_lr, with stand-ins for the two functions above.
 
 
-def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0), beyond={}):
+def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0), beyond=()):
     """What choose_lr returns and what it did: (lr, rows fitted, rows tested, arguments).
 
     accuracies: for the lrs of LRS   beyond: {lr: accuracy} of others; the rest have 0
     """
     fits, tests, arguments = [], [], []
-    known = {f"{lr:g}": v for lr, v in {**dict(zip(LRS, accuracies)), **beyond}.items()}
+    known = {f"{lr:g}": v for lr, v in {**dict(zip(LRS, accuracies)), **dict(beyond)}.items()}
 
     def fit(x, labels, base_lr, *settings):
         assert x[:, 0].tolist() == labels.tolist(), (

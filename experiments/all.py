@@ -43,13 +43,15 @@ The claims are the paper's where it makes one, otherwise ours; they were written
  until 25 November 2026 they were printed without it, and no verdict has changed with them. The\
  correction grows with every order of a table that can be decided: since 29 November 2026 a verdict\
  is final only when all have three seeds, which made one on shapes (opt_losses) hold only so far.\
- "No difference seen" does not mean equal, and "nothing is better than X" is tested as "X is\
- better than each of the others", which rows that are equal can never pass. A run has collapsed if\
- its outputs end with a std·√d below {std} or an effective rank below {rank}.
+ "No difference seen" does not mean equal. "Nothing is better than X" is tested more strictly than\
+ it reads: X must be significantly better than each of the others, which is not to be expected of\
+ rows that are equal. A run has collapsed if its outputs end with a std·√d below {std} or an\
+ effective rank below {rank}.
 
-Since 29 November 2026 the linear probe's learning rate, the best of 0.1 to 100 on held-out images,\
- is searched for further while it is at an edge. That raised raw pixels on photographs from 37.1 to\
- 40.3; seven runs on shapes changed by -1.4 to +0.2. Older logs are those of the four rates.
+Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
+ held-out images; since then the search goes on while the best is the lowest or highest tried. Raw\
+ pixels on photographs rose from 37.1 to 40.3. Logs from before commit f3b5245 are of the four;\
+ later ones hold the choice (probe_lr).
 """
 
 

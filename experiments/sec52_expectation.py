@@ -9,10 +9,10 @@ image x, as in a memory bank. F is normalised, as Sec. 5.1 asks for with the cos
 is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
-η starts as the output of the untrained network (Sec. 5.3). After v visits this still weighs m^v, and
-targets that never move keep the outputs apart by themselves: m = 1 shows what these can do alone.
-here: an image is visited once per epoch, far fewer times than in the paper's 100 epochs; a longer
-run is shown as well. (0.8⁵ is 0.33, after a run on photographs; 0.8²⁰ is 0.01, after one on shapes.)
+η starts as the untrained network's output (Sec. 5.3). After v visits this still weighs m^v, and
+targets that never move keep the outputs apart by themselves; m = 1 shows what these do alone.
+here: an image is visited once per epoch, far fewer times than in the paper's 100 epochs. After a
+run on photographs the weight is still 0.33, on shapes 0.01. A longer run is shown as well.
 """
 
 import sys
@@ -92,8 +92,8 @@ NOTE = ("Until 29 November 2026 η started with the first visit to an image, so 
         " that of the row without average. It was changed after those results had been seen: 78.2 ±"
         " 2.2 % linear on shapes (n = 3; rank 3.5; after twice the epochs 84.4 ± 1.9, rank 2.3),"
         " where all claims held, and 29.8 ± 1.1 on photographs (n = 3; rank 2.4; 28.0 ± 1.4, rank"
-        " 1.4), where the last did not. The claims and tests are the same, but for the one on m = 1,"
-        " which came with its row.")
+        " 1.4), where the last did not. The claims are the same, but for the one on m = 1, which"
+        " came with its row, before the first run of it.")
 CLAIMS = [
     Claim("The moving average partly rescues SimSiam without predictor",
           below(NONE, AVERAGED, "SimSiam")),

@@ -78,7 +78,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the predictor's hidden layer has no BN": (
             "_, _, hidden_bn, output_bn = BN[bn]",
             "_, _, _, output_bn = BN[bn]; hidden_bn = False"),
-        "one projector layer too few": ("[dim] * (depth - 1)", "[dim] * (depth - 2)"),
+        "one projector layer too few": ("[dim] * (depth - 2)", "[dim] * (depth - 3)"),
         "no bottleneck in the predictor": ("pred_dim or dim // 4", "dim"),
         "a fixed predictor is trained": ("self.h.requires_grad_(False)", "pass"),
         "no predictor is one with weights": ("self.h = nn.Identity()", "pass"),
@@ -346,6 +346,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
+        "the probe's best lr may be at an edge": ("in (min(tried), max(tried))", "in ()"),
         "every epoch has the order of the first": (
             "if step % steps_per_epoch == 0:",
             "if step == 0:"),
@@ -383,8 +384,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if not (x.isfinite().all() and x_test.isfinite().all()):",
             "if not x.isfinite().all():"),
         "images are seen at the run's size": (
-            'config["std"], images.view_size)\n                 for of',
-            'config["std"], config.get("image_size"))\n                 for of'),
+            'config["std"], images.view_size)\n                 for split',
+            'config["std"], config.get("image_size"))\n                 for split'),
     },
     "utils/checkpoint.py": {
         "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
@@ -748,6 +749,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "experiments/theory_spectrum.py": {
         "two measures are exchanged": (
             'residual(outputs), outputs["alignment"]', 'outputs["alignment"], residual(outputs)'),
+        "the residuals of a run that diverged have vanished": (
+            'max(1 - outputs["centre"] ** 2, 0.0)', 'max(0.0, 1 - outputs["centre"] ** 2)'),
     },
     "experiments/theory_directpred.py": {
         "both planes are below the threshold": ("share * THRESHOLD", "0.5 * THRESHOLD"),

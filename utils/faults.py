@@ -9,12 +9,12 @@ from utils import cpu, parallel
 
 
 def of(args):
-    """[(whether it is so, complaint in one line)] of all faults of options in effect."""
+    """All that can be wrong with options in effect: [(whether it is, the complaint, one line)]."""
     return [*batch_faults(args), *machine_faults(args), *value_faults(args)]
 
 
 def batch_faults(args):
-    """Those of the batch and its pieces."""
+    """What can be wrong with the batch and its pieces."""
     P, K, N = parallel.world(), args.accumulate, args.batch_size
     fewer = f" or a smaller --accumulate than {K}" * (K > 1)
     return (
@@ -29,7 +29,7 @@ def batch_faults(args):
 
 
 def machine_faults(args):
-    """Those of this machine, which may lack something."""
+    """What this machine may lack."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
     no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
     return (
@@ -42,7 +42,7 @@ def machine_faults(args):
 
 
 def value_faults(args):
-    """Those of single values, outside their ranges or of another method."""
+    """Values outside their ranges, and one that only simsiam takes."""
     return (
         (not 0 <= args.warmup_epochs < args.epochs, f"--warmup-epochs {args.warmup_epochs}: must be"
          f" at least 0 and below the {args.epochs} epochs"),

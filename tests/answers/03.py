@@ -37,7 +37,8 @@ WRONG = {
                                   "p1, p2 = self.h(torch.cat([z1, z2])).chunk(2)"),
     "z is detached in front of h": instead("self.h(z1), self.h(z2)",
                                            "self.h(z1.detach()), self.h(z2.detach())"),
-    "the targets are always detached": instead("    if self", '''    z1, z2 = z1.detach(), z2.detach()
+    "the targets are always detached": instead(
+        "    if self", '''    z1, z2 = z1.detach(), z2.detach()
     if self'''),
     "D, not self.D": instead("self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
                              "D(p1, z2) / 2 + D(p2, z1) / 2"),
