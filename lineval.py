@@ -42,6 +42,7 @@ def features(backbone, images, mean, std, size=None):
     mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
     """
+    # --pixels has no parameters: then the images stay where they are.
     mode, device = backbone.training, next(backbone.parameters(), images).device
     # In train mode BN normalises by the batch: a feature would depend on the other images, and
     # BN's running statistics would move, so that looking at a run would change it.

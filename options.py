@@ -239,7 +239,8 @@ def parse(argv=None):
     kept = [key for key in vars(args) if key not in MAY_CHANGE]
     # The last four may change, but stay the same unless the command line changes them.
     names = [*kept, "data", "root", "checkpoint_every", "knn_every"]
-    checkpoint.check_config(args.out, started, p, names, RECIPES["cifar"].keys() - METHOD_OPTIONS)
+    required = RECIPES["cifar"].keys() - METHOD_OPTIONS  # what every method's run has
+    checkpoint.check_config(args.out, started, p, names, required)
     p.set_defaults(**{key: started[key] for key in names})
     args = p.parse_args(argv)
     changed = [f"{key} {started[key]} -> {getattr(args, key)}"

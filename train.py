@@ -239,6 +239,7 @@ def knn_eval(run):
     if args.local_bn:
         parallel.share_buffers(run.model)
     images.read_in_order()
+    # images.labelled: all training images, but for stl10, of which only a few have labels.
     extract = lambda x: features(run.model.backbone, x, args.mean, args.std, args.image_size)
     bank, query = (parallel.spread(extract, x) for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
