@@ -6,7 +6,7 @@ GOOD = '''
 no stop-gradient: predicted collapses, because nothing holds the two branches apart; seen collapses
 no predictor: predicted survives, because the stop-gradient is still there; seen collapses
 fixed predictor: predicted collapses, because it cannot adapt to the targets; seen survives
-no batch norm in the heads: predicted survives, because BN only helps optimisation; seen collapses
+no batch norm in the heads: predicted survives, because BN only helps the optimiser; seen collapses
 asymmetric loss: predicted survives, because each term has its stop-gradient; seen survives
 cross-entropy: predicted survives, because the similarity is not the reason; seen survives
 '''
