@@ -11,7 +11,7 @@ images. This push prevents the collapse; there is no predictor. The queue holds 
 first in, first out. f_t must change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
-here: K = 1024 on shapes, which has 4096 images, and 8192 on other small images (MoCo: 65536).
+here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100, else 8192 up to 64 px (MoCo: 65536).
 here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
 here: no shuffled BN, which keeps a query from recognising its key by the statistics of their batch.
 """

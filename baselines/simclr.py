@@ -10,7 +10,7 @@
 What differs: views of different images are pushed apart, which prevents the collapse. SimSiam is
 "SimCLR without negative pairs" (Sec. 6.2). That section also gives SimCLR a predictor on one branch
 and a stop-gradient on the other. Neither helps (ImageNet: 66.5 plain, 66.4 with the predictor, 66.0
-with both): the paper concludes that they are the solution of another problem.
+with both): the paper concludes that they belong to another optimisation problem.
 
 here: T = 0.5, from SimCLR's CIFAR-10 runs (App. B.9 of SimCLR).
 here: two passes through f, where SimCLR has one: each view has BN statistics of its own.
@@ -35,7 +35,7 @@ def nt_xent(p, z):
     p, z: (2N, d); rows i and i + N are the two views of an image   returns: (), above 0
     """
     logits = F.normalize(p, dim=1) @ F.normalize(z, dim=1).T / T  # (2N, 2N)
-    # A view must not be its own candidate: without predictor its cosine with itself is 1, at most.
+    # A view must not be its own candidate: without predictor its cosine with itself is 1, the most.
     itself = torch.eye(len(p), dtype=torch.bool, device=p.device)
     other = torch.arange(len(p), device=p.device).roll(len(p) // 2)  # N, ..., 2N - 1, 0, ..., N - 1
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), other)

@@ -48,7 +48,8 @@ class SwAV(nn.Module):
     """SwAV without its optimiser: two views in, loss and projections out.
 
     backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
-    pred_dim: width of h's hidden layer, d / 4 if None   predictor: "none" or "mlp"
+    pred_dim: width of h's hidden layer, d / 4 if None (no bottleneck: h maps the K scores)
+    predictor: "none" or "mlp"
     stopgrad: whether the codes are constants to the gradient
     """
 

@@ -62,9 +62,9 @@ def write_squares(source, out):
 
 
 def accuracy(name, home, sizes, *options_of_run):
-    """kNN and linear accuracy of a run on one kind of squares, on the central ones: a dict."""
+    """Train on squares `name`, evaluate on central ones: lineval's dict; sizes: write_squares'."""
     with tempfile.TemporaryDirectory() as out:
-        # In a photograph as high as a stretched one the same boxes are 3/4 as wide.
+        # Stretching 4:3 to a square makes boxes 4/3 as high: their width / height is 3/4 of before.
         ratio = augment.RATIO if name == "square" else [3 / 4 * r for r in augment.RATIO]
         with mock.patch.object(augment, "RATIO", ratio):
             train.train(options.parse([

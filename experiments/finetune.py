@@ -5,8 +5,8 @@
     python lineval.py RUN --finetune 10 --export classifier.pt2     keep the classifier
 
 The whole network learns from labels, once starting from the weights of the run and once from
-scratch, with the same steps, crops and flips. Each start has its own best learning rate, chosen on
-held-out training images: with one rate for both, the rate would decide which start looks better.
+scratch, with the same steps, crops and flips. Each start has the best of three learning rates,
+chosen on held-out training images: one rate for both would decide which start looks better.
 The paper fine-tunes only detectors (Table 5).
 """
 
@@ -24,8 +24,9 @@ CROP_MIN = 0.4  # views need not be as hard to match as in pre-training
 
 
 def finetune(args, backbone, config, images):
-    """Train a classifier from a backbone's weights, and one from scratch; returns top-1 and lr.
+    """Train a classifier from a backbone's weights, and one from scratch.
 
+    returns: {"scratch": top-1 in percent, "scratch_lr": ..., "finetuned": ..., "finetuned_lr": ...}
     args: of lineval.py; with --export the fine-tuned classifier is written
     config: of weights.read()
     """
@@ -54,7 +55,8 @@ def train_classifier(args, state, config, images, lr):
     size = images.view_size or images.train.shape[3]
     augment = Augment(size, mean, std, CROP_MIN, jitter_p=0, gray_p=0, blur_p=0)
     optimizer = SGD([network.parameters()], weight_decay=WEIGHT_DECAY)
-    fit(lambda x: network(augment(x)), optimizer, images.labelled, images.train_labels, lr,
-        args.finetune, args.batch_size)
+    # To the device batch by batch: a set that does not fit there has stayed on the CPU.
+    fit(lambda x: network(augment(x.to(args.device))), optimizer, images.labelled,
+        images.train_labels, lr, args.finetune, args.batch_size)
     predicted = features(network, images.test, mean, std, images.view_size).argmax(dim=1)
     return network, percentage(predicted == images.test_labels)

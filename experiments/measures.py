@@ -1,4 +1,4 @@
-"""Measures of the outputs z that a run does not take as it trains: centre, alignment, uniformity.
+"""Further measures of the outputs z, taken after training: centre, alignment, uniformity.
 
 measure_outputs() applies them to a finished run; its log keeps the result. theory_spectrum.py
 shows what they say about collapse.
@@ -41,7 +41,7 @@ def uniformity(z):
 
 @torch.no_grad()
 def measure_outputs(out):
-    """The measures of z for two views of 2048 training images, from a run folder's checkpoint.
+    """The measures of z for two views of about 2048 training images, from a run's checkpoint.
 
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
     """
@@ -56,8 +56,8 @@ def measure_outputs(out):
                        args.stored_size or args.image_size)
     augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
     torch.manual_seed(0)
-    N = args.batch_size  # in training mode BN uses a batch's statistics: same N as in the run
-    x = images.train[torch.randperm(len(images.train))[: max(1, 2048 // N) * N]]
+    N, n = args.batch_size, len(images.train)  # BN uses a batch's statistics: the run's own N
+    x = images.train[torch.randperm(n)[: max(1, min(2048, n) // N) * N]]  # whole batches
     z1, z2 = (torch.cat([model.f(augment(b)) for b in x.split(N)]) for _ in range(2))
     s = torch.linalg.svdvals(z1)
     share = (s / s.sum())[:256].tolist()

@@ -5,8 +5,8 @@
 Every optimiser starts with the same grid of base learning rates, one run of seed 0 each. They are
 judged by kNN on a tenth of the training images, which is not trained on ("held out"). While the
 best is at an edge of the grid, the next power of ten is tried as well. The best is then run on the
-whole set with all seeds, and so is Adam at SGD's lr. Schedule, batch and the number for weight
-decay are the recipe's; AdamW multiplies that number by its lr. SGD and LARS are those of optim.py,
+whole set with all seeds, and so is Adam at the recipe's lr. Schedule, batch and weight decay are
+the recipe's; AdamW applies the decay outside its adaptive step. SGD and LARS are those of optim.py,
 the others torch.optim's.
 Averaged SGD (Polyak): over the last quarter of the run the mean of the weights is kept; at the end
 it replaces them, and BN's running statistics are computed anew, from one view of each training
@@ -98,7 +98,7 @@ def recompute_statistics(run):
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean of all batches
     for x in run.images.train.split(run.args.batch_size):
-        run.model.backbone(run.augment(x))
+        run.model.backbone(run.augment(x.to(run.args.device)))
 
 
 OPTIMIZERS = {

@@ -2,10 +2,11 @@
 
     python -m experiments.opt_regularizers
 
-The recipe decays all parameters, BN's scale and offset and biases included, as App. A does (5e-4).
+The recipe's weight decay, 5e-4, acts on all parameters, BN's scale and offset and biases included,
+as App. A's 1e-4 does.
 Spectral norm divides each of the predictor's matrices by its largest singular value (one power
 iteration per pass), once with and once without decay of the predictor. The BN after the first
-matrix ignores its scale, and so would the cosine after the second, but for h's last bias: norm and
+matrix ignores its scale. So would the cosine after the second, if h had no last bias: norm and
 decay change little more than the effective lr.
 Clipping bounds the norm of the whole gradient. Orthogonality adds 0.01 ‖W Wᵀ - I‖² for both
 matrices of the predictor (the tall one transposed), which is part of the loss in the table.
@@ -22,7 +23,7 @@ from experiments.claims import none_above, none_collapsed
 from experiments.table import Claim, Row, main
 from optim import SGD
 
-CLIP = 0.5  # norm of the gradient, about its median over a run
+CLIP = 0.5  # the largest norm of a gradient: about the median of a run of the recipe
 
 
 class Sparing(SGD):
@@ -75,7 +76,7 @@ def clipped(run):
 
 
 def deviation(W):
-    """‖W Wᵀ - I‖², or of Wᵀ W if that is smaller: 0 if all singular values are 1."""
+    """‖W Wᵀ - I‖² (Frobenius), or ‖Wᵀ W - I‖² if W is tall; 0 if all singular values are 1."""
     # The rows of a tall matrix cannot all be orthogonal; its columns can.
     W = W if W.shape[0] <= W.shape[1] else W.T
     return (W @ W.T - torch.eye(len(W), device=W.device, dtype=W.dtype)).square().sum()

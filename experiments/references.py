@@ -25,7 +25,7 @@ from utils import runs
 
 
 def supervised(run):
-    """Cross-entropy with the labels on both views, in place of SimSiam's loss: a study."""
+    """A study: cross-entropy with the labels on both views; std and rank are of the features."""
     model, labels = run.model, run.images.train_labels
     model.classifier = nn.Linear(model.backbone.features, len(run.args.classes)).to(labels.device)
     trained = [*model.backbone.parameters(), *model.classifier.parameters()]

@@ -8,10 +8,10 @@
     η ← argmin_η L(θ, η)                                                                 (Eq. 8)
     η_x ← F_θ(T'(x))                 approximately so, from a single view T'(x)          (Eq. 10)
 
-If SimSiam does this one SGD step at a time (Eq. 11 is Eq. 7 with Eq. 10 in it), it is the case
-k = 1, and it must also work to take k SGD steps on θ towards targets η that stay as they were. At
-the first of k steps η is computed from views of the k batches and kept; each batch then trains on
-views of its own. The predictor stays.
+If SimSiam alternates after every SGD step (Eq. 11 is Eq. 10 put into Eq. 7), it is the case k = 1.
+Then k steps on θ towards the same η must work, too. At the first of k steps η is computed from
+views of the k batches and kept: the first batch trains on these very views, each later one on
+fresh views. The predictor stays.
 
 here: an epoch has fewer steps than the paper's 2502, which makes "an epoch" a shorter alternation.
 Where it has no more than 100 there is no row of 100 steps.

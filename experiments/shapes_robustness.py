@@ -6,7 +6,7 @@ Halved and doubled learning rate, halved batch, other output dimensions, backbon
 A shortcut: images that are tinted as a whole can be told apart by colour, so the shapes are not
 learned, and nothing collapses.
 Collapse behind a BN without scale and offset: the std need not vanish, because BN amplifies
-whatever is left, if need be rounding noise.
+whatever is left, even rounding noise.
 At the other scales there is nothing to run.
 """
 

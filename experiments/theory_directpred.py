@@ -5,7 +5,8 @@
 Tian, Chen and Ganguli (arXiv 2102.06810) find that a linear predictor's eigenvectors align with
 those of F = E[z zᵀ] (not centred), and set them directly, without any gradient (Eq. 18, 19):
 F = U diag(s) Uᵀ,   p_j = √s_j + ε max_j s_j,   h = U diag(p) Uᵀ.
-As in their code, s is divided by its maximum first, and F is a moving average (ρ = 0.3).
+F is a moving average (ρ = 0.3).  here: as in their code, s is divided by its maximum first; s below
+0 becomes 0 (theirs: 1e-4).
 
 The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
 without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
@@ -39,7 +40,7 @@ def directpred(run, rho=0.3, eps=0.1):
         if "F" in state.extra:
             F = rho * state.extra["F"] + (1 - rho) * F
         state.extra["F"] = F
-        s, U = torch.linalg.eigh(F)
+        s, U = torch.linalg.eigh(F.nan_to_num(0, 0, 0))  # a diverged z must reach the loss
         s = (s / s[-1]).clamp(min=0)  # eigh sorts them: the last is the largest
         # Without ε a direction that z hardly uses would get hardly any gradient.
         model.h.weight.copy_(U @ torch.diag(s.sqrt() + eps) @ U.T)

@@ -37,9 +37,11 @@ def residual(outputs):
 def figure(logs, path):
     """The spectra, and the four measures as groups of bars."""
     drawing, (spectrum, bars) = new_figure(2, width=12)
-    for i, (label, (config, _)) in enumerate(logs.items()):
-        outputs = config["outputs"]
-        values, style = outputs["singular values"], line_style(i, len(logs))
+    # A run that diverged has no spectrum.
+    found = {label: config["outputs"] for label, (config, _) in logs.items()
+             if "singular values" in config["outputs"]}
+    for i, (label, outputs) in enumerate(found.items()):
+        values, style = outputs["singular values"], line_style(i, len(found))
         spectrum.semilogy(range(1, len(values) + 1), values, label=label, markevery=16, **style)
         heights = outputs["centre"], residual(outputs), outputs["alignment"], outputs["uniformity"]
         bars.bar([x + 0.2 * i for x in range(4)], heights, 0.2, color=style["color"])

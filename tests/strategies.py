@@ -28,6 +28,22 @@ def normal(seed, *shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor on an imaginary device: nothing can be computed with it before it is copied."""
+
+    ALLOWED = "contiguous", "split", "__getitem__", "__get__", "__len__"
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if function.__name__ in ("cpu", "to"):
+                return args[0].as_subclass(torch.Tensor)
+            assert function.__name__ in cls.ALLOWED, f"{function.__name__} on another device"
+            found = function(*args, **kwargs or {})
+        wrap = lambda v: v.as_subclass(cls) if isinstance(v, torch.Tensor) else v
+        return tuple(map(wrap, found)) if isinstance(found, (tuple, list)) else wrap(found)
+
+
 def tiny(seed=0, **options):
     """A SimSiam in float64 whose backbone is one linear layer on 4 x 4 images."""
     torch.manual_seed(seed)

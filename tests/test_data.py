@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 import lineval
 import train
 from simsiam import SimSiam
-from strategies import make_folder
+from strategies import Elsewhere, make_folder
 from utils import data, plot
 from utils.runs import load_checkpoint, write_checkpoint
 
@@ -93,7 +93,7 @@ def test_mean_and_std_are_of_all_of_a_large_set_not_of_its_first_images():
     assert mean == pytest.approx([0.5] * 3) and std == pytest.approx([0.5] * 3)
 
 
-def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides():
+def test_the_digest_names_the_part_that_differs_and_ignores_strides_and_devices():
     images = data.Data(torch.arange(48, dtype=torch.uint8).view(4, 3, 2, 2), torch.arange(4),
                        torch.ones(2, 3, 2, 2, dtype=torch.uint8), torch.arange(2), list("abcd"))
     digest, parts = images.digest(), data.Data._fields[:4]
@@ -104,6 +104,8 @@ def test_the_digest_names_the_part_that_differs_and_does_not_depend_on_strides()
         assert [key for key in digest if digest[key] != other[key]] == [name]
     strided = images.train.to(memory_format=torch.channels_last)
     assert images._replace(train=strided).digest() == digest
+    elsewhere = [t.as_subclass(Elsewhere) for t in images[:4]]
+    assert data.Data(*elsewhere, images.classes).digest() == digest
 
 
 @pytest.mark.parametrize("sort", [True, False], ids=["as in a folder", "as in shapes"])

@@ -202,7 +202,9 @@ def test_the_phase_planes_are_named_and_each_p_has_a_style_of_its_own(drawn, mon
 
 def test_the_spectra_are_logarithmic_and_the_bars_have_the_colours_of_their_lines(drawn):
     outputs = {"singular values": [0.6, 0.4], "centre": 0.6, "alignment": 1.5, "uniformity": -2.0}
-    theory_spectrum.figure({name: ({"outputs": outputs}, []) for name in "abc"}, "a path")
+    diverged = {"diverged": ({"outputs": {"centre": float("nan")}}, [])}
+    theory_spectrum.figure(
+        diverged | {name: ({"outputs": outputs}, []) for name in "abc"}, "a path")
     ((figure, path),) = drawn
     spectrum, bars = figure.axes
     assert path == "a path" and spectrum.get_yscale() == "log" and bars.get_yscale() == "linear"

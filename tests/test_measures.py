@@ -59,6 +59,11 @@ def test_the_measures_of_a_run_do_not_need_the_weights_that_it_started_from(
     assert measure_outputs(tmp_path) == expected
 
 
+def test_the_measures_are_of_whole_batches_also_of_few_images(tmp_path, small_shapes):
+    train.main([*TINY, "--batch-size", "191", "--max-steps", "1", "--out", str(tmp_path)])
+    assert 0 < measure_outputs(tmp_path)["alignment"] < 4  # BN refuses a batch of one image
+
+
 @given(seeds)
 def test_uniformity_is_zero_for_a_constant_and_equals_a_loop_over_pairs(seed):
     z = F.normalize(normal(seed, 6, 4), dim=1)

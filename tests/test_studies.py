@@ -1,6 +1,7 @@
 """The laws of the studies in experiments/.    pytest tests/test_studies.py"""
 
 import functools
+import math
 import types
 
 import pytest
@@ -20,7 +21,7 @@ from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation, first_targets
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
 from simsiam import negative_cosine
-from strategies import TINY, normal, seeds, tiny, views
+from strategies import TINY, Elsewhere, normal, seeds, tiny, views
 from utils import runs
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -241,6 +242,16 @@ def test_the_run_of_a_study_cannot_be_resumed_as_plain_SimSiam(tmp_path):
 # DirectPred
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_outputs_that_diverge_reach_the_loss_of_DirectPred(bad):
+    model = tiny()
+    run = types.SimpleNamespace(model=model, state=train.State(),
+                                args=types.SimpleNamespace(device="cpu"))
+    model.f = lambda x: torch.full((len(x), 8), bad)
+    L, _ = directpred(run)(*views(0))
+    assert L.isnan()  # for train.check_finite()
+
+
 def test_DirectPreds_predictor_has_the_eigenvectors_of_F_and_the_roots_of_its_eigenvalues(tmp_path):
     z = []
 
@@ -444,6 +455,8 @@ def test_the_statistics_of_averaged_weights_are_plain_means_over_the_training_im
     bn, seen, augment = run.model.backbone.bn1, [], run.augment
     assert bn.num_batches_tracked == run.steps_per_epoch  # counted anew after the last step
     run.augment = lambda x: seen.append(augment(x)) or seen[-1]
+    images = run.images.train.as_subclass(Elsewhere)  # as if they did not fit on the device
+    run.images = run.images._replace(train=images)
     opt_optimizers.recompute_statistics(run)
     outputs = run.model.backbone.conv1(torch.cat(seen))
     assert len(outputs) == 192

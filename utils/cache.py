@@ -9,8 +9,8 @@ and drops them when memory runs short. So a set may be larger than memory, and d
 constant memory. Interrupted decoding continues where it stopped. A complete cache is never written
 to: it is only read, or removed and rebuilt, because another run may have mapped it.
 
-Every start checks all checksums, at 1.6 GB/s per core (AMD EPYC) if the disk keeps up: ImageNet at
-128 px, 63 GB, takes 40 s on one core.
+Every start checks all checksums, at 1.6 GB/s per core (AMD EPYC) if the disk keeps up: ImageNet
+kept at 128 px, 63 GB, takes 40 s on one core.
 """
 
 import contextlib

@@ -30,8 +30,8 @@ class Data(NamedTuple):
 
     train: torch.Tensor  # (N, 3, C, C) uint8
     train_labels: torch.Tensor  # (M,) int64, of the first M ≤ N images; the rest have no label
-    test: torch.Tensor
-    test_labels: torch.Tensor
+    test: torch.Tensor  # (n, 3, C, C) uint8
+    test_labels: torch.Tensor  # (n,) int64
     classes: list  # the names of the labels
     view_size: int | None = None  # S ≤ C, the side of views; None: C
     cache: Cache | None = None  # from whose file the images, train first, are mapped
@@ -69,6 +69,7 @@ class Data(NamedTuple):
         """The set with every tenth training image of each class as its test images instead.
 
         For choosing settings. The last training images would not do: folders are sorted by class.
+        It copies the images, so a set larger than memory does not fit.
         """
         by_class = self.train_labels.argsort(stable=True)
         held = torch.zeros_like(self.train_labels, dtype=torch.bool)
@@ -97,7 +98,7 @@ class Data(NamedTuple):
     def digest(self):
         """A SHA-256 of each of the four tensors: the same for the same data, wherever they are."""
         names = "training images", "training labels", "test images", "test labels"
-        return {name: hashlib.sha256(t.contiguous().numpy()).hexdigest()[:16]
+        return {name: hashlib.sha256(t.cpu().contiguous().numpy()).hexdigest()[:16]
                 for name, t in zip(names, self)}
 
     def with_labels(self, share):
@@ -121,8 +122,9 @@ def room(device):
 def central(x, size=None):
     """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
 
-    size: S; by default C, which shows whole images. Otherwise, as in App. A's Resize 256 and
-    CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized to S.
+    size: S; by default C, which shows whole images. Otherwise, as in the official code's
+    Resize 256 and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized
+    to S.
     """
     C = x.shape[3]
     size = size or C

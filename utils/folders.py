@@ -137,8 +137,8 @@ def default_sizes(files, image_size, stored_size):
     """
     native = native_size(files)
     S = image_size or min(native, 224)
-    # App. A evaluates photographs of 256 px at 224 px. A view that shows 20 % of the area then has
-    # 114 true pixels along its side, not 100, for a third more memory.
+    # The official code evaluates photographs of 256 px at 224 px. A view that shows 20 % of the
+    # area then has 114 true pixels along its side, not 100, for a third more memory.
     C = stored_size or (max(S, min(native, round(S * 8 / 7))) if S > 64 else S)
     if C < S:
         raise SystemExit(f"--stored-size {C}: must be at least --image-size, {S}")

@@ -5,9 +5,9 @@ numbers of the whole batch; process r ("rank" r) works on the r-th of N equal sl
 are computed across slices: BN's statistics (sync_bn.py), losses that compare images (gather), and
 the mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
-Why the factors are right: L = (L_0 + ... + L_{N-1}) / N, as slices are equal. DDP divides by N, so
-each rank must give it its part of the gradient of the sum. AllSum's backward returns that part,
-whether L_r is the loss of the rank's own rows or, the same on every rank, the loss of all rows.
+Why the factors are right: L, the loss of the batch, is the mean of the ranks' losses L_r, whether
+L_r is that of the rank's own rows (slices are equal) or, after gather(), L itself. DDP averages the
+ranks' gradients, and AllSum's backward adds up what every L_r says about a rank's rows.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def own(x, parts=1):
 
 
 def spread(function, x):
-    """function(x), row by row, of which each rank computes every N-th: (M, ...) -> (M, ...)."""
+    """function(x) by rows, shared out: each rank computes every N-th; (M, ...) -> (M, ...)."""
     if world() == 1:
         return function(x)
     y, n = function(x[rank() % len(x) :: world()]), -(-len(x) // world())

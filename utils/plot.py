@@ -20,7 +20,7 @@ def line_style(i, n):
 
 
 def new_figure(columns, width, rows=1, height=3):
-    """An empty figure of panels side by side and in rows, each of this height: figure, axes."""
+    """An empty figure of panels side by side and in rows, of this height: figure, axis or axes."""
     import matplotlib
 
     matplotlib.use("Agg")  # draws into a file: a server has no screen

@@ -51,7 +51,10 @@ def load_backbone(path, resnet, archs, parser, device="cpu"):
 
 
 def initialise(backbone, args, resnet, archs, parser):
-    """Load the weights that --init names into the backbone of a new run."""
+    """Load the weights that --init names into the backbone of a new run.
+
+    Its CIFAR stem pads by 1, also for weights of solo-learn, whose own pads by 2.
+    """
     weights, config = read(args.init, resnet, archs, parser)
     ours, theirs = ([of[key] for key in ("arch", "stem")] for of in (vars(args), config))
     if ours != theirs:
