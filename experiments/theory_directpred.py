@@ -5,8 +5,8 @@
 Tian, Chen and Ganguli (arXiv 2102.06810) find that a linear predictor's eigenvectors align with
 those of F = E[z zᵀ] (not centred), and set them directly, without any gradient (Eq. 18, 19):
 F = U diag(s) Uᵀ,   p_j = √s_j + ε max_j s_j,   h = U diag(p) Uᵀ.
-F is a moving average (ρ = 0.3).  here: as in their code, s is divided by its maximum first; s below
-0 becomes 0 (theirs: 1e-4).
+F is a moving average (ρ = 0.3).
+here: as in their code, s is divided by its maximum first. Rounding below 0 becomes 0.
 
 The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
 without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
