@@ -340,7 +340,7 @@ COLLAPSED = {
     "shapes/method-moco-symmetry-asymmetric": 2, "shapes/held-out-lr-20": 1,
     "shapes/averaged-SGD-held-out-lr-20": 1, "shapes/SGD-no-momentum-held-out-lr-200": 1,
     "photographs/no-stopgrad": 3, "photographs/no-stopgrad-epochs-10": 1,
-    "photographs/predictor-none": 3, "photographs/expectation-0.8-predictor-none-epochs-10": 3,
+    "photographs/predictor-none": 3,
     # one direction has most of the outputs' length, though not all have the same sign
     "shapes/no-stopgrad-bn-no-affine": 1, "shapes/method-swav-no-stopgrad": 1,
     "shapes/Nesterov-held-out-lr-20": 1, "shapes/Adam-held-out-lr-0.2": 1,
