@@ -10,7 +10,8 @@ is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
 η starts as the untrained network's output (Sec. 5.3). After v visits this still weighs m^v, and
-targets that never move keep the outputs apart by themselves; m = 1 shows what these do alone.
+such targets work by themselves (on ImageNet 18.8 %, the untrained network 1.4; BYOL, arXiv
+2006.07733): m = 1 shows what they do alone.
 here: an image is visited once per epoch, far fewer times than in the paper's 100 epochs. After a
 run on photographs the weight is still 0.33, on shapes 0.01. A longer run is shown as well.
 """
