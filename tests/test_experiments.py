@@ -361,6 +361,19 @@ def test_a_grid_is_widened_as_long_as_its_best_learning_rate_is_at_its_edge(
     assert (opt_optimizers.best("Adam", "shapes") is None) == new
 
 
+@pytest.mark.parametrize("knn, grid", [
+    ((10, 20, 40, 25, 19), "0.008 0.08 0.8"),
+    ((math.nan, 20, 40, 25, 19), "0.008 0.08 0.8"),
+    ((19, 20, 25, 40, 39), "0.008 0.08 0.8 8"),
+    ((10, 20, 40, 25), "0.0008 0.008 0.08 0.8 8"),  # a grid with gaps says nothing
+])
+def test_a_grid_on_photographs_starts_with_the_rates_that_had_half_of_the_best_kNN_on_shapes(
+        elsewhere, knn, grid):
+    for row, percent in zip(opt_optimizers.grid("Adam", "shapes").values(), knn):
+        write_log(row, percent)
+    assert " ".join(opt_optimizers.grid("Adam", "photographs")) == grid
+
+
 def test_a_held_out_run_neither_trains_on_nor_is_measured_by_the_test_images(
         elsewhere, monkeypatch):
     monkeypatch.setattr(lineval, "main", lambda argv: pytest.fail("measured by the test images"))

@@ -704,6 +704,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "top not in (lowest, highest)",
             "top != highest"),
         "a grid is widened at the wrong edge": ("if top == highest else", "if top == lowest else"),
+        "the rates that failed on shapes are tried on photographs, too": (
+            "if knn >= max(on_shapes.values()) / 2]",
+            "if knn >= 0]"),
     },
     "experiments/opt_regularizers.py": {
         "clipping switches off the weight decay": (
