@@ -1,9 +1,13 @@
 """The README tells the truth about the code.    pytest tests/test_readme.py"""
 
+import importlib
 import pathlib
 import re
 
 import pytest
+
+from experiments import all as every
+from experiments import references, table
 
 HOME = pathlib.Path(__file__).parent.parent
 README = (HOME / "README.md").read_text()
@@ -45,3 +49,34 @@ def test_no_script_of_the_paper_imports_more_than_it_may():
     for path in (HOME / "utils").glob("*.py"):
         imports = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.M)
         assert not {*SCRIPTS, "baselines", "experiments"} & set(imports), path
+
+
+# ------------------------------------------------------------------------------------------------
+# The table of results.
+
+TABLE = re.findall(r"^\| ([^|]+?) \| ([^|]*?) ?\| ([^|]+?) \| ([^|]+?) \|$", README, re.M)[1:]
+
+
+def rows_called(name):
+    """The rows of the experiments with the flags that a name of TABLE has, or else that label."""
+    modules = [importlib.import_module(f"experiments.{module}") for module in every.MODULES]
+    rows = [row for module in modules for row in table.rows(module, "photographs")]
+    if "`" not in name:
+        return [row for row in rows if row.label == name]
+    flags = name.split("`")[1].removeprefix("python train.py")
+    return [row for row in rows if row.options == flags and not row.study]
+
+
+def test_the_README_has_a_table_of_results_with_what_they_are_compared_with():
+    names = [name for name, *_ in TABLE]
+    assert len(TABLE) > 9 and {"raw pixels", "untrained network", "supervised"} < {*names}
+
+
+@pytest.mark.parametrize("name, paper, photographs, shapes", TABLE)
+def test_a_number_in_the_README_is_that_of_the_logs(name, paper, photographs, shapes):
+    for scale, number in ("photographs", photographs), ("shapes", shapes):
+        runs = ([references.pixels(scale)] if name == "raw pixels" else
+                table.last_records(rows_called(name)[0], scale))
+        assert len(runs) == (1 if name == "raw pixels" else 3)
+        assert table.fmt([run["top1"] for run in runs]) == number
+    assert not paper or paper in {str(row.paper) for row in rows_called(name)}
