@@ -16,8 +16,9 @@ import importlib
 import statistics
 
 from experiments import logs, table
+from experiments.claims import decide
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
-from utils import runs
+from utils import plot, runs
 from utils.console import duration, plain_errors, wrapped
 
 MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
@@ -25,6 +26,8 @@ MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "
            "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar", "opt_losses",
            "opt_aggregation", "opt_optimizers", "opt_regularizers", "theory_directpred",
            "theory_spectrum", "shapes_robustness")
+
+SCALES = "shapes", "photographs"  # of claims.md
 
 INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 
@@ -60,6 +63,12 @@ CLAIMS = """# Every claim, at both scales
 Written by `python -m experiments.all`. The differences on which a verdict rests are in\
  [shapes](shapes/results.md) and [photographs](photographs/results.md), which also say what the\
  words mean. "No difference seen" does not mean equal.
+
+![Differences with their intervals](claims.png)
+
+The figure has every difference of linear accuracies of which both rows have at least two seeds,\
+ with the interval that the table of its experiment gives. Claimed orders lie to the right of 0,\
+ or of the bound that their claim names.
 
 | experiment | claim | shapes | photographs |
 |---|---|---|---|"""
@@ -106,19 +115,39 @@ def write_results(modules, chosen, scale):
 
 def all_claims(modules):
     """The text of claims.md: the verdicts on all claims, at both scales side by side."""
-    scales = "shapes", "photographs"
     lines = [CLAIMS]
     for module in modules:
         found = {}  # {text: {scale: verdict}}: some claims depend on the scale
-        for scale in (scale for scale in scales if table.rows(module, scale)):
+        for scale in (scale for scale in SCALES if table.rows(module, scale)):
             for text, verdict, _ in table.verdicts(
                     table.claims(module, scale), table.rows(module, scale),
                     table.runs_of(module, scale)):
                 found.setdefault(text, {})[scale] = verdict
         lines += [f"| {table.name(module)} | {text} | "
-                  f"{' | '.join(verdicts.get(scale, '') for scale in scales)} |"
+                  f"{' | '.join(verdicts.get(scale, '') for scale in SCALES)} |"
                   for text, verdicts in found.items()]
     return "\n".join(lines) + "\n"
+
+
+def all_differences(modules):
+    """{order: {scale: difference and its interval}} of all pairs decided by linear accuracy.
+
+    The paper's difference stands under "paper", where it has numbers of both rows.
+    """
+    found = {}
+    for module in modules:
+        for scale in SCALES:
+            paper = {row.label: row.paper for row in table.rows(module, scale)}
+            runs = {label: last for label, last in table.runs_of(module, scale).items() if last}
+            for pair, (difference, _) in decide(table.claims(module, scale), runs).items():
+                if pair.key != "top1" or not difference:
+                    continue
+                order = f"{table.name(module)}: {pair.high} - {pair.low}"
+                found.setdefault(order, {})[scale] = difference.mean, difference.interval()
+                numbers = paper.get(pair.high), paper.get(pair.low)
+                if all(isinstance(number, (int, float)) for number in numbers):
+                    found[order]["paper"] = numbers[0] - numbers[1]
+    return found
 
 
 @plain_errors
@@ -152,9 +181,10 @@ def main(argv=None):
     if "references" in args.only and not args.dry_run:
         modules["references"].pixels(args.scale)
     print(write_results(modules.values(), chosen, args.scale))
-    if args.scale in ("shapes", "photographs"):
+    if args.scale in SCALES:
         path = logs.results_dir(args.scale).parent / "claims.md"
         runs.atomic_write(path, all_claims(modules.values()))
+        plot.plot_differences(path.with_suffix(".png"), all_differences(modules.values()), SCALES)
         print(path)
 
 

@@ -294,6 +294,26 @@ def test_the_tables_in_the_repository_are_those_that_its_logs_give(scale, tmp_pa
     assert written.read_text() == (committed / "results.md").read_text()
 
 
+def test_the_differences_of_all_claims_are_those_of_linear_accuracies_that_have_two_seeds(
+        monkeypatch):
+    runs = {"low": (10, 20), "high": (40, 44), "once": (5,)}
+    module = types.SimpleNamespace(
+        __spec__=types.SimpleNamespace(name="experiments.own"),
+        ROWS=[table.Row("low", paper=1.0), table.Row("high", paper=3.5), table.Row("once")],
+        CLAIMS=[Claim("An order", below("once", "low", "high")),
+                Claim("By kNN", below("low", "high", key="knn")),
+                Claim("By two points", below("low", "high", by=2.0))])
+    monkeypatch.setattr(table, "runs_of", lambda module, scale: {
+        label: [{"top1": x, "knn": x} for x in numbers] for label, numbers in runs.items()
+        if scale == "shapes"})
+    found = every.all_differences([module])
+    ((order, each),) = found.items()
+    assert order == "own: high - low" and each.keys() == {"shapes", "paper"}
+    mean, (low, high) = each["shapes"]
+    assert mean == 27 and low < 27 < high and mean - low == pytest.approx(high - mean)
+    assert each["paper"] == 2.5
+
+
 def test_the_list_of_claims_in_the_repository_is_the_one_that_its_logs_give():
     committed = logs.HERE / "results" / "claims.md"
     assert every.all_claims(MODULES) == committed.read_text()

@@ -230,6 +230,27 @@ def test_the_optimisers_are_drawn_over_a_logarithmic_rate_each_in_its_own_style(
     assert "held-out" in axis.get_title() and "seed 0" in axis.get_title()
 
 
+def test_a_difference_is_drawn_with_its_interval_where_its_scale_has_it_and_the_paper_s_beside_it(
+        drawn):
+    found = {"a - b": {"shapes": (3.0, (-1.0, 7.0)), "photographs": (1.0, (0.5, 1.5))},
+             "c - d": {"photographs": (-20.0, (-30.0, -10.0)), "paper": -2.0}}
+    plot.plot_differences("a path", found, ("shapes", "photographs"))
+    ((figure, path),) = drawn
+    expected = [([[-1, 7]], [[3, 0]], []),
+                ([[0.5, 1.5], [-30, -10]], [[1, 0], [-20, 1]], [[-2, 1]])]
+    for axis, scale, (intervals, means, papers) in zip(
+            figure.axes, ("shapes", "photographs"), expected, strict=True):
+        assert axis.get_title() == scale and "points" in axis.get_xlabel()
+        zero, *lines = axis.lines
+        assert [*zero.get_xdata()] == [0, 0] and axis.yaxis_inverted()  # the first is on top
+        assert [list(line.get_xdata()) for line in lines] == intervals
+        ours, theirs = (dots.get_offsets().data.tolist() for dots in axis.collections)
+        assert ours == means and [point for point in theirs if point[0] == point[0]] == papers
+    assert path == "a path"
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["a - b", "c - d"]
+
+
 @pytest.mark.parametrize("dims, said", [((32, 32), 32), ((32, 64), 0)])
 def test_a_table_s_figure_has_the_curves_of_seed_0_and_d_if_it_is_the_same_for_all(
         dims, said, tmp_path, monkeypatch):
