@@ -67,8 +67,8 @@ Written by `python -m experiments.all`. The differences on which a verdict rests
 ![Differences with their intervals](claims.png)
 
 The figure has every difference of linear accuracies of which both rows have at least two seeds,\
- with the interval that the table of its experiment gives. Claimed orders lie to the right of 0,\
- or of the bound that their claim names.
+ with the interval that the table of its experiment gives (cut at ±99). A claim says that its\
+ difference lies to the right of the short line.
 
 | experiment | claim | shapes | photographs |
 |---|---|---|---|"""
@@ -132,7 +132,8 @@ def all_claims(modules):
 def all_differences(modules):
     """{order: {scale: difference and its interval}} of all pairs decided by linear accuracy.
 
-    The paper's difference stands under "paper", where it has numbers of both rows.
+    Further keys: "by", the bound that the claim names; "paper", the paper's difference of the rows,
+    if it has both numbers
     """
     found = {}
     for module in modules:
@@ -142,8 +143,10 @@ def all_differences(modules):
             for pair, (difference, _) in decide(table.claims(module, scale), runs).items():
                 if pair.key != "top1" or not difference:
                     continue
-                order = f"{table.name(module)}: {pair.high} - {pair.low}"
-                found.setdefault(order, {})[scale] = difference.mean, difference.interval()
+                bound = f" > {pair.by:g}" * (pair.by != 0)
+                order = f"{table.name(module)}: {pair.high} - {pair.low}{bound}"
+                found.setdefault(order, {"by": pair.by})
+                found[order][scale] = difference.mean, difference.interval()
                 numbers = paper.get(pair.high), paper.get(pair.low)
                 if all(isinstance(number, (int, float)) for number in numbers):
                     found[order]["paper"] = numbers[0] - numbers[1]

@@ -5,9 +5,10 @@ A claim's test is a list of pairs of rows (below, none_above, all_above), or a f
 
 Pairs are decided by Welch's t test, which does not assume that two rows have the same spread, and
 by Holm's correction: of tables whose rows are all the same, at most 5 % should show a difference
-anywhere. In simulations with three seeds 2 % do, but 10 % if one row has a fifteenth of the others'
-spread, which three seeds do not reveal. The 95 % intervals are widened by the same correction: a
-pair is decided exactly when its interval leaves out the claimed bound.
+anywhere. In simulations with three seeds 2 to 3 % do, but up to 10 % if the row that all others are
+compared with has a fifteenth of their spread, which three seeds do not reveal. The 95 % intervals
+are widened by the same correction: a pair is decided exactly when its interval leaves out the
+claimed bound.
 """
 
 import math
@@ -17,8 +18,8 @@ from typing import NamedTuple
 from simsiam import collapsed
 
 ALPHA = 0.05
-# The smallest std a row is credited with: one unit of the last digit in the table, which for the
-# accuracies is one of 1000 test images. Three seeds that agree by chance would have none at all.
+# The smallest std a row is credited with: one unit of the last digit in the table. Three seeds that
+# agree by chance would have none at all.
 RESOLUTION = {"top1": 0.1, "knn": 0.1, "loss": 0.001}
 
 
@@ -28,7 +29,12 @@ def values(records, key):
 
 
 def mean_std(numbers):
-    """Mean and standard deviation over seeds; the latter is None for a single seed."""
+    """Mean and standard deviation over seeds; the latter is None for a single seed.
+
+    Both are NaN if one of the numbers is, from a run that diverged.
+    """
+    if not all(map(math.isfinite, numbers)):  # statistics.stdev would raise an error
+        return math.nan, math.nan if len(numbers) > 1 else None
     return statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
 
 

@@ -155,7 +155,7 @@ def train_row(row, scale, seed, again=False):
         print(error)
         # Nothing of the last epoch was saved; its record says only that the run diverged.
         records = runs.read_metrics(out)
-        records.append(dict.fromkeys(records[-1], math.nan))
+        records.append({**dict.fromkeys(records[-1], math.nan), "seconds": records[-1]["seconds"]})
         measured = {"top1": math.nan, "outputs": {"centre": math.nan}}  # for theory_spectrum
     config = runs.load_checkpoint(out)["config"]
     config.update(measured, commit=runs.commit(), machine=machine())

@@ -174,9 +174,10 @@ def accuracies(rows, scale):
 
 
 def best_lr(rows, scale):
-    """The lr of the best kNN in {lr: row}; None before all have run."""
+    """The lr of the best kNN in {lr: row}, of equals the middle one; None before all have run."""
     knn = accuracies(rows, scale)
-    return max(knn, key=knn.get, default=None)
+    best = [lr for lr in knn if knn[lr] == max(knn.values())]
+    return best[len(best) // 2] if best else None  # at an edge the grid would grow for nothing
 
 
 def best(name, scale):

@@ -110,7 +110,7 @@ def CLAIMS(scale):
         Claim("Targets that are up to an epoch old cost at most two points (paper: 1.1)",
               all_above(ONE, *steps, EPOCH, by=-2)),
         Claim(f"{' and '.join(steps)} are better than 1 step", all_above(ONE, *steps)),
-        Claim("None collapses", none_collapsed),
+        Claim("No interval leads to collapse", none_collapsed),
     ]
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ NOTE = ("Until 29 November 2026 η started with the first visit to an image, so 
 CLAIMS = [
     Claim("The moving average partly rescues SimSiam without predictor",
           below(NONE, AVERAGED, "SimSiam")),
-    Claim("It is better than the targets it starts with", below(FIRST, AVERAGED)),
+    Claim("The moving average is better than the targets it starts with", below(FIRST, AVERAGED)),
     Claim("With the moving average the outputs do not collapse", every_run(AVERAGED, is_healthy)),
     Claim("Without predictor and average they collapse", every_run(NONE, has_collapsed)),
     Claim("After twice the epochs with the moving average they have not collapsed either",

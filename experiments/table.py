@@ -154,7 +154,9 @@ def verdicts(claims, own, runs):
         # "so far": rows of this claim, or others that its correction counts, lack seeds.
         early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
             f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
-        verdict = f"**{words}**" + early * (words in ("holds", "does not hold"))
+        # One run refutes a fact, which is about every run, whatever the others will be.
+        final = callable(claim.test) and words == "does not hold"
+        verdict = f"**{words}**" + early * (words in ("holds", "does not hold") and not final)
         found.append((claim.text, verdict, numbers))
     return found
 

@@ -232,8 +232,8 @@ def test_the_optimisers_are_drawn_over_a_logarithmic_rate_each_in_its_own_style(
 
 def test_a_difference_is_drawn_with_its_interval_where_its_scale_has_it_and_the_paper_s_beside_it(
         drawn):
-    found = {"a - b": {"shapes": (3.0, (-1.0, 7.0)), "photographs": (1.0, (0.5, 1.5))},
-             "c - d": {"photographs": (-20.0, (-30.0, -10.0)), "paper": -2.0}}
+    found = {"a - b": {"shapes": (3.0, (-1.0, 7.0)), "photographs": (1.0, (0.5, 1.5)), "by": 0.0},
+             "c - d": {"photographs": (-20.0, (-30.0, -10.0)), "by": -1.0, "paper": -2.0}}
     plot.plot_differences("a path", found, ("shapes", "photographs"))
     ((figure, path),) = drawn
     expected = [([[-1, 7]], [[3, 0]], []),
@@ -241,9 +241,9 @@ def test_a_difference_is_drawn_with_its_interval_where_its_scale_has_it_and_the_
     for axis, scale, (intervals, means, papers) in zip(
             figure.axes, ("shapes", "photographs"), expected, strict=True):
         assert axis.get_title() == scale and "points" in axis.get_xlabel()
-        zero, *lines = axis.lines
-        assert [*zero.get_xdata()] == [0, 0] and axis.yaxis_inverted()  # the first is on top
-        assert [list(line.get_xdata()) for line in lines] == intervals
+        lines = [list(line.get_xdata()) for line in axis.lines]
+        assert lines[::2] == intervals and axis.yaxis_inverted()  # the first is on top
+        assert lines[1::2] == [[0, 0], [-1, -1]][: len(intervals)]  # the claims' bounds
         ours, theirs = (dots.get_offsets().data.tolist() for dots in axis.collections)
         assert ours == means and [point for point in theirs if point[0] == point[0]] == papers
     assert path == "a path"

@@ -85,18 +85,19 @@ def plot_curves(path, runs, dim, references=None):
 def plot_differences(path, found, scales):
     """Write a panel per scale with differences, their intervals and the paper's, to a PNG file.
 
-    found: {name of a difference: {scale: (mean, (low, high)), "paper": mean}}, as far as known
+    found: {name of a difference: {scale: (mean, (low, high)), "by": bound, "paper": mean}}, where
+    a scale or the paper may be missing
     """
     figure, axes = new_figure(len(scales), width=14, height=0.2 * len(found) + 1)
     for axis, scale in zip(axes, scales):
         # Both 1 point and 70 points matter: linear up to 5, logarithmic beyond.
         axis.set_xscale("symlog", linthresh=5, linscale=0.7)
-        axis.axvline(0, color="0.6", linewidth=0.6)
-        rows = [(y, *each[scale], each.get("paper", math.nan))
+        rows = [(y, each["by"], *each[scale], each.get("paper", math.nan))
                 for y, each in enumerate(found.values()) if scale in each]
-        for y, _, (low, high), _ in rows:
+        for y, by, _, (low, high), _ in rows:
             axis.plot([low, high], [y, y], color="0.5", zorder=1)
-        y, means, _, paper = zip(*rows) if rows else [()] * 4
+            axis.plot([by, by], [y - 0.4, y + 0.4], color="0.6", linewidth=0.8, zorder=0)
+        y, _, means, _, paper = zip(*rows) if rows else [()] * 5
         axis.scatter(means, y, color="black", s=16, label="difference, and its interval")
         axis.scatter(paper, y, color="red", marker="x", s=24, label="the paper's difference")
         ticks = (-50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50)
