@@ -4,9 +4,9 @@ Two views of one image are the only supervision there is: the features learn to 
 changes. Augment is the recipe; the operations follow in its order: random resized crop, colour
 jitter, grayscale, Gaussian blur, horizontal flip, normalisation.
 
-Every operation takes its parameters per image, so the result for an image never depends on its
-neighbours; with the same parameters it equals torchvision.transforms.v2's. The random numbers are
-drawn on the CPU, whatever device the images are on: the same seed gives the same draws.
+Every operation takes its parameters per image, so the result for an image never depends on the
+rest of the batch; with the same parameters it equals torchvision.transforms.v2's. The random
+numbers are drawn on the CPU, whatever device the images are on: the same seed gives the same draws.
 
     python augment.py                            views.png: 16 shapes above two views of each
     python augment.py --data PATH --out x.png    the same for a folder of images, cifar10, ...
@@ -112,7 +112,8 @@ def random_boxes(n, size, scale):
     first = fits.int().argmax(dim=1)  # (n,): of equal values argmax takes the first
     box_size = tries[:, torch.arange(n), first]
     box_size.masked_fill_(~fits.any(dim=1), size)
-    start = torch.rand(2, n) * (size - box_size + 1)  # rounded down: all positions alike
+    start = torch.rand(2, n) * (size - box_size + 1)
+    # long() rounds down, which makes all positions equally likely.
     return start.T.long(), box_size.T.long()
 
 

@@ -100,7 +100,7 @@ class LARS(SGD):
         # Only the direction of d still matters: even at the high η of a large batch no layer takes
         # a step that is long compared with its weights.
         ratio = self.trust * w_norm / d_norm
-        # torch.where instead of if, which would have to wait for the device to know the norms.
+        # torch.where instead of if, which would wait for the device to compute the norms.
         return d * torch.where((w_norm > 0) & (d_norm > 0), ratio, 1.0)
 
 

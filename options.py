@@ -5,7 +5,7 @@ that from the recipe for the data. The values in effect are printed when a run s
 with it. `python train.py --help` lists all options.
 
 This file has, in this order, the recipes (Sec. 3, App. D), the flags, the functions that fill in
-missing values and refuse impossible ones (with utils/faults.py), and the model so described.
+missing values and refuse impossible ones (with utils/faults.py), and the model they describe.
 """
 
 import argparse
@@ -37,7 +37,7 @@ METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.value
 RECIPES = {
     # Sec. 3, ImageNet: images larger than 64 px.
     "imagenet": dict(
-        arch="resnet50", dim=2048, proj_layers=3,  # h's hidden layer is always d / 4, here 512
+        arch="resnet50", dim=2048, proj_layers=3,  # h's hidden layer: d / 4, here 512
         epochs=100, batch_size=512, lr=0.05,  # 100 epochs in every ablation; lr 0.1 at this batch
         weight_decay=1e-4, predictor_lr="constant",  # constant from Sec. 4.3 on: Table 1 (c)
         crop_min=0.2, blur=0.5,  # blur's probability: see augment.py
@@ -280,7 +280,7 @@ def fill_in(args, image_size):
         if getattr(args, name) is None and not foreign:
             setattr(args, name, value)
     if "pred_dim" in method.OPTIONS and args.pred_dim is None:
-        args.pred_dim = max(1, args.dim // 4)  # App. B: the bottleneck is always d / 4
+        args.pred_dim = max(1, args.dim // 4)  # App. B: the bottleneck is d / 4
     args.image_size = image_size
     return args
 
@@ -299,7 +299,7 @@ def complete(args, images):
     args.classes, args.n_train = images.classes, len(images.train)
     args.mean, args.std = images.mean_std()
     args.data_digest = images.digest()
-    args.torch = str(torch.__version__)  # its own class would be refused in a checkpoint
+    args.torch = str(torch.__version__)  # a TorchVersion would be refused in a checkpoint
     check(args)
     return args
 

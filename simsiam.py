@@ -2,7 +2,7 @@
 
     x1, x2     two views of the same images (N, 3, H, W)
     z = f(x)   projections (N, d); f is the encoder: backbone, then projection MLP
-    p = h(z)   predictions (N, d); h is the prediction MLP, on one branch only
+    p = h(z)   predictions (N, d); h is the prediction MLP, on one branch of each term
     D(p, z)    how far predictions are from their targets, at best -1
 
     D(p, z) = -(p / ‖p‖) · (z / ‖z‖)                                                     (Eq. 1)
@@ -17,7 +17,7 @@ news, and output_std and effective_rank tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
 
-Otherwise nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
+Apart from that nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
 """
 
 from functools import partial
@@ -48,7 +48,8 @@ def cross_entropy(p, z):
     p, z: (N, d)   returns: (N,), at least the entropy of softmax(z), reached where p = z
     Both softmaxes run over the d channels, which are treated as pseudo-categories.
     """
-    # The dot product is a sum over channels. A mean would divide the gradient by d: the run stalls.
+    # The dot product is a sum over channels. A mean would divide the gradient by d, and the run
+    # would stall.
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
@@ -110,7 +111,8 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     layers = []
     for width in [c_in] + [dim] * (depth - 2):
         layers += linear_bn_relu(width, dim, hidden_bn, relu=True)
-    # No ReLU: every channel of z would be ≥ 0, and no two rows could point in opposite directions.
+    # No ReLU: with one, every channel of z would be ≥ 0, and no two rows could point in opposite
+    # directions.
     # here: this BN has γ and β, as the paper says; the official code leaves them out (no-affine).
     layers += linear_bn_relu(dim, dim, output_bn, relu=False, affine=bn != "no-affine")
     return nn.Sequential(*layers)
@@ -175,7 +177,7 @@ class SimSiam(nn.Module):
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
         p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         if self.symmetry == "asymmetric":
-            return self.D(p1, z2), z1  # Eq. 3 alone: half the signal per image, Sec. 4.6
+            return self.D(p1, z2), z1  # Eq. 3 alone: half as many predictions per image, Sec. 4.6
         # Each view is a target in one term and predicts in the other. With stop-gradient f learns
         # only through p.
         return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
@@ -220,13 +222,13 @@ COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0  # the paper names no thresholds; these
 def collapsed(std, rank):
     """Whether outputs have collapsed: to one point (std) or onto one line (rank).
 
-    std: output_std(z)   rank: effective_rank(z)   returns: a bool; a NaN is below no threshold
+    std: output_std(z)   rank: effective_rank(z)   returns: a bool; NaN does not count as collapsed
     """
     # std: in the logs of experiments/, runs whose outputs are all alike end below 0.03, and
-    # untrained networks, some of whose heads have no BN, start at 0.21 or more. rank: two
-    # directions used equally have rank 2; below that, one outweighs all others. Low accuracy is no
-    # criterion, and high accuracy no excuse: the outputs collapse first, and the features follow
-    # much later.
+    # untrained networks, some of whose heads have no BN, start at 0.21 or more. (Four end
+    # between, at 0.09 to 0.20, all with a rank below 2.) rank: two directions used equally have
+    # rank 2; below that, one outweighs all others. Low accuracy is no criterion, and high accuracy
+    # no excuse: the outputs collapse first, and the features follow much later.
     # Blind spot: if all rows are equal, a last BN without γ and β can amplify their rounding noise,
     # and the outputs look healthy.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK

@@ -82,7 +82,7 @@ class Run:
 
     @property
     def total_steps(self):
-        """The length of the cosine decay."""
+        """The length of the schedule in steps, warm-up included."""
         return self.args.epochs * self.steps_per_epoch
 
     @property
@@ -103,7 +103,7 @@ class Run:
         # processes.
         indices = parallel.own(indices, K)
         x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
-        if x.device.type == "cpu":  # also on a GPU, if the set does not fit into its memory
+        if x.device.type == "cpu":  # also if the set does not fit into the GPU's memory
             x = to_device(x, self.args.device)
         return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
 

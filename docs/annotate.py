@@ -1,4 +1,4 @@
-"""The paper's scripts as one HTML page: prose on the left, the code it explains on the right.
+"""The scripts as one HTML page: prose on the left, the code it explains on the right.
 
     python docs/annotate.py [OUT.html]        writes annotated.html, which needs no network
 
@@ -29,7 +29,7 @@ sys.path.insert(0, str(HOME))
 from utils.console import ending, plain_errors
 from utils.runs import atomic_write
 
-SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"  # in the order of reading
+SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"  # first the method
 FIGURES = {  # shown below the head of a script
     "simsiam": ("docs/method.svg", "Fig. 1: two views, one encoder, a predictor on one side."),
     "train": ("experiments/results/photographs/figures/fig2_stopgrad.png",
@@ -278,7 +278,7 @@ def page():
 
 @plain_errors
 def main(argv=None):
-    p = argparse.ArgumentParser(description="Write the paper's scripts as one HTML page.")
+    p = argparse.ArgumentParser(description="Write the scripts as one HTML page.")
     p.add_argument("out", nargs="?", type=ending(".html"), default="annotated.html",
                    metavar="OUT.html", help="the page (default: annotated.html)")
     out = p.parse_args(argv).out

@@ -51,6 +51,8 @@ def check(number):
     if status != "passed":
         print(textwrap.fill(f"Read: {exercise.about(number).READ}", 80, subsequent_indent="  "))
     else:
+        if number in exercise.HAVE_HIDDEN_LAWS:
+            print("  The grader has further laws.")
         print(f'Next: "Then run" in {exercise.within(exercise.sheet(number))}')
     return status == "passed"
 

@@ -20,6 +20,7 @@ import traceback
 from types import SimpleNamespace
 
 HOME = pathlib.Path(__file__).resolve().parent.parent
+HAVE_HIDDEN_LAWS = {17, 19}  # hidden_NN.py, which is in no copy
 SUBMITTED = {}  # {name: text} of the files of a submission that grade.py has read
 
 

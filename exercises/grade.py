@@ -5,10 +5,10 @@
     python exercises/grade.py /autograder/submission --gradescope /autograder/results/results.json
 
 For each exercise the student's functions, with the helpers and imports they use, replace those of
-this repository, and the laws of that exercise run: all must hold. Each exercise of each submission
-runs in a process of its own, with limits. That is forked from this one, which has imported torch,
-so it starts in a hundredth of a second. Nothing of a submission is parsed or run in this process.
-README.md says what this does not stop.
+this repository; then the laws of that exercise are run, and all must hold. Each exercise of each
+submission runs in a process of its own, with limits. It is forked from this one, which has imported
+torch, so it starts in a hundredth of a second. Nothing of a submission is parsed or run in this
+process. README.md says what this does not stop.
 """
 
 import argparse
@@ -52,8 +52,12 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 
 def root(folder):
     """The folder that has the files of a submission: often there is another one around it."""
+    if not folder.exists():
+        raise SystemExit(f"{folder}: not found; name a folder for each submission")
     if not folder.is_dir():
-        raise SystemExit(f"{folder}: not a folder; name a folder for each submission")
+        print(f"{folder}: not a folder, so graded like an empty one; is it to be unpacked?",
+              file=sys.stderr)
+        return folder
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
     lone = not list(folder.glob("*.py")) and len(inner) == 1
     return inner[0] if lone and not inner[0].is_symlink() else folder
@@ -294,7 +298,8 @@ def table(classes):
 
 
 def parse(argv):
-    p = argparse.ArgumentParser(description="Grade submissions.")
+    p = argparse.ArgumentParser(usage="%(prog)s SUBMISSION ... [option ...]",
+                                description="Grade submissions.")
     g = p.add_argument
     every = exercise.numbers()
     g("submissions", nargs="+", type=pathlib.Path, help="the folders of the submissions")
@@ -343,7 +348,8 @@ def main(argv=None):
     report(always=True)
     print(table(classes))
     peak = max(job.peak for job in every) >> 20
-    print(f"{len(classes)} submissions, {time.time() - started:.0f} s; no process took more than"
+    s = "s" * (len(classes) != 1)
+    print(f"{len(classes)} submission{s}, {time.time() - started:.0f} s; no process took more than"
           f" {peak} MB")
     return classes
 

@@ -124,9 +124,16 @@ def law_similarity():
     """D compares by the similarity it is given, and hands it p and z in this order."""
     farther = lambda p, z: (2 * p - z).sum(dim=1)
     p, z = rows([1, 2], [3, 4]), rows([1, 0], [0, 1])
-    # (2 - 1) + (4 - 0) = 5 and (6 - 0) + (8 - 1) = 13
-    demand(D(p, z, similarity=farther), 9.0, f"For p = {show(p)}, z = {show(z)} and a similarity"
-           " that returns the sum of 2 p - z in each row, D must be")
+    for stopgrad in (True, False):
+        what = (f"For p = {show(p)}, z = {show(z)}, stopgrad={stopgrad} and a similarity that"
+                " returns the sum of 2 p - z in each row")
+        # (2 - 1) + (4 - 0) = 5 and (6 - 0) + (8 - 1) = 13
+        z.requires_grad_()
+        L = D(p.requires_grad_(), z, stopgrad=stopgrad, similarity=farther)
+        demand(L, 9.0, f"{what}, D must be")
+        g, = torch.autograd.grad(L, z, allow_unused=True)
+        demand(torch.zeros(2, 2) if g is None else g, torch.full((2, 2), 0.0 if stopgrad else -0.5),
+               f"{what}, the gradient of z must be")
 
 
 def law_half_a_squared_distance():

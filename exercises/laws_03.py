@@ -101,38 +101,43 @@ def law_each_view_once():
 
 def law_BN_sees_one_view():
     """BN normalises each view by the view's own batch: two passes, not one of all 2N images."""
-    bn = nn.BatchNorm1d(1, affine=False).double()
-    z1 = model(product, f=bn)(column(0, 2), column(10, 12))[1].flatten().tolist()
-    assert max(abs(z1[0] + 1), abs(z1[1] - 1)) < 1e-3, (
-        "If f is a BN, x1 = [0, 2] and x2 = [10, 12], z1 must be [-1, 1]; yours is"
-        f" [{z1[0]:.2f}, {z1[1]:.2f}]: BN saw both views at once.")
-    assert bn.num_batches_tracked == 2, (f"BN must have counted 2 batches; it counted"
-                                         f" {int(bn.num_batches_tracked)}.")
+    for symmetry in ("symmetric", "asymmetric"):
+        bn = nn.BatchNorm1d(1, affine=False).double()
+        z1 = model(product, f=bn, symmetry=symmetry)(column(0, 2), column(10, 12))[1]
+        a, b = z1.flatten().tolist()
+        assert max(abs(a + 1), abs(b - 1)) < 1e-3, (
+            f'With symmetry="{symmetry}", if f is a BN, x1 = [0, 2] and x2 = [10, 12], z1 must be'
+            f" [-1, 1]; yours is [{a:.2f}, {b:.2f}]: BN saw both views at once.")
+        assert bn.num_batches_tracked == 2, ("BN must have counted 2 batches; it counted"
+                                             f" {int(bn.num_batches_tracked)}.")
 
 
-def gradient(D, symmetry="symmetric"):
-    """The gradient of the loss with respect to f = 1, where h = 3: z1, z2 = 1, 2; p1, p2 = 3, 6."""
+def demand_gradient(D, what, symmetry, sum_of_terms, wanted):
+    """Assert what the gradient is for f = 1 and h = 3: z1, z2 = 1, 2 and p1, p2 = 3, 6."""
     m = model(D, f=1.0, h=3.0, symmetry=symmetry)
     loss = m(column(1), column(2))[0]
-    assert loss.requires_grad, "No gradient reaches the encoder: the loss is a constant."
+    assert loss.requires_grad, (f'With symmetry="{symmetry}" no gradient reaches the encoder: the'
+                                " loss is a constant.")
     loss.backward()
     g = m.projector.weight.grad
-    return 0.0 if g is None else g.item()
+    got = 0.0 if g is None else g.item()
+    assert abs(got - wanted) < 1e-6, (
+        f'With symmetry="{symmetry}", f(x) = w x, w = 1, h(z) = 3 z, x1 = 1, x2 = 2 and'
+        f" D(p, z) = {what} the gradient with respect to w must be {sum_of_terms} = {wanted};"
+        f" yours is {got:g}.")
 
 
 def law_the_encoder_learns_through_p():
     """With stop-gradient the encoder learns through the predictions p1 and p2."""
-    # L = (p1 - z2)² / 2 + (p2 - z1)² / 2; dp1 = 3 and dp2 = 6: (3 - 2) 3 + (6 - 1) 6
-    got = gradient(lambda p, z: (p - z.detach()).square().mean())
-    assert abs(got - 33) < 1e-6, (
-        "With f(x) = w x, w = 1, h(z) = 3 z, x1 = 1, x2 = 2 and D(p, z) = (p - stopgrad(z))² the"
-        f" gradient with respect to w must be (3 - 2) · 3 + (6 - 1) · 6 = 33; yours is {got:g}.")
+    # L = (p1 - z2)² / 2 + (p2 - z1)² / 2, where dp1 = 3 and dp2 = 6; or the first term, not halved
+    for case in (("symmetric", "(3 - 2) · 3 + (6 - 1) · 6", 33),
+                 ("asymmetric", "2 · (3 - 2) · 3", 6)):
+        demand_gradient(lambda p, z: (p - z.detach()).square().mean(), "(p - stopgrad(z))²", *case)
 
 
 def law_the_stop_gradient_is_Ds():
     """forward itself detaches nothing: D decides, so that --no-stopgrad has an effect."""
-    # now dz2 = 2 and dz1 = 1 as well: (3 - 2) (3 - 2) + (6 - 1) (6 - 1)
-    got = gradient(lambda p, z: (p - z).square().mean())
-    assert abs(got - 26) < 1e-6, (
-        "With f(x) = w x, w = 1, h(z) = 3 z, x1 = 1, x2 = 2 and D(p, z) = (p - z)² the gradient"
-        f" with respect to w must be (3 - 2) · (3 - 2) + (6 - 1) · (6 - 1) = 26; yours is {got:g}.")
+    # now dz2 = 2 and dz1 = 1 as well
+    for case in (("symmetric", "(3 - 2) · (3 - 2) + (6 - 1) · (6 - 1)", 26),
+                 ("asymmetric", "2 · (3 - 2) · (3 - 2)", 2)):
+        demand_gradient(lambda p, z: (p - z).square().mean(), "(p - z)²", *case)

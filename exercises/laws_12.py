@@ -51,14 +51,6 @@ def law_the_votes_of_a_class_are_summed():
            " be of the class")
 
 
-def law_only_the_k_nearest_vote():
-    """Rows beyond the k nearest have no vote."""
-    bank, labels = at(0, 80, 81, 82, 83), [0, 1, 1, 1, 1]
-    for k, wanted in ((1, 0), (2, 0), (5, 1)):
-        demand(predict(bank, labels, at(1), 2, k=k, T=10.0), [wanted], "Bank at 0° (class 0), 80°,"
-               f" 81°, 82° and 83° (class 1), k = {k}, T = 10: a query at 1° must be of the class")
-
-
 def law_a_vote_weighs_exp_of_cosine_over_T():
     """A vote weighs exp(cosine / T): a cosine larger by T weighs e = 2.718 times as much."""
     # cos 0° = 1 and cos 25.842° = 0.9
@@ -68,6 +60,14 @@ def law_a_vote_weighs_exp_of_cosine_over_T():
                f" cosine 1 to the query (class 0) and {n} with cosine 0.9 (class 1), k = {n + 1},"
                f" T = {T}: exp(0.1 / T) is {math.exp(0.1 / T):.3g}, so the query must be of the"
                " class")
+
+
+def law_only_the_k_nearest_vote():
+    """Rows beyond the k nearest have no vote."""
+    bank, labels = at(0, 80, 81, 82, 83), [0, 1, 1, 1, 1]
+    for k, wanted in ((1, 0), (2, 0), (5, 1)):
+        demand(predict(bank, labels, at(1), 2, k=k, T=10.0), [wanted], "Bank at 0° (class 0), 80°,"
+               f" 81°, 82° and 83° (class 1), k = {k}, T = 10: a query at 1° must be of the class")
 
 
 def law_negative_cosines_vote_too():

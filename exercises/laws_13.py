@@ -54,9 +54,9 @@ class Notes:
 class TorchSGD(Notes):
     """torch's SGD, for a probe that must learn something."""
 
-    def __init__(self, param_groups):
+    def __init__(self, param_groups, momentum=0.9, weight_decay=0.0):
         super().__init__(param_groups)
-        self.sgd = torch.optim.SGD(self.parameters, lr=1.0, momentum=0.9)
+        self.sgd = torch.optim.SGD(self.parameters, 1.0, momentum, weight_decay=weight_decay)
 
     def step(self, lr):
         self.sgd.param_groups[0]["lr"] = lr
@@ -66,7 +66,8 @@ class TorchSGD(Notes):
 def schedule():
     """cosine_lr and scaled_lr are exercise 10; here lr falls in a line, and all is written down."""
     return replaced(scaled_lr=lambda base_lr, batch_size: base_lr * batch_size,
-                    cosine_lr=lambda lr, step, total_steps: lr * (1 - step / total_steps))
+                    cosine_lr=lambda lr, step, total_steps, warmup_steps=0:
+                    lr * (1 - step / total_steps))
 
 
 def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
@@ -234,11 +235,11 @@ def chosen(n=100, accuracies=(20.0, 40.0, 30.0, 10.0), beyond=()):
     fits, tests, arguments = [], [], []
     known = {f"{lr:g}": v for lr, v in {**dict(zip(LRS, accuracies)), **dict(beyond)}.items()}
 
-    def fit(x, labels, base_lr, *settings):
+    def fit(x, labels, base_lr, classes, optimizer, epochs, batch_size):
         assert x[:, 0].tolist() == labels.tolist(), (
             "fit_probe is given rows of x with the labels of other rows.")
         fits.append((base_lr, labels.tolist()))
-        arguments.append(settings)
+        arguments.append((classes, optimizer, epochs, batch_size))
         return base_lr  # stands for the probe
 
     def test(probe, x, labels, k):

@@ -5,7 +5,7 @@ import re
 from exercises import exercise
 
 BLANKS = []
-READ = "Sec. 4 and the sheet of exercise 19."
+READ = "Sec. 3 and the sheet of exercise 19."
 ABLATIONS = ["no stop-gradient", "no predictor", "fixed predictor", "no batch norm in the heads",
              "asymmetric loss", "cross-entropy"]
 FILES = {"predictions.txt": '''\

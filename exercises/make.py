@@ -52,7 +52,7 @@ def cut(files, numbers):
     for number in numbers:
         for place in exercise.about(number).HIDE:
             places.setdefault(place, f"exercise {number}: {place.split(':')[1]} is left out, as it"
-                              " would give the answer away; write it after the exercise")
+                              " would give the answer away; write it yourself if you need it")
     for place, message in places.items():
         file, name = place.split(":")
         files[file] = blank(files[file], name, f'raise NotImplementedError("{message}")')
@@ -101,6 +101,8 @@ def readme(numbers):
     rows = [line for line in text.splitlines()
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
     text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
+    if not {1, 2, 3, 4} <= set(numbers):
+        text = text.replace("Exercises 1 to 4 take an afternoon. ", "")
     return re.sub(r"(check\.py|exercise) 1\b", rf"\1 {numbers[0]}", text)
 
 

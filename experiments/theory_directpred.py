@@ -74,7 +74,8 @@ ROWS = [
 CLAIMS = [
     Claim("DirectPred learns without training a predictor: it is better than no predictor",
           below("no predictor", "DirectPred")),
-    Claim("DirectPred is at most two points below a learned predictor (Tian et al.: 0.1, with BYOL)",
+    Claim("DirectPred is at most two points below a learned predictor"
+          " (Tian et al.: 0.1, with BYOL)",
           all_above("learned MLP predictor", "DirectPred", by=-2)),
     Claim("DirectPred does not collapse", every_run("DirectPred", is_healthy)),
     Claim("Toy model: above the threshold every start in the figure collapses, below it not all do",

@@ -126,13 +126,17 @@ def test_every_law_is_a_sentence_and_says_what_to_read(number):
 def test_what_exercise_19_calls_seen_is_what_the_logs_of_shapes_end_with():
     from exercises import hidden_19
 
-    found = 0
     for name, (verdict, log) in hidden_19.SEEN.items():
-        for path in HOME.glob(f"experiments/results/shapes/logs/{log}-seed-?.jsonl"):
+        found = [*HOME.glob(f"experiments/results/shapes/logs/{log}-seed-?.jsonl")]
+        assert found, name
+        for path in found:
             last = json.loads(path.read_text().splitlines()[-1])
-            found += 1
             assert collapsed(last["std"], last["rank"]) == (verdict == "collapses"), path
-    assert found >= 3
+
+
+def test_check_py_knows_which_exercises_have_laws_that_the_copy_lacks():
+    hidden = {int(path.stem[-2:]) for path in HOME.glob("exercises/hidden_*.py")}
+    assert exercise.HAVE_HIDDEN_LAWS == hidden
 
 
 # ------------------------------------------------------------------------------------------------
@@ -332,6 +336,16 @@ def test_a_link_a_pipe_or_a_huge_file_is_not_read(tmp_path):
     for name in ("link.py", "experiments/table.py", "pipe.py", "huge.py", "none.py"):
         assert grade.read_file(tmp_path, name) is None
     assert grade.read_file(tmp_path, "good.py") == b"#"
+
+
+def test_a_file_in_place_of_a_folder_is_an_empty_submission_and_a_missing_one_an_error(
+        tmp_path, capsys):
+    (tmp_path / "ben.zip").write_bytes(b"PK")
+    folder = grade.root(tmp_path / "ben.zip")
+    assert "not a folder" in capsys.readouterr().err
+    assert grade.read_file(folder, "simsiam.py") is None
+    with pytest.raises(SystemExit, match="not found"):
+        grade.root(tmp_path / "typo")
 
 
 # ------------------------------------------------------------------------------------------------

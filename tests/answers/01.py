@@ -3,6 +3,16 @@
 COSINE, D = "simsiam.py:negative_cosine", "simsiam.py:D"
 
 WRONG = {
+    "the similarity is ignored without stop-gradient": (D, '''
+def D(p, z, stopgrad=True, similarity=negative_cosine):
+    return similarity(p, z.detach()).mean() if stopgrad else negative_cosine(p, z).mean()
+'''),
+    "z is a constant for the cosine only": (D, '''
+def D(p, z, stopgrad=True, similarity=negative_cosine):
+    if stopgrad and similarity is negative_cosine:
+        z = z.detach()
+    return similarity(p, z).mean()
+'''),
     "no eps in the normalisation": (COSINE, '''
 def negative_cosine(p, z):
     return -((p / p.norm(dim=1, keepdim=True)) * (z / z.norm(dim=1, keepdim=True))).sum(dim=1)

@@ -52,6 +52,18 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
                                  affine=not last or bn != "no-affine")
     return nn.Sequential(*layers)
 '''),
+    "no ReLU after the second of three layers": (F, '''
+def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
+    layers = linear_bn_relu(c_in, dim, BN[bn][0], True)
+    for i in range(depth - 2):
+        layers += linear_bn_relu(dim, dim, BN[bn][0], False)
+    return nn.Sequential(*layers, *linear_bn_relu(dim, dim, BN[bn][1], False, bn != "no-affine"))
+'''),
+    "a ReLU only without BN": (H, '''
+def prediction_mlp(dim=2048, hidden=512, bn="default"):
+    return nn.Sequential(*linear_bn_relu(dim, hidden, BN[bn][2], not BN[bn][2]),
+                         *linear_bn_relu(hidden, dim, BN[bn][3], False))
+'''),
     "no BN on the projector's output": (F, '''
 def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     layers = []

@@ -40,6 +40,14 @@ WRONG = {
     "the targets are always detached": instead(
         "    if self", '''    z1, z2 = z1.detach(), z2.detach()
     if self'''),
+    "the asymmetric loss trains nothing": instead("return self.D(p1, z2), z1",
+                                                  "return self.D(p1.detach(), z2), z1"),
+    "the asymmetric target is always detached": instead("return self.D(p1, z2), z1",
+                                                        "return self.D(p1, z2.detach()), z1"),
+    "one pass if asymmetric": instead(
+        "    if self", """    if self.symmetry == "asymmetric":
+        z1, z2 = self.f(torch.cat([x1, x2])).chunk(2)
+    if self"""),
     "D, not self.D": instead("self.D(p1, z2) / 2 + self.D(p2, z1) / 2",
                              "D(p1, z2) / 2 + D(p2, z1) / 2"),
     "no gradient at all": (FORWARD, BODY.replace("\ndef", "\n@torch.no_grad()\ndef")),

@@ -154,6 +154,13 @@ RIGHT = {
     "the loss by hand": fit(
         loss="(-F.log_softmax(logits(x[i]), dim=1).gather(1, labels[i, None]).mean())"),
     "a loop of its own": fit_probe(fit=loop()),
+    "every argument by name": fit_probe(
+        optimizer="optimizer(param_groups=[probe.parameters()], momentum=0.9, weight_decay=0.0)",
+        fit="fit(logits=probe, optimizer=optimizer, x=x, labels=labels, base_lr=base_lr,"
+        " epochs=epochs, batch_size=batch_size)"),
+    "no warm-up, by position": fit(lr="cosine_lr(peak, step, epochs * steps, 0)"),
+    "settings by name": choose(settings="**dict(zip(('classes', 'optimizer', 'epochs',"
+                               " 'batch_size'), settings))"),
     "gradients by hand": fit_probe(fit=loop(
         zero="pass", loss="grads = torch.autograd.grad(-F.log_softmax(probe(x[i]), dim=1)"
         ".gather(1, labels[i, None]).mean(), [probe.weight, probe.bias]);"

@@ -64,6 +64,10 @@ def law_a():
     assert False
 law_b = law_c = law_a
 '''),
+    "holds by chance": (FILE, HEAD + STOP + ZERO + SIMILARITY + '''
+def law_no_rows_are_alike():
+    assert D(torch.randn(2, 3), torch.randn(2, 3)).abs() < 0.5
+'''),
     "does not parse": (FILE, "def law_a(:\n    pass\n"),
 }
 
