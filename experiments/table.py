@@ -206,9 +206,10 @@ def order_verdict(claim, decided):
 
 def interval(pair, difference):
     """A difference and its interval, as in "+1.2 (-0.3 to 2.7)"."""
-    low, high = difference.interval()
     digits = DIGITS[pair.key]
-    return f"{difference.mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    # + 0.0 makes 0.0 of -0.0
+    mean, low, high = (round(v, digits) + 0.0 for v in (difference.mean, *difference.interval()))
+    return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 # ------------------------------------------------------------------------------------------------

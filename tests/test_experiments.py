@@ -232,6 +232,7 @@ def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_o
             "  * b minus a: +30.0 (27.7 to 32.3)\n* With a reference: **not run**") in said
     assert "**holds** so far (2 of 3 seeds)" in say(a=row(50, 51), b=row(80, 81))
     assert "**one seed: undecided**" in say(a=row(50), b=row(80))
+    assert "b minus a: +0.0 (-" in say(a=row(50.02, 51), b=row(50, 51))  # not -0.0
     assert say(a=row(50), b=[]).count("**not run**") == 3
 
 
@@ -244,6 +245,14 @@ def test_a_fact_about_one_row_does_not_wait_for_the_others():
     said = table.verdicts(claims, rows, {"a": row(50, 30), "b": row(1)})
     assert said[0][1] == "**does not hold**"  # one run is enough
     assert said[1][1] == "**holds** so far (1 of 3 seeds)"
+
+
+def test_table_3_s_rows_with_BN_are_judged_without_those_that_have_none():
+    module = importlib.import_module("experiments.tab3_batch_norm")
+    healthy = {"std": 0.9, "rank": 9.0, "top1": 90.0}
+    runs = {row.label: [healthy] * 3 * ("none" not in row.label) for row in module.ROWS("shapes")}
+    *_, (text, verdict, _) = table.verdicts(module.CLAIMS, module.ROWS("shapes"), runs)
+    assert text == "(b), (c) and (d) do not collapse" and verdict == "**holds**"
 
 
 def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
@@ -335,6 +344,7 @@ def test_a_run_that_diverges_is_logged_as_such_and_not_repeated(elsewhere):
     module = types.SimpleNamespace(ROWS=[row], CLAIMS=[])
     assert logs.missing([row], "smoke", 1) == []
     assert "| wild | `--lr 1e30` |  | nan | nan | nan |" in table.table(module, "smoke")
+    assert every.time_left([row], "smoke", 1).startswith(", about ")  # its seconds are known
 
 
 def test_a_run_with_other_options_must_be_done_again_but_a_newer_flag_does_not_matter(
