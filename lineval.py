@@ -37,7 +37,7 @@ from utils.console import plain_errors
 
 @torch.no_grad()
 def features(backbone, images, mean, std, size=None):
-    """The backbone's features of whole images: (N, 3, C, C) uint8 -> (N, backbone.features).
+    """The backbone's features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.features).
 
     mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
@@ -111,8 +111,8 @@ def percentage(right):
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
 # here: by default SGD, batch 256, 100 epochs; App. A tried such a probe, too: about 1 % lower. The
 # options can set the paper's values, but on shapes these mean one step per epoch, too few in all.
-# here: the features are computed once, of whole images, which is fast. The official code computes
-# them anew at every step, from random crops and flips; the paper does not say.
+# here: the features are computed once, without augmentation, which is fast. The official code
+# computes them anew at every step, from random crops and flips; the paper does not say.
 
 # here: the base learning rate is the best of these, or of others beyond them while the best is at
 # an edge, on images held out of the training set. Which one is right depends on the scale of the

@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.bf16 = bf16
         # The ImageNet stem shrinks an image by 4 before the first block, and layer2 to layer4 by 8
-        # more. That suits 224 px, but of 32 px it leaves 8 × 8 to layer1 and one pixel to layer4.
+        # more. That suits 224 px, but leaves only 8 × 8 of 32 px to layer1, one pixel to layer4.
         # here: the CIFAR stem keeps all pixels; App. D says only "variant", this is the usual one.
         cifar = stem == "cifar"
         self.conv1 = conv(3, widths[0], 3) if cifar else conv(3, widths[0], 7, stride=2)
@@ -124,8 +124,8 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
         # here: we read App. A's "PyTorch's default" as that of torchvision's ResNet, which the
         # official code uses: std √(2 / fan_out), fan_out = k² c_out, keeps the gradient's scale
-        # through the layers. nn.Conv2d's own default is smaller, and in front of BN smaller
-        # weights are turned several times as far by the first steps.
+        # through the layers. nn.Conv2d's own default is smaller, and in front of BN the first
+        # steps turn smaller weights several times as far.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")

@@ -225,10 +225,10 @@ def collapsed(std, rank):
     std: output_std(z)   rank: effective_rank(z)   returns: a bool; NaN does not count as collapsed
     """
     # std: in the logs of experiments/, runs whose outputs are all alike end below 0.03, and
-    # untrained networks, some of whose heads have no BN, start at 0.21 or more. (Four end
-    # between, at 0.09 to 0.20, all with a rank below 2.) rank: two directions used equally have
-    # rank 2; below that, one outweighs all others. Low accuracy is no criterion, and high accuracy
-    # no excuse: the outputs collapse first, and the features follow much later.
+    # untrained networks, some of whose heads have no BN, start at 0.21 or more; the few runs that
+    # end between have a rank below 2. rank: two directions used equally have rank 2; below that,
+    # one outweighs all others. Low accuracy is no criterion, and high accuracy no excuse: the
+    # outputs collapse first, and the features follow much later.
     # Blind spot: if all rows are equal, a last BN without γ and β can amplify their rounding noise,
     # and the outputs look healthy.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK

@@ -29,7 +29,7 @@ sys.path.insert(0, str(HOME))
 from utils.console import ending, plain_errors
 from utils.runs import atomic_write
 
-SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"  # first the method
+SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"
 FIGURES = {  # shown below the head of a script
     "simsiam": ("docs/method.svg", "Fig. 1: two views, one encoder, a predictor on one side."),
     "train": ("experiments/results/photographs/figures/fig2_stopgrad.png",

@@ -6,7 +6,7 @@
 
 For each exercise the student's functions, with the helpers and imports they use, replace those of
 this repository; then the laws of that exercise are run, and all must hold. Each exercise of each
-submission runs in a process of its own, with limits. It is forked from this one, which has imported
+submission runs in a process of its own, with limits, forked from this one, which has imported
 torch, so it starts in a hundredth of a second. Nothing of a submission is parsed or run in this
 process. README.md says what this does not stop.
 """
@@ -51,11 +51,14 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 
 
 def root(folder):
-    """The folder that has the files of a submission: often there is another one around it."""
+    """The folder that has the files of a submission: often there is another one around it.
+
+    A file, such as a zip, is returned as it is: nothing can be read in it.
+    """
     if not folder.exists():
         raise SystemExit(f"{folder}: not found; name a folder for each submission")
     if not folder.is_dir():
-        print(f"{folder}: not a folder, so graded like an empty one; is it to be unpacked?",
+        print(f"{folder}: not a folder, so graded like an empty one; does it need unpacking?",
               file=sys.stderr)
         return folder
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]

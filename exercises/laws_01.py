@@ -133,7 +133,7 @@ def law_similarity():
         demand(L, 9.0, f"{what}, D must be")
         g, = torch.autograd.grad(L, z, allow_unused=True)
         demand(torch.zeros(2, 2) if g is None else g, torch.full((2, 2), 0.0 if stopgrad else -0.5),
-               f"{what}, the gradient of z must be")
+               f"{what}, the gradient with respect to z must be")
 
 
 def law_half_a_squared_distance():

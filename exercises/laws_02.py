@@ -106,7 +106,7 @@ def law_no_ReLU_on_the_outputs():
 
 
 def law_ReLU_on_the_hidden_layers():
-    """Between its linear layers each head has a ReLU: all but the first see nothing negative."""
+    """Each head has a ReLU in front of every linear layer but the first."""
     for bn in BN:
         for head, args in ((projection_mlp, (10, 8, 2)), (projection_mlp, (10, 8, 3)),
                            (prediction_mlp, (10, 3))):
@@ -115,6 +115,8 @@ def law_ReLU_on_the_hidden_layers():
                 if isinstance(m, nn.Linear):
                     m.register_forward_hook(lambda m, x, y: least.append(x[0].min().item()))
             g(batch(50, 10) - 5)
+            wanted = sum(isinstance(m, nn.Linear) for m in g.modules())
+            assert len(least) == wanted > 1, f"{head.__name__}{args} must use its nn.Linear layers."
             for i, smallest in enumerate(least[1:], start=2):
                 assert smallest >= 0, (
                     f'{head.__name__}{args} with bn="{bn}": linear layer {i} is given numbers down'

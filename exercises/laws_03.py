@@ -108,8 +108,9 @@ def law_BN_sees_one_view():
         assert max(abs(a + 1), abs(b - 1)) < 1e-3, (
             f'With symmetry="{symmetry}", if f is a BN, x1 = [0, 2] and x2 = [10, 12], z1 must be'
             f" [-1, 1]; yours is [{a:.2f}, {b:.2f}]: BN saw both views at once.")
-        assert bn.num_batches_tracked == 2, ("BN must have counted 2 batches; it counted"
-                                             f" {int(bn.num_batches_tracked)}.")
+        assert bn.num_batches_tracked == 2, (
+            f'With symmetry="{symmetry}" BN must have counted 2 batches; it counted'
+            f" {int(bn.num_batches_tracked)}.")
 
 
 def demand_gradient(D, what, symmetry, sum_of_terms, wanted):
@@ -123,7 +124,7 @@ def demand_gradient(D, what, symmetry, sum_of_terms, wanted):
     got = 0.0 if g is None else g.item()
     assert abs(got - wanted) < 1e-6, (
         f'With symmetry="{symmetry}", f(x) = w x, w = 1, h(z) = 3 z, x1 = 1, x2 = 2 and'
-        f" D(p, z) = {what} the gradient with respect to w must be {sum_of_terms} = {wanted};"
+        f" D(p, z) = {what}, the gradient with respect to w must be {sum_of_terms} = {wanted};"
         f" yours is {got:g}.")
 
 

@@ -9,9 +9,9 @@ BLANKS = ["augment.py:random_boxes"]
 READ = "App. A, RandomResizedCrop; the docstring of random_boxes in augment.py."
 
 
-def boxes(n, size, low, high):
+def boxes(n, size, low, high, seed=0):
     """(top, left, height, width) of n boxes: four lists of whole numbers."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     start, box_size = random_boxes(n, size, (low, high))
     for name, v in (("start", start), ("box_size", box_size)):
         assert v.shape == (n, 2), (f"For {n} images the shape of {name} must be [{n}, 2]; yours is"
@@ -24,11 +24,13 @@ def call(n, size, low, high):
     return f"random_boxes({n}, {size}, ({low}, {high}))"
 
 
-def law_the_random_numbers_are_torch_s():
-    """The random numbers are torch's, which follow --seed: the same seed gives the same boxes."""
-    assert boxes(20, 1000, 0.2, 0.8) == boxes(20, 1000, 0.2, 0.8), (
-        "After torch.manual_seed(0) random_boxes must give the same boxes each time; yours does"
-        " not.")
+def law_the_random_numbers_follow_torch_s_seed():
+    """The random numbers follow torch's seed, which --seed sets: same seed, same boxes."""
+    first, again, other = (boxes(20, 1000, 0.2, 0.8, seed) for seed in (0, 0, 1))
+    assert first == again, ("After torch.manual_seed(0) random_boxes must give the same boxes each"
+                            " time; yours does not.")
+    assert first != other, ("After torch.manual_seed(0) and torch.manual_seed(1) random_boxes must"
+                            " give different boxes; yours gives the same.")
 
 
 def near(got, wanted, slack, what):

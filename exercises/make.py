@@ -102,7 +102,7 @@ def readme(numbers):
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
     text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
     if not {1, 2, 3, 4} <= set(numbers):
-        text = text.replace("Exercises 1 to 4 take an afternoon. ", "")
+        text = re.sub(r"Exercises 1 to 4 take an afternoon\.\s+", "", text)
     return re.sub(r"(check\.py|exercise) 1\b", rf"\1 {numbers[0]}", text)
 
 

@@ -31,7 +31,7 @@ def values(records, key):
 def mean_std(numbers):
     """Mean and standard deviation over seeds; the latter is None for a single seed.
 
-    Both are NaN if one of the numbers is, from a run that diverged.
+    Both are NaN if a number is not finite, from a run that diverged.
     """
     if not all(map(math.isfinite, numbers)):  # statistics.stdev would raise an error
         return math.nan, math.nan if len(numbers) > 1 else None

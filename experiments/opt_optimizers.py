@@ -5,11 +5,10 @@
 Every optimiser starts with the same grid of base learning rates, one run of seed 0 each. They are
 judged by kNN on a tenth of the training images, which is not trained on ("held out"). While the
 best is at an edge of the grid, the next power of ten is tried as well. On photographs these runs
-are shorter and fewer: two epochs, and at the start only the rates, relative to the recipe's, that
-reached at least half of the best kNN on shapes.
-The best is then run on the whole set with all seeds, and so is Adam at the recipe's lr. Schedule,
-batch and weight decay are the recipe's; AdamW applies the decay outside its adaptive step. SGD and
-LARS are those of optim.py, the others torch.optim's.
+are shorter and fewer: two epochs, and at the start only the rates (times the recipe's) with at
+least half of the best kNN on shapes. The best rate is then run on the whole set with all seeds, and
+so is Adam at the recipe's lr. Schedule, batch and weight decay are the recipe's; AdamW applies the
+decay outside its adaptive step. SGD and LARS are those of optim.py, the others torch.optim's.
 Averaged SGD (Polyak): over the last quarter of the run the mean of the weights is kept; at the end
 it replaces them, and BN's running statistics are computed anew, from one view of each training
 image. Its accuracies are those of the mean; its loss, std and rank those of the last weights.
@@ -32,14 +31,14 @@ from utils.plot import line_style, new_figure, save_figure
 # The first learning rates of a grid, times the recipe's. Three would be too few: on shapes Adam has
 # a maximum at the recipe's, and a far higher one at a hundredth of it.
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
-# Full runs of 35 rates would take six hours of a core. Two epochs are 1,406 steps, and a run on
-# shapes has 1,280.
+# Full runs of 35 rates would take six hours of a core. Two epochs of nine tenths of the photographs
+# are 1,406 steps; such a run on shapes has 1,140.
 SHORTER = {"photographs": " --epochs 2"}
 HELD_OUT = ", held out"
 NOTE = ("Each optimiser's learning rate is the best of its rows called held out. Their kNN is that"
         " of a tenth of the training images, which they were not trained on; no test image played"
         " a part in the choice. On photographs these runs have two epochs, and a grid starts with"
-        " the rates (times the recipe's) that reached at least half of the best kNN on shapes, as"
+        " the rates (times the recipe's) with at least half of the best kNN on shapes, as"
         " was decided before the first of them. A grid is widened while its best is at its edge. On"
         " shapes this is so only since 29 November 2026; until then SGD without momentum, AdamW and"
         " LARS were best at the highest lr, 20.")
@@ -170,7 +169,8 @@ def accuracies(rows, scale):
     if not all(tried.values()):
         return {}
     knn = {lr: records[-1]["knn"] for lr, (_, records) in tried.items()}
-    return {lr: 0.0 if isnan(percent) else percent for lr, percent in knn.items()}  # it diverged
+    # A run that diverged has NaN.
+    return {lr: 0.0 if isnan(percent) else percent for lr, percent in knn.items()}
 
 
 def best_lr(rows, scale):

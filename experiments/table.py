@@ -155,8 +155,9 @@ def verdicts(claims, own, runs):
         early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
             f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
         # One run refutes a fact, which is about every run, whatever the others will be.
-        final = callable(claim.test) and words == "does not hold"
-        verdict = f"**{words}**" + early * (words in ("holds", "does not hold") and not final)
+        refuted = words == "does not hold"
+        is_open = words == "holds" or refuted and not callable(claim.test)
+        verdict = f"**{words}**" + early * is_open
         found.append((claim.text, verdict, numbers))
     return found
 

@@ -322,7 +322,7 @@ def test_the_differences_of_all_claims_are_those_of_linear_accuracies_that_have_
         label: [{"top1": x, "knn": x} for x in numbers] for label, numbers in runs.items()
         if scale == "shapes"})
     found = every.all_differences([module])
-    assert [*found] == ["own: high - low", "own: high - low > 2"]
+    assert [*found] == ["own: high minus low", "own: high minus low, above 2"]
     for by, each in zip((0, 2), found.values()):
         mean, (low, high) = each.pop("shapes")
         assert mean == 27 and low < 27 < high and mean - low == pytest.approx(high - mean)

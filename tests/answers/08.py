@@ -35,6 +35,8 @@ def random_boxes(n, size, scale):
 WRONG = {
     "the random numbers are not torch's": (BOXES, loop()[1].replace(
         "random.seed(int(torch.randint(2**31, ())))", "pass")),
+    "always the same random numbers": (BOXES, loop()[1].replace(
+        "random.seed(int(torch.randint(2**31, ())))", "random.seed(0)")),
     "a uniform ratio": loop(ratio="random.uniform(*RATIO)"),
     "uniform sides": loop(area="random.uniform(scale[0] ** 0.5, scale[1] ** 0.5) ** 2"),
     "always square": loop(ratio="1.0"),
