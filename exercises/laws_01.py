@@ -121,7 +121,7 @@ def law_z_stays_in_use():
 
 
 def law_similarity():
-    """D compares by the similarity it is given, and hands it p and z in this order."""
+    """D compares by any similarity it is given, p first; the stop-gradient acts the same way."""
     farther = lambda p, z: (2 * p - z).sum(dim=1)
     p, z = rows([1, 2], [3, 4]), rows([1, 0], [0, 1])
     for stopgrad in (True, False):

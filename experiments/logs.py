@@ -153,7 +153,7 @@ def train_row(row, scale, seed, again=False):
                         "outputs": measure_outputs(out)}
     except train.Diverged as error:
         print(error)
-        # Nothing of the last epoch was saved; its record says only that the run diverged.
+        # Nothing of the last epoch was saved: its record has NaN, and the seconds up to there.
         records = runs.read_metrics(out)
         records.append({**dict.fromkeys(records[-1], math.nan), "seconds": records[-1]["seconds"]})
         measured = {"top1": math.nan, "outputs": {"centre": math.nan}}  # for theory_spectrum

@@ -38,8 +38,8 @@ HELD_OUT = ", held out"
 NOTE = ("Each optimiser's learning rate is the best of its rows called held out. Their kNN is that"
         " of a tenth of the training images, which they were not trained on; no test image played"
         " a part in the choice. On photographs these runs have two epochs, and a grid starts with"
-        " the rates (times the recipe's) with at least half of the best kNN on shapes, as"
-        " was decided before the first of them. A grid is widened while its best is at its edge. On"
+        " the rates (times the recipe's) with at least half of the best kNN on shapes, as was"
+        " decided before the first of them. A grid is widened while its best is at its edge. On"
         " shapes this is so only since 29 November 2026; until then SGD without momentum, AdamW and"
         " LARS were best at the highest lr, 20.")
 

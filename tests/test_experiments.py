@@ -316,7 +316,7 @@ def test_the_differences_of_all_claims_are_those_of_linear_accuracies_that_have_
         __spec__=types.SimpleNamespace(name="experiments.own"),
         ROWS=[table.Row("low", paper=1.0), table.Row("high", paper=3.5), table.Row("once")],
         CLAIMS=[Claim("An order", below("once", "low", "high")),
-                Claim("By kNN", below("low", "high", key="knn")),
+                Claim("By kNN", below("high", "low", key="knn")),
                 Claim("By two points", below("low", "high", by=2.0))])
     monkeypatch.setattr(table, "runs_of", lambda module, scale: {
         label: [{"top1": x, "knn": x} for x in numbers] for label, numbers in runs.items()
