@@ -53,12 +53,12 @@ An order of rows is one of linear accuracy unless it says otherwise. Below such 
  printed without it, and no verdict has changed with them. The correction gets stricter with every\
  order of a table that can be decided: since 29 November 2026 a verdict is final only when all have\
  three seeds, which made one on shapes (opt_losses) hold only so far. A claim about every run is\
- refuted by one; since the same day three such verdicts say so without "so far". Where the runs of\
- a row fall into two groups, as those of MoCo and SwAV on shapes, a t interval means little, and it\
- may leave the range of accuracies. "No difference seen" does not mean equal. "Nothing is better\
- than X" is tested more strictly than it reads: X must be significantly better than each of the\
- others, which is not to be expected of rows that are equal. A run has collapsed if its outputs end\
- with a std·√d below {std} or an effective rank below {rank}.
+ refuted by one; since the same day such a verdict has no "so far" (four did, over both scales).\
+ Where the runs of a row fall into two groups, as those of MoCo and SwAV on shapes, a t interval\
+ means little, and it may leave the range of accuracies. "No difference seen" does not mean equal.\
+ "Nothing is better than X" is tested more strictly than it reads: X must be significantly better\
+ than each of the others, which is not to be expected of rows that are equal. A run has collapsed\
+ if its outputs end with a std·√d below {std} or an effective rank below {rank}.
 
 Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
  held-out images; since then the search goes on while the best is the lowest or highest tried. Logs\
