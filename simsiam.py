@@ -343,4 +343,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from utils.console import plain_errors
+
+    plain_errors(main)()

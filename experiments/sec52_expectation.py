@@ -93,12 +93,11 @@ NOTE = ("Until 29 November 2026 η started with the first visit to an image, so 
         " the same as in the row without average. It was changed after those results had been seen:"
         " 78.2 ± 2.2 % linear on shapes (n = 3; rank 3.5; after twice the epochs 84.4 ± 1.9, rank"
         " 2.3), where all claims held, and 29.8 ± 1.1 on photographs (n = 3; rank 2.4; 28.0 ± 1.4,"
-        " rank 1.4), where the last did not. A first version of the new start took the images"
-        " in the"
-        " order of the files, so BN saw batches of one class; its runs were discarded (83.5 ± 4.1"
-        " on shapes, 86.3 ± 1.9 after twice the epochs, n = 3; 49.1 on photographs, n = 1). The"
-        " claims are the same, except the one on m = 1, which was then added with its row, before"
-        " its first run.")
+        " rank 1.4), where the last did not. A first version of the new start took the images in"
+        " the order of the files, so BN saw batches of one class; its runs were discarded"
+        " (83.5 ± 4.1 on shapes, 86.3 ± 1.9 after twice the epochs, n = 3; 49.1 on photographs,"
+        " n = 1). The claims are the same, except the one on m = 1, which was then added with its"
+        " row, before its first run.")
 CLAIMS = [
     Claim("The moving average partly rescues SimSiam without predictor",
           below(NONE, AVERAGED, "SimSiam")),
