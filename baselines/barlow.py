@@ -1,4 +1,4 @@
-"""Barlow Twins (Zbontar et al., arXiv 2103.03230): channels that agree between views, and differ.
+"""Barlow Twins (Zbontar et al., arXiv 2103.03230): decorrelated channels that agree across views.
 
     python train.py --method barlow
 
@@ -8,7 +8,7 @@
 What differs: it compares channels over the batch, where SimSiam compares images: each channel must
 be the same in both views, and different from the others. There are no negatives, no predictor, no
 stop-gradient and no momentum encoder. A constant output is no minimum, because a channel without
-variance is not correlated with anything. Copies of one channel cost the second term, which prevents
+variance is not correlated with anything. The second term penalises copies of a channel and prevents
 the dimensional collapse that Fig. 2's std does not show. It is newer than SimSiam.
 
 here: L is divided by d, which the authors do not do, so that SimSiam's SGD and recipe fit (Barlow

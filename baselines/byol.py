@@ -9,8 +9,8 @@ What differs: a target comes from f_t, a moving average of the encoder f, and no
 Apart from the heads nothing else does: SimSiam is "BYOL without the momentum encoder" (Sec. 6.2).
 With m = 0 (`--encoder-momentum 0`) this is SimSiam with BYOL's heads; our runs did not collapse.
 
-here: BYOL's loss is the squared distance of p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over both
-views: 4 + 4 L. For SGD, scaling the loss is much like scaling the learning rate.
+here: BYOL's loss is the squared distance between p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over
+both views: 4 + 4 L. For SGD, scaling the loss is much like scaling the learning rate.
 here: m = 0.95 on shapes, whose run has only 1280 steps, else 0.99 (BYOL's value for 100 epochs);
 it is constant, where BYOL raises it to 1 in the course of a run.
 here: hidden layers of width 512 (BYOL: 4096); SimSiam's SGD and recipe (BYOL: LARS, base lr 0.45,

@@ -9,8 +9,8 @@
 
 What differs from SimSiam: one regulariser prevents a collapse, without stop-gradient, predictor,
 momentum encoder or negatives. φ_u is the characteristic function of the projections u = z a in the
-batch, exp(-t²/2) that of a standard Gaussian. A distribution is an isotropic Gaussian if it is a
-standard one in every direction (Cramér and Wold); constant outputs, or a line, are far from one.
+batch, exp(-t²/2) that of a standard Gaussian. Outputs are an isotropic Gaussian if their projection
+on every direction is a standard one (Cramér and Wold); a point or a line is far from that.
 VICReg asks for only two moments. LeJEPA is the newest of the methods here.
 
 With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead of 14.1), and kNN ends

@@ -6,14 +6,14 @@
     q = f(x1) / ‖f(x1)‖, k = f_t(x2) / ‖f_t(x2)‖         a query and its key; f_t as in BYOL
     L = -log(exp(q·k / T) / (exp(q·k / T) + Σ_j exp(q·k_j / T)))   over the keys k_j of the queue
 
-What differs: a query is not only drawn to its own key but also pushed away from the keys of other
+What differs: a query is not only pulled to its own key but also pushed away from the keys of other
 images. This push prevents the collapse; there is no predictor. The queue holds the last K keys,
 first in, first out. f_t must change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
 here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100, else 8192 up to 64 px (MoCo: 65536).
 here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
-here: no shuffled BN, which keeps a query from recognising its key by the statistics of their batch.
+here: no shuffling BN (it keeps a query from recognising its key by the statistics of their batch).
 """
 
 import copy

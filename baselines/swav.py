@@ -1,4 +1,4 @@
-"""SwAV (Caron et al., arXiv 2006.09882): predict to which cluster the other view belongs.
+"""SwAV (Caron et al., arXiv 2006.09882): predict which cluster the other view belongs to.
 
     python train.py --method swav
     python train.py --method swav --no-stopgrad          SimSiam's Sec. 6.2: on ImageNet it diverges
@@ -16,7 +16,7 @@ here: two views, no small crops; no queue of old features; SimSiam's SGD and rec
 here: 30 prototypes (SwAV: 3000), which learn from the first step (SwAV: frozen for an epoch).
 here: a projector of two layers of width 128 (SwAV: 2048 and 128; three in SimSiam's reproduction).
 here: with --predictor mlp the outputs of h are not divided by T; the paper does not say. Unlike
-cosines they have no bounds, and the loss rose to 240 when they were.
+cosines they have no bounds, and when they were divided, the loss rose to 240.
 """
 
 import torch

@@ -8,8 +8,8 @@
     L = s + v(z1) + v(z2) + (c(z1) + c(z2)) / 25            Eq. 6, divided by 25
 
 What differs: the loss itself rules out both collapses, in each view by itself: v the complete one,
-c the dimensional one. SimSiam has no such terms, and Barlow Twins one matrix for both. VICReg is
-newer than SimSiam.
+c the dimensional one. SimSiam has no such terms, and Barlow Twins has one matrix for both. VICReg
+is newer than SimSiam.
 
 here: s is a mean over the channels too, as in the authors' Algorithm 1 (Eq. 5 has the sum).
 here: v(z1) + v(z2) as in Eq. 6; the authors' code has half of that, the mean of the two.

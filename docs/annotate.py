@@ -1,6 +1,6 @@
 """The scripts as one HTML page: prose on the left, the code it explains on the right.
 
-    python docs/annotate.py [OUT.html]        writes annotated.html, which needs no network
+    python docs/annotate.py [OUT.html]        writes annotated.html, which works offline
 
 Each row of the page is a docstring with its definition, or a block of comments with the lines below
 it. Beside it are the sections and equations that it names, with links to other places that name

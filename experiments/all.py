@@ -32,41 +32,46 @@ BOTH = "shapes", "photographs"  # the scales of claims.md
 INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 
 Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
- top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what it\
- is to be compared with, as far as it has been run: an untrained network, supervised training and\
- raw pixels. The figures show seed 0. Seconds are wall-clock, on machines of different speed; many\
- runs shared their cores with others.
+ top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what to\
+ compare it with, as far as that has been run: an untrained network, supervised training and raw\
+ pixels. The figures show seed 0. Seconds are wall-clock, on machines of different speed; many runs\
+ shared their cores with others.
 
-The claims are the paper's where it makes one, otherwise ours; they were written before the runs,\
- for {seeds} seeds per row; search.md says what had been seen by then. Git cannot show this for the\
- runs that finished first, whose logs name commits from before the one with the claims (d1cc4be),\
- or were written again since: the recipe's, which are in nearly every table, those without\
+How to read the claims:
+
+* They are the paper's where it makes one, otherwise ours. They were written before the runs, for\
+ {seeds} seeds per row; search.md says what had been seen by then. Git cannot show this for the\
+ runs that finished first, whose logs name commits from before the one with the claims (d1cc4be), or\
+ were written again since: the recipe's, which are in nearly every table, those without\
  stop-gradient and the untrained ones, and on shapes supervised and BYOL, seed 0 of each. (Commit\
- 2f85018, which four logs name, was rewritten.) The moving average of Sec. 5.2 was changed after\
- its results, as its note says. On 29 November 2026 the wording of some claims was made clearer;\
+ 2f85018, which four logs name, was rewritten.)
+* Unless a claim says otherwise, "<", "better" and "worse" refer to linear accuracy. Below such a\
+ claim are the differences of means, in points (loss: as it is). Each is tested by Welch's t, and\
+ the claim holds if all are significant at 5 % after Holm's correction over the differences of the\
+ table. The intervals are 95 % intervals, widened by the same correction.
+* "So far": rows of the claim lack seeds, or other rows of the table do, with which the correction\
+ gets stricter. One run is enough to refute a claim about every run.
+* "No difference seen" does not mean equal. "Nothing is better than X" is tested more strictly than\
+ it reads: X must be significantly better than each of the others, which is not to be expected of\
+ rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
+ shapes, a t interval means little, and it may exceed the range of accuracies.
+* A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below {rank}.
+
+What was changed after results had been seen:
+
+* The intervals were printed without the correction until 25 November 2026. No verdict has changed.
+* Since 29 November 2026 a verdict is final only when all rows of its table's orders have three\
+ seeds (one on shapes, of opt_losses, then held only "so far"), and a refuted claim about every run\
+ has no "so far" (four had one, over both scales). The wording of some claims was made clearer;\
  their tests are the same.
-
-An order of rows is one of linear accuracy unless it says otherwise. Below such a claim stand the\
- differences of means, in points (loss: as it is). Each is tested by Welch's t, and the claim holds\
- if all are significant at 5 % after Holm's correction over the differences of the table. The\
- intervals are 95 % intervals, widened by the same correction; until 25 November 2026 they were\
- printed without it, and no verdict has changed with them. The correction gets stricter with every\
- order of a table that can be decided: since 29 November 2026 a verdict is final only when all have\
- three seeds, which made one on shapes (opt_losses) hold only so far. A claim about every run is\
- refuted by one; since the same day such a verdict has no "so far" (four did, over both scales).\
- Where the runs of a row fall into two groups, as those of MoCo and SwAV on shapes, a t interval\
- means little, and it may leave the range of accuracies. "No difference seen" does not mean equal.\
- "Nothing is better than X" is tested more strictly than it reads: X must be significantly better\
- than each of the others, which is not to be expected of rows that are equal. A run has collapsed\
- if its outputs end with a std·√d below {std} or an effective rank below {rank}.
-
-Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
+* The moving average of Sec. 5.2 was changed, as its note says.
+* Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
  held-out images; since then the search goes on while the best is the lowest or highest tried. Logs\
  with the choice (probe_lr) are of the new search. Raw pixels on photographs rose from 37.1 to\
  40.3. The untrained runs, those without stop-gradient, without predictor or with a fixed one, and\
- on shapes those without BN in the heads at the full rate were repeated for it: losses and kNN are\
- the same bit for bit, and no linear accuracy changed by more than 1.3 points, even where a rate\
- beyond 100 was chosen (seven runs, all of them collapsed). Each rate tried also changes the random\
+ on shapes those without BN in the heads at the full rate were repeated: losses and kNN are the\
+ same bit for bit, and no linear accuracy changed by more than 1.3 points, even where a rate beyond\
+ 100 was chosen (seven runs, all of them collapsed). Each rate tried also changes the random\
  numbers of the final fit. Other runs were not repeated.
 """
 
@@ -79,7 +84,7 @@ Written by `python -m experiments.all`. The differences on which a verdict rests
 
 ![Differences with their intervals](claims.png)
 
-The figure has every difference of linear accuracies of which both rows have at least two seeds,\
+The figure has every difference in linear accuracy for which both rows have at least two seeds,\
  with the interval that the table of its experiment gives (cut at ±99). A claim says that its\
  difference lies to the right of the short line.
 

@@ -7,7 +7,7 @@ Pairs are decided by Welch's t test, which does not assume that two rows have th
 by Holm's correction: of tables whose rows are all the same, at most 5 % should show a difference
 anywhere. In simulations with three seeds 2 to 3 % do, but up to 10 % if the row that all others are
 compared with has a fifteenth of their spread, which three seeds do not reveal. The 95 % intervals
-are widened by the same correction: a pair is decided exactly when its interval leaves out the
+are widened by the same correction: a pair is decided exactly when its interval excludes the
 claimed bound.
 """
 
@@ -108,7 +108,7 @@ class Difference(NamedTuple):
 def difference(pair, last):
     """Welch's t test of a pair: a Difference, or None if a row has a single seed.
 
-    With NaN, from a run that diverged, in place of the numbers nothing can be decided.
+    If a run diverged, its numbers are NaN, and nothing can be decided.
     """
     rows = [values(last[label], pair.key) for label in (pair.low, pair.high)]
     if min(map(len, rows)) < 2:

@@ -40,7 +40,7 @@ def read_run(folder):
         [config[key] for key in ("dim", "classes")]
         [record[key] for record in records for key in ("epoch", "loss", "std", "rank", "knn")]
     except (OSError, ValueError, LookupError, TypeError):
-        raise SystemExit(f"{folder}: no run of train.py (config.json or metrics.jsonl is missing"
+        raise SystemExit(f"{folder}: not a run of train.py (config.json or metrics.jsonl is missing"
                          " or damaged); name a run folder")
     return config, records
 
@@ -99,7 +99,7 @@ def save_neighbours(compared, path, classes=6, k=8):
             lineval.parse([folder]), *lineval.load_backbone(folder))
         first = first or images.digest()
         if images.digest() != first:
-            raise SystemExit(f"{folder}: trained on other images than {next(iter(compared))};"
+            raise SystemExit(f"{folder}: trained on different images from {next(iter(compared))};"
                              " --neighbours compares runs on the same images")
         labels = images.test_labels.tolist()
         chosen = [labels.index(c) for c in sorted(set(labels))[:classes]]  # the first of each class

@@ -51,7 +51,7 @@ def write_squares(source, out):
             if image.height != side:
                 raise SystemExit(f"{path}: not square; crops.py takes square photographs only")
             photograph = image.convert("RGB").crop((0, eighth, side, side - eighth))
-        # A square, too, as train.py reads no other; the boxes in it are stretched alike, below.
+        # Also square, since train.py reads nothing else; boxes are stretched likewise, below.
         squares = {"square": photograph.crop((eighth, 0, side - eighth, side - 2 * eighth)),
                    "whole": photograph.resize((side, side), Image.Resampling.BICUBIC)}
         for name, square in squares.items():
@@ -64,7 +64,7 @@ def write_squares(source, out):
 def accuracy(name, home, sizes, *options_of_run):
     """Train on squares `name`, evaluate on central ones: lineval's dict; sizes: write_squares'."""
     with tempfile.TemporaryDirectory() as out:
-        # Stretching 4:3 to a square makes boxes 4/3 as high: their width / height is 3/4 of before.
+        # Stretching 4:3 to a square makes boxes 4/3 as high, so width / height is 3/4 as large.
         ratio = augment.RATIO if name == "square" else [3 / 4 * r for r in augment.RATIO]
         with mock.patch.object(augment, "RATIO", ratio):
             train.train(options.parse([

@@ -24,7 +24,7 @@ def centre(z):
 
 
 def alignment(z1, z2):
-    """The mean squared distance of an image's two views on the sphere (arXiv 2005.10242, Sec. 4).
+    """The mean squared distance between the views of an image on the sphere (arXiv 2005.10242).
 
     z1, z2: (N, d), projections of the two views   returns: () in [0, 4]; it equals 2 + 2 D(z1, z2)
     """

@@ -29,7 +29,7 @@ from experiments.claims import none_above, none_collapsed
 from experiments.table import Claim, Row, main
 from simsiam import negative_cosine
 
-EPS = 1e-3  # bounds the gradient where a root or a quotient would have none
+EPS = 1e-3  # bounds the gradient where a root or quotient would leave it unbounded
 
 
 def geometric_of_distances(u, v):
@@ -61,7 +61,7 @@ def aggregated_by(mean):
         def loss_fn(x1, x2):
             z1, z2 = f(x1), f(x2)
             p1, p2 = h(z1), h(z2)
-            # Not model.D: it takes the mean over the batch first, and hides the single images.
+            # Not model.D: it takes the mean over the batch first, and hides the individual images.
             u = 1 + negative_cosine(p1, z2.detach())  # (N,) in [0, 2]
             v = 1 + negative_cosine(p2, z1.detach())
             return mean(u, v).mean() - 1, z1

@@ -31,8 +31,8 @@ from utils.plot import line_style, new_figure, save_figure
 # The first learning rates of a grid, times the recipe's. Three would be too few: on shapes Adam has
 # a maximum at the recipe's, and a far higher one at a hundredth of it.
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
-# Full runs of 35 rates would take six hours of a core. Two epochs of nine tenths of the photographs
-# are 1,406 steps; such a run on shapes has 1,140.
+# Full runs of 35 rates would take six hours of one core. Two epochs of nine tenths of the
+# photographs are 1,406 steps; such a run on shapes has 1,140.
 SHORTER = {"photographs": " --epochs 2"}
 HELD_OUT = ", held out"
 NOTE = ("Each optimiser's learning rate is the best of its rows called held out. Their kNN is that"
@@ -40,8 +40,8 @@ NOTE = ("Each optimiser's learning rate is the best of its rows called held out.
         " a part in the choice. On photographs these runs have two epochs, and a grid starts with"
         " the rates (times the recipe's) with at least half of the best kNN on shapes, as was"
         " decided before the first of them. A grid is widened while its best is at its edge. On"
-        " shapes this is so only since 29 November 2026; until then SGD without momentum, AdamW and"
-        " LARS were best at the highest lr, 20.")
+        " shapes this has been so only since 29 November 2026; until then SGD without momentum,"
+        " AdamW and LARS were best at the highest lr, 20.")
 
 
 class Torch:
@@ -174,7 +174,7 @@ def accuracies(rows, scale):
 
 
 def best_lr(rows, scale):
-    """The lr of the best kNN in {lr: row}, of equals the middle one; None before all have run."""
+    """The lr of the best kNN in {lr: row}, in a tie the middle one; None before all have run."""
     knn = accuracies(rows, scale)
     best = [lr for lr in knn if knn[lr] == max(knn.values())]
     return best[len(best) // 2] if best else None  # at an edge the grid would grow for nothing

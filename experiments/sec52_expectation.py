@@ -5,7 +5,7 @@
     η_x ← E F(T(x)), over all augmentations T: the best target for an image x           (Eq. 9)
 
 η_x ← m η_x + (1 - m) F(T'(x)), m = 0.8, estimates it from one view per visit. It is kept for every
-image x, as in a memory bank. F is normalised, as Sec. 5.1 asks for with the cosine. With m = 0 this
+image x, as in a memory bank. F is normalised, as Sec. 5.1 requires for the cosine. With m = 0 this
 is Eq. 10, SimSiam without predictor (Table 1 (a)), which collapses.
 
 here: symmetrised: each visit draws two samples T'(x) and stores the mean of the two averages.
@@ -45,7 +45,7 @@ def first_targets(run):
     n, N, f = len(run.images.train), run.args.batch_size, run.model.f
     # The run goes on as if nothing had been drawn, so that with m = 0 it is SimSiam without h.
     with torch.random.fork_rng(devices=[]), running_statistics_kept(run.model):
-        # Folders are sorted by class: of a batch of one class BN would subtract the class's mean.
+        # Folders are sorted by class: in a batch of one class BN would subtract the class mean.
         order = torch.randperm(n)
         eta = torch.cat([sum(F.normalize(f(x), dim=1) for x in run.two_views(i)) / 2
                          for i in order.tensor_split(n // N)])  # no batch smaller than N

@@ -148,7 +148,7 @@ def verdicts(claims, own, runs):
             labels, numbers, others = [label for label in repeated if label in labels], "", []
         else:
             labels, (words, numbers) = labels_of([claim]), order_verdict(claim, decided)
-            others = labels_of(claims)  # with every pair of these Holm's correction gets stricter
+            others = labels_of(claims)  # Holm's correction gets stricter with each of their pairs
         seeds, least = (min((len(runs.get(label, [])) for label in names), default=SEEDS)
                         for names in (labels, others))
         # "so far": rows of this claim, or others that its correction counts, lack seeds.
@@ -208,7 +208,7 @@ def order_verdict(claim, decided):
 def interval(pair, difference):
     """A difference and its interval, as in "+1.2 (-0.3 to 2.7)"."""
     digits = DIGITS[pair.key]
-    # + 0.0 makes 0.0 of -0.0
+    # + 0.0 turns -0.0 into 0.0
     mean, low, high = (round(v, digits) + 0.0 for v in (difference.mean, *difference.interval()))
     return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
@@ -237,7 +237,7 @@ def figure(module, scale):
 
 
 def reference_lines(scale, classes):
-    """The references of a run's curves, and of kNN those that have been measured."""
+    """The reference lines for a run's curves, those for kNN as far as measured."""
     from experiments import references
 
     found = plot.references(classes, COLLAPSED_STD, COLLAPSED_RANK)

@@ -75,7 +75,7 @@ def test_no_line_of_the_table_exceeds_80_columns_and_long_names_keep_their_end(w
 def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_path):
     path = tmp_path / write_run("a") / name
     path.unlink(missing_ok=True) if content is None else path.write_text(content)
-    with pytest.raises(SystemExit, match="a: no run of train.py") as stop:
+    with pytest.raises(SystemExit, match="a: not a run of train.py") as stop:
         compare.main(["a"])
     assert "\n" not in stop.value.code
 
@@ -140,5 +140,5 @@ def test_neighbours_of_runs_on_different_images_are_refused(tmp_path, monkeypatc
     for name, size in (("a", "8"), ("b", "12")):
         train.main([*TINY, "--epochs", "1", "--max-steps", "1", "--image-size", size,
                     "--out", name])
-    with pytest.raises(SystemExit, match="b: trained on other images than a"):
+    with pytest.raises(SystemExit, match="b: trained on different images from a"):
         compare.main(["a", "b", "--neighbours"])

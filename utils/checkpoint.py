@@ -81,7 +81,7 @@ def restore(run):
         saved["order"] = saved["order"].cpu()  # slices of it are pinned on their way to a GPU
     saved["outputs"] = [parallel.own(z) for z in saved["outputs"]]
     vars(run.state).update({name: saved[name] for name in vars(run.state)})
-    # --max-steps may have left the record of an unfinished epoch, and a kill records of epochs
+    # --max-steps may have left the record of an unfinished epoch, and a kill left records of epochs
     # after this checkpoint: those epochs will be run again.
     if run.state.step < run.last_step:
         run.state.records = [r for r in run.state.records if isinstance(r["epoch"], int)]
@@ -103,7 +103,7 @@ def result_name(config, images, name):
 
 
 # ------------------------------------------------------------------------------------------------
-# The schema of a checkpoint. It may come from anywhere, with a checksum that is right.
+# The schema of a checkpoint. A checkpoint may come from anywhere, with a valid checksum.
 
 # The options that determine a backbone and its images.
 NEEDED = "arch", "stem", "data", "root", "image_size", "skip_bad_images"
@@ -130,7 +130,7 @@ def check_config(path, config, parser, names=(*NEEDED, "bf16", "stored_size"), r
 
 
 def misfit(run, saved):
-    """What in a checkpoint cannot be part of this run, "" if all can."""
+    """The part of a checkpoint that does not fit this run, "" if all of it does."""
     like, ids = content(run), torch.arange(len(run.images.train))
     step, order, outputs, records = (saved.get(k) for k in ("step", "order", "outputs", "records"))
     several = lambda of, x: [x] * len(of) if isinstance(of, list) else [x]
@@ -158,7 +158,7 @@ def differs(saved, like, name):
     """The name of the first part whose form differs from another checkpoint's, or ""."""
     if isinstance(like, torch.Tensor):
         form = lambda x: isinstance(x, torch.Tensor) and (x.dtype, x.shape, x.layout)
-        return name * (form(saved) != form(like) or saved.is_meta)  # which has no numbers
+        return name * (form(saved) != form(like) or saved.is_meta)  # meta: no numbers
     if type(saved) is not type(like):
         return name
     if not isinstance(like, (dict, list, tuple)) or not like:  # an empty one is filled by a step

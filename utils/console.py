@@ -1,7 +1,7 @@
 """What a program shows in the terminal, and how it ends when it cannot continue.
 
 plain_errors() is around every main(): a fault outside the program (a file, the memory, a signal)
-ends it with one plain line and the right exit code, and no message that cannot be written ends it.
+ends it with one plain line and the right exit code, and an unwritable message does not end it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Stream:
 
 
 def protect_streams():
-    """From here on, nothing that is written to stdout or stderr raises an exception."""
+    """From here on, writing to stdout or stderr never raises an exception."""
     # The system gives the number of a closed stream (`2>&-`) to the next file that is opened:
     # messages would end up inside a checkpoint.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -91,7 +91,7 @@ def duration(seconds):
 
 
 def ending(suffix):
-    """An argparse type: a name with this ending. Any other may be a script's or a run's."""
+    """An argparse type: a name with this ending. Another might overwrite a script or run."""
     def name(text):
         if pathlib.Path(text).suffix != suffix:  # ".png" alone has none
             raise argparse.ArgumentTypeError(f"{text} must end in {suffix}, after a name")
@@ -130,7 +130,7 @@ def interruptions():
     """A context in which the first signal only goes into a list; yields the list.
 
     So the caller can finish the current step and save. The second one raises KeyboardInterrupt,
-    but not under torchrun, which passes on every signal that the system may have sent as well.
+    but not under torchrun, which forwards signals that the system may have sent already.
     """
     received, alone = [], "TORCHELASTIC_RUN_ID" not in os.environ
 
@@ -177,7 +177,7 @@ def plain_errors(main):
 
 
 def explain(error):
-    """One line on an error that is no fault of the program; None on any other."""
+    """One line on an error that is not the program's fault; None for any other."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and "memory" in reason:
         return f"not enough memory ({reason[:200]}): choose a smaller network, batch or image size"

@@ -34,7 +34,7 @@ class Data(NamedTuple):
     test_labels: torch.Tensor  # (n,) int64
     classes: list  # the names of the labels
     view_size: int | None = None  # S ≤ C, the side of views; None: C
-    cache: Cache | None = None  # from whose file the images, train first, are mapped
+    cache: Cache | None = None  # its file holds the mapped images, train first
     names: tuple = ([], [])  # file names of the training and test images, if they have any
 
     @property
@@ -102,7 +102,7 @@ class Data(NamedTuple):
                 for name, t in zip(names, self)}
 
     def with_labels(self, share):
-        """The set with only a share of the training images, random, equally many of each class."""
+        """The set with a random share of the training images, equally many of each class."""
         n, labels = len(self.train_labels), self.train_labels
         order = torch.randperm(n)
         each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole
@@ -261,7 +261,7 @@ def download(name, root):
     except (OSError, RuntimeError) as error:
         raise SystemExit(
             f"--data {name}: cannot be downloaded ({error}). Put {source.filename} into {root}/,"
-            " or use --data shapes, which needs no network, or a folder: --data PATH"
+            " or use --data shapes, which needs no download, or a folder: --data PATH"
         )
     parts = []
     for s in splits:

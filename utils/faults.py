@@ -9,7 +9,7 @@ from utils import cpu, parallel
 
 
 def of(args):
-    """All that can be wrong with options in effect: [(whether it is, the complaint, one line)]."""
+    """All that can be wrong with the options: [(whether it is wrong, a one-line complaint)]."""
     return [*batch_faults(args), *machine_faults(args), *value_faults(args)]
 
 

@@ -91,7 +91,7 @@ def list_split(split):
     if not split.is_dir():
         raise SystemExit(f"{split}: no such folder; put the images into train/CLASS/ and"
                          " test/CLASS/")
-    # Names that start with a dot belong to the system or to an editor, such as .ipynb_checkpoints.
+    # Names that start with a dot, such as .ipynb_checkpoints, belong to the system or an editor.
     classes = sorted(e.name for e in os.scandir(split)
                      if os.path.isdir(e.path) and not e.name.startswith("."))
     if not classes:
@@ -168,7 +168,7 @@ def decode_all(paths, size, first=0):
     with contextlib.ExitStack() as stack:
         try:
             # Processes, not threads: a file that crashes the decoder or exhausts the memory kills
-            # only a worker, which is an exception here. A thread would take the whole program with
+            # only a worker, raising an exception here. A thread would take the whole program with
             # it.
             pool = concurrent.futures.ProcessPoolExecutor(initializer=prepare_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
@@ -220,7 +220,7 @@ def decode(path, size):
             # takes the smallest that still has twice the pixels needed, so that the resizing below
             # has something to average. draft() leaves other formats as they are.
             image.draft("RGB", (2 * size, 2 * size))
-            # Cameras store the pixels as the sensor sees them, and in EXIF how to turn them.
+            # Cameras store the pixels as the sensor sees them, and the rotation in EXIF.
             # Without this line, portrait photographs would lie on their sides.
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I", "F") and not sixteen_bits:

@@ -123,7 +123,7 @@ def group():
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
-                # Without gloo's place in its own source, before it, and its jokes, after it.
+                # Drop gloo's source location before the reason, and its jokes after it.
                 reason = " ".join(str(error).split()).partition(". ")[0].rpartition("] ")[2][-100:]
                 raise SystemExit(f"another process of this run has ended ({reason}): use --resume")
         raise

@@ -1,7 +1,7 @@
 """Pictures: curves of runs, a sheet of views, nearest neighbours, and a map of features.
 
-matplotlib and torchvision are imported inside the functions: it takes time, and --help, for one,
-draws nothing.
+matplotlib and torchvision are imported inside the functions: importing takes time, and --help,
+for one, draws nothing.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def line_style(i, n):
 
 
 def new_figure(columns, width, rows=1, height=3):
-    """An empty figure of panels side by side and in rows, of this height: figure, axis or axes."""
+    """An empty figure of panels in rows and columns, rows of this height: figure, axis or axes."""
     import matplotlib
 
     matplotlib.use("Agg")  # draws into a file: a server has no screen
@@ -36,7 +36,7 @@ def save_figure(figure, path):
 
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
-        # Names may be those of folders: of any bytes, and with a $, which starts no formula here.
+        # Names may be folder names: any bytes, and perhaps a $ that does not start a formula.
         labels = [label.encode("utf-8", "replace").decode() for label in labels]
         for text in figure.legend(handles, labels, loc="outside right center").get_texts():
             text.set_parse_math(False)
@@ -51,7 +51,7 @@ def plot_curves(path, runs, dim, references=None):
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
     references: {key of a record: {label: height}}, thin lines to compare with; the untrained
-    network's kNN, epoch 0 of the first run, is always there, as is the least loss, -1
+    network's kNN, epoch 0 of the first run, is drawn, too, and -1, the minimum of the cosine
     """
     panels = {  # key of a record: title, limits of the y axis, with room for the lines' names
         "loss": ("training loss", (-1.12, 0.05)),
@@ -108,7 +108,7 @@ def plot_differences(path, found, scales):
 
 
 def references(classes, std, rank):
-    """Lines for plot_curves(): below std and rank outputs have collapsed; kNN by chance."""
+    """Lines for plot_curves(): std and rank below which outputs have collapsed; chance kNN."""
     return {"std": {"collapsed below": std}, "rank": {"collapsed below": rank},
             "knn": {"chance": 100 / len(classes)}}
 

@@ -8,9 +8,9 @@
     curves.png       loss, std, kNN accuracy and rank by epoch
     lineval.json     what lineval.py measured
 
-Every file is always complete: written atomically. So a kill or a full disk costs no more than the
-steps since the last checkpoint, and after a power cut each file is there as it is now or as it was
-before its last change. A damaged or hostile checkpoint is refused. Linux and macOS only (flock).
+Every file is written atomically and thus complete. A kill or a full disk costs no more than the
+steps since the last checkpoint, and after a power cut each file is there, with or without its
+last change. A damaged or hostile checkpoint is refused. Linux and macOS only (flock).
 """
 
 import contextlib

@@ -64,7 +64,7 @@ def initialise(backbone, args, resnet, archs, parser):
 
 
 def read(path, resnet, archs, parser):
-    """A backbone's weights and what is known about it: (state dict, config). It is also printed.
+    """A backbone's weights and what is known about it: (state dict, config). Prints a summary.
 
     config: a run's options; for other weights arch, stem, mean and std (None if not known);
     "source": who wrote the weights   SystemExit: in one line, why they are refused
