@@ -124,8 +124,8 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
         # here: we read App. A's "PyTorch's default" as that of torchvision's ResNet, which the
         # official code uses: std √(2 / fan_out), fan_out = k² c_out, keeps the gradient's scale
-        # through the layers. nn.Conv2d's own default is smaller, and in front of BN the first
-        # steps turn smaller weights several times as far.
+        # through the layers. nn.Conv2d's own default is smaller (not in every stem), and in front
+        # of BN the first steps turn smaller weights several times as far.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")

@@ -157,7 +157,7 @@ class SimSiam(nn.Module):
         self.projector = projection_mlp(backbone.features, dim, proj_layers, bn)
         self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
         if predictor == "none":
-            self.h = nn.Identity()  # Table 1 (a): p = z; the stop-gradient only halves ∇L
+            self.h = nn.Identity()  # Table 1 (a): p = z; stop-gradient only halves the symmetric ∇L
         if predictor == "fixed":
             self.h.requires_grad_(False)  # Table 1 (b): stays random; the loss stays high
         self.D = partial(D, stopgrad=stopgrad, similarity=SIMILARITIES[similarity])
@@ -175,9 +175,9 @@ class SimSiam(nn.Module):
         # Two passes, so that BN normalises x1 and x2 each by its own batch statistics, as in
         # Algorithm 1. One pass of all 2N views would mix their statistics.
         z1, z2 = self.f(x1), self.f(x2)  # (N, d)
-        p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         if self.symmetry == "asymmetric":
-            return self.D(p1, z2), z1  # Eq. 3 alone: half as many predictions per image, Sec. 4.6
+            return self.D(self.h(z1), z2), z1  # Eq. 3 alone: one prediction per image, Sec. 4.6
+        p1, p2 = self.h(z1), self.h(z2)  # (N, d)
         # Each view is a target in one term and predicts in the other. With stop-gradient f learns
         # only through p.
         return self.D(p1, z2) / 2 + self.D(p2, z1) / 2, z1  # Eq. 4
@@ -212,7 +212,7 @@ def effective_rank(z):
     # Not centred: a constant output is then one large singular value, rank 1. Centred, only its
     # rounding noise would be left, which may have any rank.
     s = torch.linalg.svdvals(z)  # (min(N, d),)
-    share = s / s.sum() + 1e-7  # 1e-7 keeps log(0) out
+    share = s / s.sum() + 1e-7  # keeps log(0) out, and adds up to 0.6 % to the rank
     return torch.exp(-(share * share.log()).sum())
 
 
@@ -229,8 +229,9 @@ def collapsed(std, rank):
     # end between have a rank below 2. rank: two directions used equally have rank 2; below that,
     # one outweighs all others. Low accuracy is no criterion, and high accuracy no excuse: the
     # outputs collapse first, and the features follow much later.
-    # Blind spot: if all rows are equal, a last BN without γ and β can amplify their rounding noise,
-    # and the outputs look healthy.
+    # Blind spots: if all rows are equal, a last BN without γ and β can amplify the rounding noise,
+    # and the outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers ignore
+    # lengths (LeJEPA without its regulariser).
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

@@ -17,7 +17,8 @@ With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead o
 at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, because they ignore lengths.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
-the authors' minimal example. The paper's listing has t up to ±5 and w(t) = exp(-t²).
+the authors' minimal example. The paper's listing has t up to ±5.
+here: the squared distance is a mean over channels, as in their code; the formula has the sum.
 here: two views of the same kind (LeJEPA: eight, six of them small crops).
 here: the recipe's d and number of layers (the example: 16, three); SimSiam's SGD and recipe
 (LeJEPA: AdamW). Nothing was tuned.

@@ -8,7 +8,8 @@
     L = -q2 · log softmax(p1) / 2 - q1 · log softmax(p2) / 2
 
 What differs: the targets are assignments to clusters, and every cluster gets the same share of the
-batch, which prevents the collapse. SimSiam is "SwAV without online clustering" (Sec. 6.2).
+batch, so not all images can be in one. (All in all equally, a loss of log K, remains possible: two
+of three seeds on shapes end there.) SimSiam is "SwAV without online clustering" (Sec. 6.2).
 As in that section, the prototypes belong to the encoder, are normalised in it and get their full
 gradient, and the codes are targets behind a stop-gradient.
 

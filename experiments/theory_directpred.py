@@ -10,7 +10,8 @@ here: as in their code, s is divided by its maximum first. Rounding below 0 beco
 
 The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
 without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
-where v is the variance of the augmentations and η the weight decay. If η > 1 / (4 (1 + v)), every
+where α is the predictor's lr relative to the encoder's, v the variance of the augmentations and η
+the weight decay. If η > 1 / (4 (1 + v)), every
 start collapses to s = 0.
 """
 
@@ -72,7 +73,7 @@ ROWS = [
     Row("no predictor", "--predictor none"),
 ]
 CLAIMS = [
-    Claim("DirectPred learns without training a predictor: it is better than no predictor",
+    Claim("DirectPred, without training a predictor, is better than no predictor",
           below("no predictor", "DirectPred")),
     Claim("DirectPred is at most two points below a learned predictor"
           " (Tian et al.: 0.1, with BYOL)",

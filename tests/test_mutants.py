@@ -87,8 +87,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the rank of squared singular values": ("svdvals(z)", "svdvals(z) ** 2"),
         "the rank of centred outputs": ("svdvals(z)", "svdvals(z - z.mean(dim=0))"),
         "the asymmetric loss is halved": (
-            "return self.D(p1, z2), z1",
-            "return self.D(p1, z2) / 2, z1"),
+            "return self.D(self.h(z1), z2), z1",
+            "return self.D(self.h(z1), z2) / 2, z1"),
         "D ignores its similarity": (
             "return similarity(p, z).mean()",
             "return negative_cosine(p, z).mean()"),
@@ -697,6 +697,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "BN keeps the old statistics": (
             "            recompute_statistics(self.run)",
             "            pass"),
+        "BN's new statistics are of batches of one class": (
+            "torch.randperm(len(run.images.train))",
+            "torch.arange(len(run.images.train))"),
         "the lr does not reach torch's optimiser": (
             '            group["lr"] = lr',
             "            pass"),

@@ -452,14 +452,22 @@ def test_averaged_SGD_ends_in_the_mean_of_its_last_quarter_s_weights(tmp_path):
 
 def test_the_statistics_of_averaged_weights_are_plain_means_over_the_training_images(tmp_path):
     run = run_of(tmp_path / "run", opt_optimizers.optimized_by("averaged SGD"))
-    bn, seen, augment = run.model.backbone.bn1, [], run.augment
+    bn, images, views, augment = run.model.backbone.bn1, [], [], run.augment
     assert bn.num_batches_tracked == run.steps_per_epoch  # counted anew after the last step
-    run.augment = lambda x: seen.append(augment(x)) or seen[-1]
-    images = run.images.train.as_subclass(Elsewhere)  # as if they did not fit on the device
-    run.images = run.images._replace(train=images)
+
+    def watched(x):
+        images.append(x.as_subclass(torch.Tensor))
+        views.append(augment(x))
+        return views[-1]
+
+    x = run.images.train
+    # as if they did not fit on the device
+    run.augment, run.images = watched, run.images._replace(train=x.as_subclass(Elsewhere))
     opt_optimizers.recompute_statistics(run)
-    outputs = run.model.backbone.conv1(torch.cat(seen))
-    assert len(outputs) == 192
+    # Each once, but not in the files' order, which is that of the classes.
+    in_order = [v.flatten(1).tolist() for v in (x, torch.cat(images))]
+    assert in_order[0] != in_order[1] and sorted(in_order[0]) == sorted(in_order[1])
+    outputs = run.model.backbone.conv1(torch.cat(views))
     assert torch.allclose(bn.running_mean, outputs.mean(dim=(0, 2, 3)), atol=1e-5)
 
 
