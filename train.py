@@ -57,7 +57,7 @@ class State:
     lr: float = 0.0  # of the last step
     records: list = field(default_factory=list)  # the lines of metrics.jsonl
     start_time: float = field(default_factory=time.time)
-    extra: dict = field(default_factory=dict)  # what a study of experiments/ keeps, e.g. all η_x
+    extra: dict = field(default_factory=dict)  # a study's own tensors and numbers, e.g. all η_x
 
 
 @dataclass
@@ -292,9 +292,12 @@ def start(run):
     checkpoint.save(run)
 
 
-def verdict(records, dim):
-    """Whether the outputs have collapsed (simsiam.collapsed), and by which numbers; dim: d."""
-    last, knn = records[-1], f"{records[-1]['knn']:.1f} % (untrained {records[0]['knn']:.1f} %)"
+def verdict(records, dim, began="untrained"):
+    """Whether the outputs have collapsed (simsiam.collapsed), and by which numbers.
+
+    dim: d   began: the network of epoch 0, "untrained" or "loaded"
+    """
+    last, knn = records[-1], f"{records[-1]['knn']:.1f} % ({began} {records[0]['knn']:.1f} %)"
     std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
     if not collapsed(last["std"], last["rank"]):
         return f"not collapsed: {std}, {rank}, kNN {knn}"
@@ -321,6 +324,9 @@ def train(args, study=None):
 
     study: a function of the Run that may replace its parts and returns the loss_fn of pretrain()
     """
+    if study and args.accumulate * parallel.world() > 1:
+        raise SystemExit(f"the study {study.__name__} needs its batch as a whole: run it in one"
+                         " process, without --accumulate")
     if args.device == "cpu":
         tune_cpu()
     # Under torchrun one process decodes a folder, and the others find the result.
@@ -347,15 +353,17 @@ def train(args, study=None):
         pretrain(run, loss_fn, signals)
     state = run.state
     if state.step < run.last_step:
-        processes = parallel.world()
+        processes, resume = parallel.world(), f"--resume --out {shlex.quote(str(out))}"
         python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
-        resume = f"{python} train.py --resume --out {shlex.quote(str(out))}"
+        again = (f"the same command again; a script of your own needs {resume}" if study
+                 else f"{python} train.py {resume}")
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
-              f"{'the same command again' if study else resume}", file=sys.stderr)
+              f"{again}", file=sys.stderr)
         sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
     plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK))
-    print(wrapped(verdict(state.records, args.dim)))
+    began = "loaded" if args.init else "untrained"
+    print(wrapped(verdict(state.records, args.dim, began)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}")
     return dict(state.records[-1], out=str(out))

@@ -79,6 +79,11 @@ def log_path(row, scale, seed):
     return results_dir(scale) / "logs" / (re.sub(r"[^\w.]+", "-", name).strip("-") + ".jsonl")
 
 
+def study_file(row):
+    """The name of the file with a row's study, as two files may have studies of the same name."""
+    return pathlib.Path(row.study.__code__.co_filename).stem if row.study else ""
+
+
 def matches(config, row, scale, seed):
     """Whether a run with this config had the options that train.py would give it today.
 
@@ -93,7 +98,10 @@ def matches(config, row, scale, seed):
 
 
 def read_log(row, scale, seed):
-    """Config and records of a finished run; None if there is none with today's options."""
+    """Config and records of a finished run; None if there is none with today's options.
+
+    SystemExit: it is a run of another file's study, which has the same name
+    """
     path = log_path(row, scale, seed)
     if not path.exists():
         return None
@@ -101,7 +109,12 @@ def read_log(row, scale, seed):
         config, *records = map(json.loads, path.read_text().splitlines())
     except ValueError:  # empty or cut
         return None
-    return (config, records) if records and matches(config, row, scale, seed) else None
+    if not records or not matches(config, row, scale, seed):
+        return None
+    if config.get("study_file", study_file(row)) != study_file(row):
+        raise SystemExit(f"{path}: is of the study {row.study.__name__!r} in"
+                         f" {config['study_file']}.py; give yours another __name__")
+    return config, records
 
 
 def missing(rows, scale, seeds, again=False, done=()):
@@ -158,7 +171,7 @@ def train_row(row, scale, seed, again=False):
         records.append({**dict.fromkeys(records[-1], math.nan), "seconds": records[-1]["seconds"]})
         measured = {"top1": math.nan, "outputs": {"centre": math.nan}}  # for theory_spectrum
     config = runs.load_checkpoint(out)["config"]
-    config.update(measured, commit=runs.commit(), machine=machine())
+    config.update(measured, study_file=study_file(row), commit=runs.commit(), machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.atomic_write(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
     assert read_log(row, scale, seed), f"{path} does not match its row, which would never be done"

@@ -196,12 +196,13 @@ def ROWS(scale):
 
 def CLAIMS(scale):
     tuned = {name: best(name, scale) for name in OPTIMIZERS}
-    # Before the grids have run the rows are unknown; there is no row of these names.
-    at_its_best = {name: row.label if row else f"{name} at its best" for name, row in tuned.items()}
-    sgd, adam = at_its_best["SGD"], at_its_best["Adam"]
+    if not all(tuned.values()):
+        return []  # before the grids have run there are no such rows
+    sgd, *others = (row.label for row in tuned.values())
+    adam = tuned["Adam"].label
     return [
         Claim("At its own best lr no optimiser is better than SGD at its own",
-              none_above(sgd, *(label for label in at_its_best.values() if label != sgd))),
+              none_above(sgd, *others)),
         Claim("At the recipe's learning rate, SGD's, Adam is worse than at its own",
               below(f"Adam, lr {SCALES[scale].recipe['lr']:g}", adam)),
     ]

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     label: str
     options: str = ""  # of train.py
     paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless stated otherwise
-    study: Callable | None = None  # what no option of train.py can express: see train.train()
+    study: Callable | None = None  # a function, for what no option can express: train.train()
     times: int = 1  # how many times as many epochs as the other rows
     seeds: int | None = None  # no more than this many
     held_out: bool = False  # for the choice of a setting: see logs.on_held_out()
@@ -46,13 +46,31 @@ class Claim(NamedTuple):
 
 
 def rows(module, scale):
-    """The module's rows; where they depend on the scale, ROWS is a function of it."""
-    return module.ROWS(scale) if callable(module.ROWS) else module.ROWS
+    """The module's rows; where they depend on the scale, ROWS is a function of it.
+
+    SystemExit: two have the same label or the same log, and so would have the same numbers
+    """
+    found, seen = module.ROWS(scale) if callable(module.ROWS) else module.ROWS, set()
+    for row in found:
+        own = {row.label, logs.log_path(row, scale, 0)}
+        if own & seen:
+            raise SystemExit(f"{name(module)}: the row {row.label!r} has the label or the options"
+                             " and the study's __name__ of another row; change them")
+        seen |= own
+    return found
 
 
 def claims(module, scale):
-    """The module's claims; where they depend on the scale, CLAIMS is a function of it."""
-    return module.CLAIMS(scale) if callable(module.CLAIMS) else module.CLAIMS
+    """The module's claims; where they depend on the scale, CLAIMS is a function of it.
+
+    SystemExit: one compares a row that does not exist
+    """
+    found = module.CLAIMS(scale) if callable(module.CLAIMS) else module.CLAIMS
+    labels = {row.label for row in (*rows(module, scale), *compared_with(module, scale))}
+    if unknown := sorted({*labels_of(found)} - labels):
+        raise SystemExit(f"{name(module)}: a claim is about {unknown[0]!r}, but no row has this"
+                         " label; change one of them")
+    return found
 
 
 # ------------------------------------------------------------------------------------------------
@@ -162,10 +180,14 @@ def verdicts(claims, own, runs):
     return found
 
 
+class NotRun(Exception):
+    """A fact is about a row that has no runs yet."""
+
+
 class Finished(dict):
     """{label: [last record of each seed]} that remembers which rows are read.
 
-    Reading a row without runs is a KeyError.
+    Reading a row without runs raises NotRun; a label that is no row's is a KeyError.
     """
 
     def __init__(self, last):
@@ -175,7 +197,7 @@ class Finished(dict):
     def __getitem__(self, label):
         self.read.add(label)
         if not (records := super().__getitem__(label)):
-            raise KeyError(label)
+            raise NotRun
         return records
 
     def items(self):
@@ -190,7 +212,7 @@ def fact_verdict(claim, last):
     last = Finished(last)
     try:
         return "holds" if claim.test(last) else "does not hold", last.read
-    except KeyError:
+    except NotRun:
         return "not run", last.read
 
 

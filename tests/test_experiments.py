@@ -52,15 +52,55 @@ def write_log(row, knn, **more):
 def test_a_table_s_rows_are_distinct_its_options_are_train_pys_and_its_claims_can_be_decided(
         module, scale, elsewhere):
     rows = table.rows(module, scale)
-    assert len({row.label for row in rows}) == len({logs.log_path(row, scale, 0) for row in rows})
     for row in rows:
         options.fill_in(options.parse(logs.argv(row, scale, 0)), 24)
     record = {"loss": -0.9, "std": 0.9, "rank": 9.0, "knn": 90.0, "top1": 95.0,
               "outputs": {"centre": 0.1}}
     runs = {row.label: [record] * 2 for row in (*rows, *references.ROWS)}
     said = table.verdicts(table.claims(module, scale), rows, runs) if rows else ()
-    # Only the best learning rates of the optimisers' grids are not known yet.
-    assert module is opt_optimizers or not any("not run" in verdict for _, verdict, _ in said)
+    assert not any("not run" in verdict for _, verdict, _ in said)
+
+
+def of_my_own(*rows, claims=()):
+    """A module of experiments/ that no list has."""
+    spec = types.SimpleNamespace(name="experiments.mine")
+    return types.SimpleNamespace(__spec__=spec, ROWS=list(rows), CLAIMS=list(claims))
+
+
+def scaled(k):
+    def study(run):
+        return lambda x1, x2: (k * x1.mean(), x1)
+
+    return study
+
+
+@pytest.mark.parametrize("rows", [
+    [table.Row("a"), table.Row("a", "--lr 1")], [table.Row("a"), table.Row("b")],
+    [table.Row("k = 1", study=scaled(1)), table.Row("k = 2", study=scaled(2))]])
+def test_rows_that_would_share_a_label_or_a_log_are_refused(rows):
+    with pytest.raises(SystemExit, match=f"mine: the row '{rows[1].label}' has") as stop:
+        table.rows(of_my_own(*rows), "shapes")
+    assert "\n" not in stop.value.code
+
+
+def test_a_claim_about_a_row_that_does_not_exist_is_refused():
+    orders = [Claim("An order", below("untrained network", "a", "typo"))]
+    with pytest.raises(SystemExit, match="mine: a claim is about 'typo', but no row"):
+        table.claims(of_my_own(table.Row("a"), claims=orders), "shapes")
+    facts = [Claim("A fact", every_run("typo", lambda record: True))]
+    with pytest.raises(KeyError, match="typo"):
+        table.table(of_my_own(table.Row("a"), claims=facts), "shapes")
+
+
+def test_a_log_of_another_file_s_study_of_the_same_name_is_refused(elsewhere, monkeypatch):
+    row = table.Row("a", study=scaled(1))
+    for older_or_own in ({}, {"study_file": "test_experiments"}):
+        write_log(row, 50.0, **older_or_own)
+        assert logs.read_log(row, "shapes", 0)
+    write_log(row, 50.0, study_file="another")
+    with pytest.raises(SystemExit, match="is of the study 'study' in another.py") as stop:
+        logs.read_log(row, "shapes", 0)
+    assert "\n" not in stop.value.code
 
 
 def test_the_seeds_of_a_row_differ_in_their_seed_and_their_log_and_in_nothing_else():
@@ -314,7 +354,8 @@ def test_the_differences_of_all_claims_are_those_of_linear_accuracies_that_have_
     runs = {"low": (10, 20), "high": (40, 44), "once": (5,)}
     module = types.SimpleNamespace(
         __spec__=types.SimpleNamespace(name="experiments.own"),
-        ROWS=[table.Row("low", paper=1.0), table.Row("high", paper=3.5), table.Row("once")],
+        ROWS=[table.Row("low", paper=1.0), table.Row("high", "--lr 1", paper=3.5),
+              table.Row("once", "--lr 2")],
         CLAIMS=[Claim("An order", below("once", "low", "high")),
                 Claim("By kNN", below("high", "low", key="knn")),
                 Claim("By two points", below("low", "high", by=2.0))])
@@ -423,6 +464,7 @@ def test_a_held_out_run_neither_trains_on_nor_is_measured_by_the_test_images(
         "config"]["n_train"]
     config, records = logs.read_log(row, "smoke", 0)
     assert "top1" not in config and records[-1]["knn"] is not None
+    assert config["study_file"] == "test_experiments"
     plain = row._replace(held_out=False)
     assert logs.log_path(plain, "smoke", 0) != logs.log_path(row, "smoke", 0)
     module = types.SimpleNamespace(ROWS=[row], CLAIMS=[])

@@ -122,7 +122,19 @@ def test_files_that_are_not_images_are_left_out_and_counted(tmp_path, capsys):
     for i in range(5):
         Image.new("RGB", (8, 8)).save(tmp_path / "train" / "cat" / f"{i}.gif")
     assert len(read(tmp_path).train) == 6
-    assert "left out 5 files" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out 5 files" in said and "folders" not in said
+
+
+def test_folders_inside_a_class_folder_are_left_out_and_one_is_named(tmp_path, capsys):
+    make_folder(tmp_path)
+    for name in ("kittens", "adults"):
+        (tmp_path / "train" / "cat" / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / "cat" / name / "0.png")
+    assert len(read(tmp_path).train) == 6
+    said = capsys.readouterr().out
+    assert f"left out 2 folders inside class folders, such as {tmp_path}/train/cat/adults" in said
+    assert "files" not in said
 
 
 def test_without_shared_memory_images_are_decoded_one_after_another(tmp_path, monkeypatch, capsys):

@@ -282,9 +282,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "views = 2 * [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))]"),
         "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
         "epoch 0 fills MoCo's queue": ("with torch.no_grad():", "with torch.enable_grad():"),
-        "studies ignore --accumulate": (
-            "if args.accumulate > 1:\n            loss_fn",
-            "if args.accumulate > 1 and not study:\n            loss_fn"),
+        "studies are computed in pieces": (
+            "if study and args.accumulate *",
+            "if args.accumulate < 0 *"),
         "the two views are one": (
             "for v in draws]).chunk(2)",
             "for v in draws]).chunk(2)[:1] * 2"),

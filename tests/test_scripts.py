@@ -130,7 +130,8 @@ def test_a_log_holds_the_options_in_effect_who_ran_it_where_and_every_epoch(
     assert records and records[-1]["epoch"] > 0
     expected = {"lr": 3.0, "seed": 4, "epochs": 2, "top1": 12.5, "probe_lr": 10.0,
                 "outputs": {"centre": 0.5},
-                "commit": "abc", "machine": "a machine", "study": "", "n_train": 192}
+                "commit": "abc", "machine": "a machine", "study": "", "study_file": "",
+                "n_train": 192}
     assert {key: config[key] for key in expected} == expected
 
 

@@ -207,16 +207,17 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
         tmp_path, monkeypatch, capsys, small_shapes):
     monkeypatch.chdir(tmp_path)
 
-    def said(processes, *flags):
-        run = built(*flags)
+    def said(processes, **flags):
+        run = built()
+        vars(run.args).update(flags)
         with monkeypatch.context() as patch:
             patch.setattr(options.parallel, "world", lambda: processes)
             options.describe(run)
         return capsys.readouterr().out.splitlines()[1]
 
-    assert said(1).endswith("on cpu") and said(1, "--accumulate", "2").endswith("in 2 pieces")
+    assert said(1).endswith("on cpu") and said(1, accumulate=2).endswith("in 2 pieces")
     assert said(2).endswith("on cpu, 2 processes, BN synchronised")
-    assert said(2, "--local-bn").endswith("on cpu, 2 processes, BN local")
+    assert said(2, local_bn=True).endswith("on cpu, 2 processes, BN local")
 
 
 HEADER = {  # option: what the header says of its value, and would not say of the default
@@ -297,15 +298,14 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
     assert done == [run.model] * len(flags) + ["features"] * 2
 
 
-def test_a_study_is_computed_in_pieces_too(tmp_path, small_shapes):
-    seen = []
-
-    def study(run):
-        return lambda x1, x2: (seen.append(len(x1)), run.model(x1, x2))[1]
-
-    argv = [*TINY, "--accumulate", "2", "--max-steps", "1", "--out", str(tmp_path / "run")]
-    train.train(options.parse(argv), study)
-    assert seen == [32, 32]
+@pytest.mark.parametrize("processes, flags", [(1, ["--accumulate", "2"]), (2, ["--local-bn"])])
+def test_a_study_gets_whole_batches_or_is_refused(
+        processes, flags, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.parallel, "world", lambda: processes)
+    with pytest.raises(SystemExit, match="the study study needs its batch as a whole"):
+        built(*flags)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_run_ends_with_its_schedule_even_if_max_steps_is_more(

@@ -60,8 +60,8 @@ def restore(run):
     saved, args = load(run.out, run.args.device), vars(run.args)
     config = saved["config"]
     if config.get("study") != run.args.study:
-        raise SystemExit(f"--resume: this run belongs to the study {str(config.get('study'))!r} of"
-                         " experiments/; python -m experiments.all continues it")
+        raise SystemExit(f"--resume: this run belongs to the study {str(config.get('study'))!r};"
+                         " continue it with the script that has this study")
     if not differs(config.get("data_digest"), args["data_digest"], "data digest"):
         facts = lambda of: {"n train": str(of.get("n_train")), "classes": repr(of.get("classes")),
                             **of["data_digest"]}

@@ -96,18 +96,23 @@ def list_split(split):
                      if os.path.isdir(e.path) and not e.name.startswith("."))
     if not classes:
         raise SystemExit(f"{split}: no class folders; put the images of each class into a folder")
-    files, other = [], 0
+    files, other = [], []
     for label, name in enumerate(classes):
         entries = [e for e in os.scandir(split / name) if not e.name.startswith(".")]
         images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS)]
-        other += len(entries) - len(images)
+        other += [e for e in entries if not e.name.lower().endswith(IMG_EXTENSIONS)]
         if not images:
-            raise SystemExit(f"{split / name}: no images; remove the folder or put some into it")
+            raise SystemExit(f"{split / name}: no images directly in it; remove the folder or put"
+                             " some into it")
         # Disks list files in different orders, which would change the batches of a run.
         files += [(image, label) for image in sorted(images, key=lambda e: e.name)]
-    if other:
-        print(f"{split}: left out {other} files whose names do not end in one of"
-              f" {' '.join(IMG_EXTENSIONS)}")
+    folders = sorted(e.path for e in other if e.is_dir())
+    if folders:
+        print(f"{split}: left out {len(folders)} folders inside class folders, such as"
+              f" {folders[0]}")
+    if len(other) > len(folders):
+        print(f"{split}: left out {len(other) - len(folders)} files whose names do not end in one"
+              f" of {' '.join(IMG_EXTENSIONS)}")
     return files, classes
 
 
