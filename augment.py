@@ -307,6 +307,7 @@ def main():
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
     p.add_argument("--root", default="datasets", help="as in train.py (default: datasets)")
+    p.add_argument("--image-size", type=int, help="as in train.py")
     p.add_argument("--crop-min", type=float, default=0.2,
                    help="smallest share of an image's area that a view shows (default: 0.2)")
     p.add_argument("--blur", type=float, default=0.0, help="probability of blur (default: 0)")
@@ -315,7 +316,7 @@ def main():
                    help="the picture (default: views.png)")
     args = p.parse_args()
     torch.manual_seed(args.seed)
-    images = data.load(args.data, args.root)
+    images = data.load(args.data, args.root, args.image_size)
     size = images.view_size or images.train.shape[3]
     augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)

@@ -13,6 +13,7 @@ import re
 
 import torch
 
+from augment import Augment
 from baselines.barlow import BarlowTwins
 from baselines.byol import BYOL
 from baselines.lejepa import LeJEPA
@@ -167,8 +168,9 @@ def machine_options(g):
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
       " after a minute or two; on a CPU it needs a C++ compiler")
-    g("--accumulate", type=positive, default=1, metavar="K", help="compute a batch in K pieces,"
-      " which takes about a K-th of the memory; BN normalises each piece by itself (default: 1)")
+    g("--accumulate", type=positive, default=1, metavar="K", help="simsiam only: compute a batch in"
+      " K pieces, which takes about a K-th of the memory; BN normalises each piece by itself"
+      " (default: 1)")
     g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
       " slice of a batch by itself (default: the whole batch, as in Sec. 3)")
 
@@ -334,6 +336,11 @@ def build(args):
         model.compile()
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
     return model.to(args.device, memory_format=torch.channels_last)
+
+
+def augmentation(args):
+    """The views that the options describe."""
+    return Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
 
 
 def describe(run):

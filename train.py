@@ -36,7 +36,7 @@ from tqdm import tqdm
 from augment import Augment, to_device
 from lineval import features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
-from options import build, complete, describe, parse
+from options import augmentation, build, complete, describe, parse
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed, effective_rank, output_std
 from utils import checkpoint, data, parallel, plot, runs
 from utils.console import duration, interruptions, plain_errors, progress_bar, wrapped
@@ -337,11 +337,10 @@ def train(args, study=None):
     torch.manual_seed(args.seed)
     model = build(args)  # before there is a run folder: the model may not fit into memory
     with runs.lock_run_dir(args) as out, interruptions() as signals:
-        augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
         # Weight decay on all parameters, BN's γ and β and biases included (App. A). SimCLR and BYOL
         # exclude those when they use LARS.
         sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
-        run = Run(args, out, images.to(args.device), augment, model, sgd)
+        run = Run(args, out, images.to(args.device), augmentation(args), model, sgd)
         loss_fn = study(run) if study else parallel.averaged(run.model)
         if args.accumulate > 1:
             loss_fn = in_pieces(loss_fn, args.accumulate)

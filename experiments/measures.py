@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 import options
-from augment import Augment
 from utils import data, runs
 
 
@@ -54,7 +53,7 @@ def measure_outputs(out):
     model.load_state_dict(encoder, strict=False)
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images,
                        args.stored_size or args.image_size)
-    augment = Augment(args.image_size, args.mean, args.std, args.crop_min, blur_p=args.blur)
+    augment = options.augmentation(args)
     torch.manual_seed(0)
     N, n = args.batch_size, len(images.train)  # BN uses a batch's statistics: the run's own N
     x = images.train[torch.randperm(n)[: max(1, min(2048, n) // N) * N]]  # whole batches

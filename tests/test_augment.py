@@ -312,12 +312,12 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
     asked, load = [], data.load
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
-    argv = "--data shapes-tinted --root there --crop-min 0.7 --blur 0.25 --seed 5"
+    argv = "--data shapes-tinted --root there --image-size 12 --crop-min 0.7 --blur 0.25 --seed 5"
     monkeypatch.setattr("sys.argv", ["augment.py", *argv.split(), "--out", str(tmp_path / "x.png")])
     A.main()
     assert made[0].crop_scale == (0.7, 1.0) and made[0].blur_p == 0.25
     torch.manual_seed(5)
-    assert asked == [("shapes-tinted", "there")]
+    assert asked == [("shapes-tinted", "there", 12)]
     x = load("shapes-tinted").train[torch.randperm(192)[:16]]
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"

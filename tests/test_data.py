@@ -36,7 +36,33 @@ def test_training_and_test_shapes_are_different_images():
 
 def test_shapes_are_24_px_unless_asked_for_others_and_their_tint_is_0_02_or_0_3(monkeypatch):
     monkeypatch.setattr(data, "shapes", lambda size, tint: (size, tint))
+    monkeypatch.setattr(data, "check", lambda *_: None)
     assert data.load("shapes") == (24, 0.02) and data.load("shapes-tinted", "", 16) == (16, 0.3)
+
+
+SET = data.Data(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]),
+                torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0]), ["a", "b"])
+
+
+@pytest.mark.parametrize("part, wrong, rule", [
+    ("train", SET.train.float(), "images must be uint8 tensors (N, 3, 8, 8)"),
+    ("train", SET.train.numpy(), "images must be"), ("test", SET.test.float(), "images must be"),
+    ("train", SET.train[:, :1], "images must be"), ("test", SET.test[..., :6], "images must be"),
+    ("train", SET.train.permute(0, 2, 3, 1), "images must be"),
+    ("train_labels", torch.tensor([0, 1, 2]), "labels must be int64 tensors (N,), 0 to 1"),
+    ("train_labels", torch.tensor([-1, 1, 1]), "labels must be"),
+    ("test_labels", torch.tensor([1, 0], dtype=torch.int32), "labels must be"),
+    ("test_labels", [1, 0], "labels must be"),
+    ("train_labels", torch.zeros(5, dtype=torch.long), "5 labels of 4 training images"),
+    ("train_labels", torch.zeros(0, dtype=torch.long), "0 labels of 4 training images"),
+    ("test_labels", torch.tensor([1]), "1 of 2 test images")])
+def test_a_set_that_is_not_what_Data_says_is_refused_in_one_line(part, wrong, rule, monkeypatch):
+    monkeypatch.setattr(data, "shapes", lambda *_, **__: SET)
+    assert data.load("shapes") is SET
+    monkeypatch.setattr(data, "shapes", lambda *_, **__: SET._replace(**{part: wrong}))
+    with pytest.raises(SystemExit) as stop:
+        data.load("shapes")
+    assert rule in stop.value.code and "\n" not in stop.value.code
 
 
 def test_each_image_of_shapes_tinted_has_a_tint_of_its_own():
@@ -140,6 +166,7 @@ def test_shapes_larger_than_64_px_are_refused():
 
 def test_shapes_of_64_px_are_not(monkeypatch):
     monkeypatch.setattr(data, "shapes", lambda size, tint: size)
+    monkeypatch.setattr(data, "check", lambda *_: None)
     assert data.load("shapes", image_size=64) == 64
 
 

@@ -66,7 +66,9 @@ def test_all_py_says_what_is_left_to_do_trains_it_and_names_what_it_wrote(
         __spec__=types.SimpleNamespace(name="experiments.own"))
     trained = []
     monkeypatch.setattr(every, "MODULES", ("references",))
-    monkeypatch.setattr(every.importlib, "import_module", lambda name: own)
+    load = importlib.import_module  # matplotlib calls it, too
+    monkeypatch.setattr(every.importlib, "import_module", lambda name, *of: (
+        own if name == "experiments.references" else load(name, *of)))
     monkeypatch.setattr(references, "ROWS", [])
     monkeypatch.setattr(table, "figure", lambda *_: None)
     monkeypatch.setattr(logs, "train_row", lambda row, *rest: (
@@ -528,7 +530,7 @@ def test_augment_py_says_what_the_picture_shows_and_by_default_of_shapes(
     arguments(monkeypatch)
     augment.main()
     assert capsys.readouterr().out == "views.png: 16 images of shapes above two views of each\n"
-    assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets")]
+    assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets", None)]
     (T,) = made
     images = load("shapes")
     assert (T.size, T.crop_scale, T.blur_p) == (12, (0.2, 1.0), 0.0)

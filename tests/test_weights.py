@@ -117,6 +117,33 @@ def test_weights_of_others_are_recognised_and_give_the_same_features(
     assert source in said and "resnet8" in said and len(said.splitlines()) == 1
 
 
+class Tiny(nn.Module):
+    """A network of somebody else: nothing in it is named as in a ResNet."""
+
+    features = 4
+
+    def __init__(self, stem, num_classes, bf16):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 8, 8)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.norm(self.patches(x)).mean(dim=(2, 3))
+
+
+def test_an_export_of_any_network_of_ARCHS_can_be_read_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCHS, "tiny", Tiny)
+    network = resnet.resnet("tiny", "cifar")
+    weights.export(tmp_path / "w.pt", network, {"arch": "tiny", "stem": "cifar"})
+    backbone, config = load(tmp_path / "w.pt")
+    assert (config["arch"], config["source"]) == ("tiny", "lineval.py")
+    assert torch.equal(backbone.patches.weight, network.patches.weight)
+    state = network.state_dict()
+    del state["patches.weight"]
+    torch.save(state, tmp_path / "w.pt")
+    assert "weights of an unknown kind (the first is 'patches.bias')" in refused(tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("arch", ARCHS)
 def test_arch_and_stem_are_deduced_from_names_and_shapes(arch, stem):
@@ -266,10 +293,12 @@ def test_init_replaces_the_backbone_and_its_copies_and_nothing_else(method, copi
 
 
 def test_a_run_records_where_it_started_and_resumes_without_that_file(
-        start, tmp_path, small_shapes):
+        start, tmp_path, capsys, small_shapes):
     path, _ = start
     out = tmp_path / "run"
     train.main([*TINY, "--init", str(path), "--max-steps", "1", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "(loaded " in said and "untrained" not in said
     assert json.loads((out / "config.json").read_text())["init"] == str(path)
     path.unlink()
     assert train.main(["--resume", "--out", str(out), "--max-steps", "2"])["epoch"] > 0

@@ -140,7 +140,7 @@ LAWS = {  # script: {option: the law that it reaches what it is for}
         "--features": "test_features_are_written_with_the_labels_and_names_of_their_images",
         "--map": "test_lineval_draws_a_map_of_the_test_images"},
     "augment": dict.fromkeys(
-        ("--data", "--root", "--crop-min", "--blur", "--seed", "--out"), VIEWS),
+        ("--data", "--root", "--image-size", "--crop-min", "--blur", "--seed", "--out"), VIEWS),
     "experiments.all": {
         "--scale": RUNS, "--seeds": RUNS, "--only": RUNS, "--dry-run": RUNS,
         "--again": "test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has"

@@ -145,13 +145,31 @@ def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=Non
         if (image_size or 24) > 64:
             raise SystemExit(f"--image-size {image_size}: shapes have at most 64 px; choose a"
                              " smaller size")
-        return shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
-    if name in ("cifar10", "cifar100", "stl10"):
-        return download(name, root)
-    if os.path.isdir(name):
-        return Data(*read_folder(name, image_size, skip_bad, stored_size))
-    raise SystemExit(f"--data {name}: neither a folder nor shapes, shapes-tinted, cifar10, cifar100"
-                     " or stl10; choose one of these")
+        images = shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
+    elif name in ("cifar10", "cifar100", "stl10"):
+        images = download(name, root)
+    elif os.path.isdir(name):
+        images = Data(*read_folder(name, image_size, skip_bad, stored_size))
+    else:
+        raise SystemExit(f"--data {name}: neither a folder nor shapes, shapes-tinted, cifar10,"
+                         " cifar100 or stl10; choose one of these")
+    check(name, images)
+    return images
+
+
+def check(name, images):
+    """SystemExit unless a set, perhaps of a branch of your own in load(), is what Data says."""
+    x, y = (images.train, images.test), (images.train_labels, images.test_labels)
+    side, K = images.train.shape[-1], len(images.classes)
+    for v in x:
+        if not torch.is_tensor(v) or v.dtype != torch.uint8 or v.shape[1:] != (3, side, side):
+            raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, {side}, {side})")
+    for v in y:
+        if not torch.is_tensor(v) or v.dtype != torch.int64 or not ((0 <= v) & (v < K)).all():
+            raise SystemExit(f"--data {name}: labels must be int64 tensors (N,), 0 to {K - 1}")
+    if not 0 < len(y[0]) <= len(x[0]) or not 0 < len(y[1]) == len(x[1]):
+        raise SystemExit(f"--data {name}: has {len(y[0])} labels of {len(x[0])} training images,"
+                         f" {len(y[1])} of {len(x[1])} test images")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -123,10 +123,7 @@ def recognise(path, tensors, resnet, archs):
         if below(mark, tensors) and "conv1.weight" in weights:
             break
     else:
-        first = " ".join(next(iter(tensors), "").split())[:50]
-        raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); choose"
-                         " train.py's, torchvision's, timm's, official SimSiam's, lightly's or"
-                         " solo-learn's")
+        weights, source = tensors, ""  # perhaps our own export of a network that is not a ResNet
     # fc, a classifier or (official code) the projector, is left out; half precision is converted.
     weights = {key: w.float() if torch.is_tensor(w) and w.is_floating_point() else w
                for key, w in weights.items() if not key.startswith("fc.")}
@@ -139,8 +136,14 @@ def recognise(path, tensors, resnet, archs):
         if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):
             break
     else:
-        raise SystemExit(f"{path} ({source}): its layers fit none of our networks"
-                         f" ({' '.join(archs)}); choose another")
+        if source:
+            raise SystemExit(f"{path} ({source}): its layers fit none of our networks"
+                             f" ({' '.join(archs)}); choose another")
+        first = " ".join(next(iter(tensors), "").split())[:50]
+        raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); choose"
+                         " train.py's, torchvision's, timm's, official SimSiam's, lightly's or"
+                         " solo-learn's")
+    source = source or "lineval.py"
     if bad := [key for key, w in weights.items() if not w.isfinite().all()]:
         raise SystemExit(f"{path} ({source}): its {bad[0]} is not finite; choose another")
     # The stem is the only hint at what images the weights were trained on.
