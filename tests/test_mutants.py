@@ -240,6 +240,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "--crop-min does not reach the views": (
+            "args.std, args.crop_min, blur_p=args.blur)",
+            "args.std, blur_p=args.blur)"),
+        "--blur does not reach the views": (
+            "args.crop_min, blur_p=args.blur)",
+            "args.crop_min)"),
         "the header hides the stop-gradient": (
             'if "stopgrad" in words', 'if "stopgrad" not in words'),
         "any similarity is accepted": (
@@ -319,12 +325,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the losses of an epoch are never cleared": (
             "state.losses, state.outputs = [], []",
             "state.outputs = []"),
-        "--crop-min does not reach the views": (
-            "args.std, args.crop_min, blur_p=args.blur)",
-            "args.std, blur_p=args.blur)"),
-        "--blur does not reach the views": (
-            "args.crop_min, blur_p=args.blur)",
-            "args.crop_min)"),
         "the warm-up is counted in steps": ("args.warmup_epochs * S)", "args.warmup_epochs)"),
         "every seed is 0": ("torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
         "std and rank are of the last batch": ("torch.cat(state.outputs)", "state.outputs[-1]"),
@@ -436,6 +436,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
     },
     "utils/data.py": {
+        "a set of one's own is not checked": ("    check(name, images)\n", ""),
         "all shapes have more tint": ("else 0.02)", "else 0.03)"),
         "the system reads around an image": ("mmap.MADV_RANDOM", "mmap.MADV_NORMAL"),
         "the system does not read on for features": ("mmap.MADV_NORMAL", "mmap.MADV_RANDOM"),
@@ -526,6 +527,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '["git", "rev-parse"'),
     },
     "utils/weights.py": {
+        "an export of another network is refused": ('tensors, ""  #', '{}, ""  #'),
         "an export normalises by the batch": ("contiguous_format).eval()", "contiguous_format)"),
         "the map shows the training images": (
             "args.map, x_test, images.test_labels",
@@ -653,6 +655,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "a study's name is enough": (
+            'if config.get("study_file", study_file(row)) != study_file(row):', "if False:"),
         "an interrupted run starts again": (
             'if not again and saved.get("format")', 'if False and saved.get("format")'),
         "the probe of the scale is ignored": (
@@ -743,6 +747,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "eta starts at zero": ("run.two_views(i)) / 2", "run.two_views(i)) * 0"),
     },
     "experiments/table.py": {
+        "two rows may share a log": ("if own & seen:", "if row.label in seen:"),
+        "a claim may be about no row": ("({*labels_of(found)} - labels)", "(())"),
         "the supervised reference of another seed": (
             "references.SUPERVISED, scale, 0)", "references.SUPERVISED, scale, 1)"),
         "a reference that has not been run is compared with": (
