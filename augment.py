@@ -320,7 +320,7 @@ def main():
     size = images.view_size or images.train.shape[3]
     augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
-    views = [augment.view(x, *augment.draw(len(x), x.shape[2])) for _ in range(2)]
+    views = augment.view(x.repeat(2, 1, 1, 1), *augment.draw(2 * len(x), x.shape[2])).chunk(2)
     plot.save_views(data.central(x, size), views, args.out)
     print(f"{args.out}: {len(x)} images of {args.data} above two views of each")
 

@@ -272,8 +272,8 @@ def start(run):
     args, state, x = run.args, run.state, run.images.train
     runs.write_json(run.out / "config.json", vars(args))
     sample = x[:: len(x) // 16 + 1]  # at most 16
-    views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))
-             for _ in range(2)]
+    both = sample.repeat(2, 1, 1, 1)  # in one call, as in two_views(): the first half is view 1
+    views = run.augment.view(both, *run.augment.draw(len(both), x.shape[2])).chunk(2)
     plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fit no network: let them see some batches.
     order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)

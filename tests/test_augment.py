@@ -321,7 +321,8 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     x = load("shapes-tinted").train[torch.randperm(192)[:16]]
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
-    assert torch.equal(views[0], made[0].view(x, *made[0].draw(16, 12)))
+    both = made[0].view(torch.cat([x, x]), *made[0].draw(32, 12))
+    assert torch.equal(torch.cat(views), both)  # drawn together, as in training
 
 
 def test_the_picture_of_photographs_shows_views_of_the_size_that_training_takes(

@@ -283,9 +283,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "each rank evaluates with its own statistics": (
             "    if args.local_bn:\n", "    if False:\n"),
         "views.png shows one view twice": (
-            "views = [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))\n"
-            "             for _ in range(2)]",
-            "views = 2 * [run.augment.view(sample, *run.augment.draw(len(sample), x.shape[2]))]"),
+            "len(both), x.shape[2])).chunk(2)",
+            "len(both), x.shape[2])).chunk(2)[:1] * 2"),
         "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
         "epoch 0 fills MoCo's queue": ("with torch.no_grad():", "with torch.enable_grad():"),
         "studies are computed in pieces": (
