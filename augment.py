@@ -301,13 +301,14 @@ def to_device(v, device):
 
 def main():
     """Write a picture of a data set's views."""
+    from options import positive
     from utils import data, plot
     from utils.console import ending
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
     p.add_argument("--root", default="datasets", help="as in train.py (default: datasets)")
-    p.add_argument("--image-size", type=int, help="as in train.py")
+    p.add_argument("--image-size", type=positive, help="as in train.py, for shapes and folders")
     p.add_argument("--crop-min", type=float, default=0.2,
                    help="smallest share of an image's area that a view shows (default: 0.2)")
     p.add_argument("--blur", type=float, default=0.0, help="probability of blur (default: 0)")

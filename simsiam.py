@@ -212,7 +212,7 @@ def effective_rank(z):
     # Not centred: a constant output is then one large singular value, rank 1. Centred, only its
     # rounding noise would be left, which may have any rank.
     s = torch.linalg.svdvals(z)  # (min(N, d),)
-    share = s / s.sum() + 1e-7  # keeps log(0) out, and adds up to 0.6 % to the rank
+    share = s / s.sum() + 1e-7  # keeps log(0) out; it adds up to half a percent to the rank
     return torch.exp(-(share * share.log()).sum())
 
 
@@ -344,6 +344,6 @@ def main():
 
 
 if __name__ == "__main__":
-    from utils.console import plain_errors
+    from utils.console import plain_errors  # here, so that the file can be copied without utils/
 
     plain_errors(main)()

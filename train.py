@@ -268,7 +268,7 @@ def evaluate(run):
 
 
 def start(run):
-    """Epoch 0: measure the untrained network, to which every later number should be compared."""
+    """Epoch 0: measure the network as it starts, to which every later number should be compared."""
     args, state, x = run.args, run.state, run.images.train
     runs.write_json(run.out / "config.json", vars(args))
     sample = x[:: len(x) // 16 + 1]  # at most 16
@@ -323,7 +323,10 @@ def train(args, study=None):
     """Pre-train as `args` say; returns the last record of metrics.jsonl, and the folder as "out".
 
     study: a function of the Run that may replace its parts and returns the loss_fn of pretrain()
+    SystemExit: a study with --accumulate or under torchrun
     """
+    # run.indices and run.two_views() are those of the whole batch, of which loss_fn would get a
+    # piece.
     if study and args.accumulate * parallel.world() > 1:
         raise SystemExit(f"the study {study.__name__} needs its batch as a whole: run it in one"
                          " process, without --accumulate")
@@ -359,9 +362,9 @@ def train(args, study=None):
         print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
               f"{again}", file=sys.stderr)
         sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
-    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
-                     plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK))
     began = "loaded" if args.init else "untrained"
+    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
+                     plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK), began)
     print(wrapped(verdict(state.records, args.dim, began)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}")

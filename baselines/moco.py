@@ -38,7 +38,7 @@ class MoCo(nn.Module):
     """
 
     OPTIONS = dict(queue=None, dim=128, symmetry="symmetric", encoder_momentum=0.99)
-    lr_scale = 0.25  # of SimSiam's lr; at the full one, too, some seeds collapse: no BN in the head
+    lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed: the head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()

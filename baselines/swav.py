@@ -8,10 +8,10 @@
     L = -q2 · log softmax(p1) / 2 - q1 · log softmax(p2) / 2
 
 What differs: the targets are assignments to clusters, and every cluster gets the same share of the
-batch, so not all images can be in one. (All in all equally, a loss of log K, remains possible: two
-of three seeds on shapes end there.) SimSiam is "SwAV without online clustering" (Sec. 6.2).
-As in that section, the prototypes belong to the encoder, are normalised in it and get their full
-gradient, and the codes are targets behind a stop-gradient.
+batch, so not all images can be in one. (That every image is equally in all of them, at a loss of
+log K, remains possible: two of three seeds on shapes end there.) SimSiam is "SwAV without online
+clustering" (Sec. 6.2). As in that section, the prototypes belong to the encoder, are normalised in
+it and get their full gradient, and the codes are targets behind a stop-gradient.
 
 here: two views, no small crops; no queue of old features; SimSiam's SGD and recipe (SwAV: LARS).
 here: 30 prototypes (SwAV: 3000), which learn from the first step (SwAV: frozen for an epoch).

@@ -41,8 +41,8 @@ How to read the claims:
 
 * They are the paper's where it makes one, otherwise ours. They were written before the runs, for\
  {seeds} seeds per row; search.md says what had been seen by then. Git cannot show this for the\
- runs that finished first, whose logs name commits from before the one with the claims (d1cc4be), or\
- were written again since: the recipe's, which are in nearly every table, those without\
+ runs that finished first, whose logs name commits from before the one with the claims (d1cc4be),\
+ or were written again since: the recipe's, which are in nearly every table, those without\
  stop-gradient and the untrained ones, and on shapes supervised and BYOL, seed 0 of each. (Commit\
  2f85018, which four logs name, was rewritten.)
 * Unless a claim says otherwise, "<", "better" and "worse" refer to linear accuracy. Below such a\
@@ -55,7 +55,8 @@ How to read the claims:
  it reads: X must be significantly better than each of the others, which is not to be expected of\
  rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
  shapes, a t interval means little, and it may exceed the range of accuracies.
-* A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below {rank}.
+* A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below\
+ {rank}.
 
 What was changed after results had been seen:
 
@@ -86,7 +87,8 @@ Written by `python -m experiments.all`. The differences on which a verdict rests
 
 The figure has every difference in linear accuracy for which both rows have at least two seeds,\
  with the interval that the table of its experiment gives (cut at ±99). A claim says that its\
- difference lies to the right of the short line.
+ difference lies to the right of the short line. Where a column is empty, the claim is not one of\
+ that scale, or its rows are not known yet (opt_optimizers).
 
 | experiment | claim | shapes | photographs |
 |---|---|---|---|"""
@@ -136,7 +138,7 @@ def all_claims(modules):
     lines = [CLAIMS]
     for module in modules:
         found = {}  # {text: {scale: verdict}}: some claims depend on the scale
-        for scale in (scale for scale in BOTH if table.rows(module, scale)):
+        for scale in BOTH:
             for text, verdict, _ in table.verdicts(
                     table.claims(module, scale), table.rows(module, scale),
                     table.runs_of(module, scale)):
@@ -155,7 +157,7 @@ def all_differences(modules):
     """
     found = {}
     for module in modules:
-        for scale in (scale for scale in BOTH if table.rows(module, scale)):
+        for scale in BOTH:
             paper = {row.label: row.paper for row in table.rows(module, scale)}
             runs = {label: last for label, last in table.runs_of(module, scale).items() if last}
             for pair, (difference, _) in decide(table.claims(module, scale), runs).items():

@@ -1,7 +1,8 @@
 """One run per row and seed: how it is trained, and the log that keeps it from being repeated.
 
 A log, results/SCALE/logs/NAME.jsonl, holds on its first line the run's config with commit, machine,
-the linear probe's accuracy and measures of the outputs, and on the others the run's metrics.jsonl.
+the file of its study, the linear probe's accuracy and measures of the outputs, and on the others
+the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
 """
 
@@ -113,7 +114,8 @@ def read_log(row, scale, seed):
         return None
     if config.get("study_file", study_file(row)) != study_file(row):
         raise SystemExit(f"{path}: is of the study {row.study.__name__!r} in"
-                         f" {config['study_file']}.py; give yours another __name__")
+                         f" {config['study_file']}.py; give yours another __name__, or if it has"
+                         " only moved, correct study_file in the log")
     return config, records
 
 
@@ -126,9 +128,9 @@ def missing(rows, scale, seeds, again=False, done=()):
     todo = {}  # by the log: a run can be a row of several tables
     for seed in range(seeds):
         for row in rows:
-            path = log_path(row, scale, seed)
-            if seed < (row.seeds or seeds) and (again or not read_log(row, scale, seed)):
-                todo[path] = row, seed
+            log = read_log(row, scale, seed)  # even if again: it may be of another study
+            if seed < (row.seeds or seeds) and (again or not log):
+                todo[log_path(row, scale, seed)] = row, seed
     return [run for path, run in todo.items() if path not in done]
 
 

@@ -205,7 +205,7 @@ def CLAIMS(scale):
     return [
         Claim("At its own best lr no optimiser is better than SGD at its own",
               none_above(sgd, *others)),
-        Claim("At the recipe's learning rate, SGD's, Adam is worse than at its own",
+        Claim("At SGD's (the recipe's) learning rate Adam is worse than at its own",
               below(f"Adam, lr {SCALES[scale].recipe['lr']:g}", adam)),
     ]
 

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     label: str
     options: str = ""  # of train.py
     paper: float | str = ""  # the paper's number, ImageNet linear top-1 % unless stated otherwise
-    study: Callable | None = None  # a function, for what no option can express: train.train()
+    study: Callable | None = None  # what no option of train.py can express: see train.train()
     times: int = 1  # how many times as many epochs as the other rows
     seeds: int | None = None  # no more than this many
     held_out: bool = False  # for the choice of a setting: see logs.on_held_out()
@@ -50,7 +50,8 @@ def rows(module, scale):
 
     SystemExit: two have the same label or the same log, and so would have the same numbers
     """
-    found, seen = module.ROWS(scale) if callable(module.ROWS) else module.ROWS, set()
+    found = module.ROWS(scale) if callable(module.ROWS) else module.ROWS
+    seen = set()
     for row in found:
         own = {row.label, logs.log_path(row, scale, 0)}
         if own & seen:
@@ -65,6 +66,8 @@ def claims(module, scale):
 
     SystemExit: one compares a row that does not exist
     """
+    if not rows(module, scale):  # an experiment of other scales
+        return []
     found = module.CLAIMS(scale) if callable(module.CLAIMS) else module.CLAIMS
     labels = {row.label for row in (*rows(module, scale), *compared_with(module, scale))}
     if unknown := sorted({*labels_of(found)} - labels):
@@ -187,7 +190,7 @@ class NotRun(Exception):
 class Finished(dict):
     """{label: [last record of each seed]} that remembers which rows are read.
 
-    Reading a row without runs raises NotRun; a label that is no row's is a KeyError.
+    Reading a row without runs raises NotRun; SystemExit if there is no such row.
     """
 
     def __init__(self, last):
@@ -196,6 +199,9 @@ class Finished(dict):
 
     def __getitem__(self, label):
         self.read.add(label)
+        if label not in self:
+            raise SystemExit(f"a claim is about {label!r}, but no row of its table has this label;"
+                             " change one of them")
         if not (records := super().__getitem__(label)):
             raise NotRun
         return records

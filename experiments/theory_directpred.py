@@ -11,8 +11,7 @@ here: as in their code, s is divided by its maximum first. Rounding below 0 beco
 The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
 without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
 where α is the predictor's lr relative to the encoder's, v the variance of the augmentations and η
-the weight decay. If η > 1 / (4 (1 + v)), every
-start collapses to s = 0.
+the weight decay. If η > 1 / (4 (1 + v)), every start collapses to s = 0.
 """
 
 import sys

@@ -45,17 +45,22 @@ SET = data.Data(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 
 
 
 @pytest.mark.parametrize("part, wrong, rule", [
-    ("train", SET.train.float(), "images must be uint8 tensors (N, 3, 8, 8)"),
-    ("train", SET.train.numpy(), "images must be"), ("test", SET.test.float(), "images must be"),
-    ("train", SET.train[:, :1], "images must be"), ("test", SET.test[..., :6], "images must be"),
-    ("train", SET.train.permute(0, 2, 3, 1), "images must be"),
-    ("train_labels", torch.tensor([0, 1, 2]), "labels must be int64 tensors (N,), 0 to 1"),
-    ("train_labels", torch.tensor([-1, 1, 1]), "labels must be"),
-    ("test_labels", torch.tensor([1, 0], dtype=torch.int32), "labels must be"),
-    ("test_labels", [1, 0], "labels must be"),
-    ("train_labels", torch.zeros(5, dtype=torch.long), "5 labels of 4 training images"),
-    ("train_labels", torch.zeros(0, dtype=torch.long), "0 labels of 4 training images"),
-    ("test_labels", torch.tensor([1]), "1 of 2 test images")])
+    ("train", SET.train.float(), "one size, not (4, 3, 8, 8) of torch.float32"),
+    ("train", SET.train.numpy(), "one size, not a ndarray"), ("train", [], "not a list"),
+    ("train", SET.train[:0], "one size, not (0, 3, 8, 8)"),
+    ("test", SET.test.float(), "not (2, 3, 8, 8) of torch.float32"),
+    ("train", SET.train[:, :1], "not (4, 1, 8, 8)"),
+    ("test", SET.test[..., :6], "not (2, 3, 8, 6)"),
+    ("test", SET.test[:, :, :6, :6], "not (2, 3, 6, 6)"),
+    ("train", SET.train.permute(0, 2, 3, 1), "(N, 3, C, C), all of one size, not (4, 8, 8, 3)"),
+    ("train_labels", torch.tensor([0, 1, 2]), "numbers from 0 to 1, not (3,) of torch.int64"),
+    ("train_labels", torch.tensor([-1, 1, 1]), "numbers from 0 to 1"),
+    ("train_labels", torch.zeros(0, dtype=torch.long), "numbers from 0 to 1, not (0,)"),
+    ("train_labels", torch.tensor([[0], [1]]), "(N,) of numbers from 0 to 1, not (2, 1)"),
+    ("test_labels", torch.tensor([1, 0], dtype=torch.int32), "not (2,) of torch.int32"),
+    ("test_labels", [1, 0], "not a list"),
+    ("train_labels", torch.zeros(5, dtype=torch.long), "not 5 of 4 and 2 of 2"),
+    ("test_labels", torch.tensor([1]), "not 3 of 4 and 1 of 2")])
 def test_a_set_that_is_not_what_Data_says_is_refused_in_one_line(part, wrong, rule, monkeypatch):
     monkeypatch.setattr(data, "shapes", lambda *_, **__: SET)
     assert data.load("shapes") is SET

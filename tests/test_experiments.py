@@ -88,7 +88,7 @@ def test_a_claim_about_a_row_that_does_not_exist_is_refused():
     with pytest.raises(SystemExit, match="mine: a claim is about 'typo', but no row"):
         table.claims(of_my_own(table.Row("a"), claims=orders), "shapes")
     facts = [Claim("A fact", every_run("typo", lambda record: True))]
-    with pytest.raises(KeyError, match="typo"):
+    with pytest.raises(SystemExit, match="a claim is about 'typo', but no row of its table"):
         table.table(of_my_own(table.Row("a"), claims=facts), "shapes")
 
 
@@ -98,9 +98,18 @@ def test_a_log_of_another_file_s_study_of_the_same_name_is_refused(elsewhere, mo
         write_log(row, 50.0, **older_or_own)
         assert logs.read_log(row, "shapes", 0)
     write_log(row, 50.0, study_file="another")
-    with pytest.raises(SystemExit, match="is of the study 'study' in another.py") as stop:
-        logs.read_log(row, "shapes", 0)
-    assert "\n" not in stop.value.code
+    for again in (False, True):
+        with pytest.raises(SystemExit, match="is of the study 'study' in another.py") as stop:
+            logs.missing([row], "shapes", 1, again)
+        assert "\n" not in stop.value.code
+
+
+@pytest.mark.parametrize("scale", logs.SCALES)
+@pytest.mark.parametrize("module", MODULES, ids=every.MODULES)
+def test_the_table_of_every_experiment_can_be_written_at_every_scale(module, scale, elsewhere):
+    lines = table.table(module, scale).splitlines()
+    assert lines[:2] == table.HEAD
+    assert all(f"| {row.label} | " in "\n".join(lines) for row in table.rows(module, scale))
 
 
 def test_the_seeds_of_a_row_differ_in_their_seed_and_their_log_and_in_nothing_else():

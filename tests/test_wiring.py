@@ -299,7 +299,7 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
 
 
 @pytest.mark.parametrize("processes, flags", [(1, ["--accumulate", "2"]), (2, ["--local-bn"])])
-def test_a_study_gets_whole_batches_or_is_refused(
+def test_a_study_that_would_not_get_whole_batches_is_refused(
         processes, flags, tmp_path, monkeypatch, small_shapes):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.parallel, "world", lambda: processes)

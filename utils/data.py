@@ -160,16 +160,22 @@ def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=Non
 def check(name, images):
     """SystemExit unless a set, perhaps of a branch of your own in load(), is what Data says."""
     x, y = (images.train, images.test), (images.train_labels, images.test_labels)
-    side, K = images.train.shape[-1], len(images.classes)
+    K, is_tensor = len(images.classes), torch.is_tensor
+    form = lambda v: f"{tuple(v.shape)} of {v.dtype}" if is_tensor(v) else f"a {type(v).__name__}"
     for v in x:
-        if not torch.is_tensor(v) or v.dtype != torch.uint8 or v.shape[1:] != (3, side, side):
-            raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, {side}, {side})")
+        if not (is_tensor(v) and v.dtype == torch.uint8 and len(v)
+                and v.shape[1:] == (3, *2 * x[0].shape[-1:])):
+            raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, C, C), all of one"
+                             f" size, not {form(v)}")
     for v in y:
-        if not torch.is_tensor(v) or v.dtype != torch.int64 or not ((0 <= v) & (v < K)).all():
-            raise SystemExit(f"--data {name}: labels must be int64 tensors (N,), 0 to {K - 1}")
-    if not 0 < len(y[0]) <= len(x[0]) or not 0 < len(y[1]) == len(x[1]):
-        raise SystemExit(f"--data {name}: has {len(y[0])} labels of {len(x[0])} training images,"
-                         f" {len(y[1])} of {len(x[1])} test images")
+        if not (is_tensor(v) and v.dtype == torch.int64 and v.ndim == 1 and len(v)
+                and 0 <= v.min() and v.max() < K):
+            raise SystemExit(f"--data {name}: labels must be int64 tensors (N,) of numbers from 0"
+                             f" to {K - 1}, not {form(v)}")
+    if len(y[0]) > len(x[0]) or len(y[1]) != len(x[1]):
+        raise SystemExit(f"--data {name}: the labels must be those of the first training images and"
+                         f" of all test images, not {len(y[0])} of {len(x[0])} and {len(y[1])} of"
+                         f" {len(x[1])}")
 
 
 # ------------------------------------------------------------------------------------------------

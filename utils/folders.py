@@ -100,7 +100,7 @@ def list_split(split):
     for label, name in enumerate(classes):
         entries = [e for e in os.scandir(split / name) if not e.name.startswith(".")]
         images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS)]
-        other += [e for e in entries if not e.name.lower().endswith(IMG_EXTENSIONS)]
+        other += {*entries} - {*images}
         if not images:
             raise SystemExit(f"{split / name}: no images directly in it; remove the folder or put"
                              " some into it")

@@ -46,12 +46,12 @@ def save_figure(figure, path):
     atomic_write(path, picture.getvalue())
 
 
-def plot_curves(path, runs, dim, references=None):
+def plot_curves(path, runs, dim, references=None, began="untrained"):
     """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
-    references: {key of a record: {label: height}}, thin lines to compare with; the untrained
-    network's kNN, epoch 0 of the first run, is drawn, too, and -1, the minimum of the cosine
+    references: {key of a record: {label: height}}, thin lines to compare with; the kNN of epoch 0
+    of the first run is drawn, too, called `began`, and -1, the minimum of the cosine
     """
     panels = {  # key of a record: title, limits of the y axis, with room for the lines' names
         "loss": ("training loss", (-1.12, 0.05)),
@@ -78,7 +78,7 @@ def plot_curves(path, runs, dim, references=None):
             reference_line(axis, height, label)
     first = next(iter(runs.values()))[0]
     if first["epoch"] == 0:
-        reference_line(axes[2], first["knn"], "untrained")
+        reference_line(axes[2], first["knn"], began)
     save_figure(figure, path)
 
 

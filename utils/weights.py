@@ -126,7 +126,7 @@ def recognise(path, tensors, resnet, archs):
         weights, source = tensors, ""  # perhaps our own export of a network that is not a ResNet
     # fc, a classifier or (official code) the projector, is left out; half precision is converted.
     weights = {key: w.float() if torch.is_tensor(w) and w.is_floating_point() else w
-               for key, w in weights.items() if not key.startswith("fc.")}
+               for key, w in weights.items() if not (source and key.startswith("fc."))}
     with torch.device("meta"):  # networks without memory: names, shapes and types
         networks = {(arch, stem): resnet(arch, stem).state_dict()
                     for arch in archs for stem in ("cifar", "imagenet")}
