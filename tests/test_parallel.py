@@ -277,9 +277,14 @@ def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(erro
     words = f"RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT={free_port()}"
     for word in [*words.split(), "TORCHELASTIC_RUN_ID=any"]:
         monkeypatch.setenv(*word.split("="))
+    handlers = []
+    monkeypatch.setattr(parallel.signal, "signal", lambda *of: handlers.append(of))
     with pytest.raises(type(error)) as raised, parallel.group():
         raise error
     assert raised.value is error
+    # What it has to say must not be cut off by torchrun, which ends all processes after the first.
+    has_said_why = getattr(error, "code", "") == 143
+    assert handlers == [(signal.SIGTERM, signal.SIG_IGN)] * (not has_said_why)
     dist.destroy_process_group()
     with parallel.group():
         assert dist.is_initialized()

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import os
 import re
+import signal
 import sys
 
 import torch
@@ -119,6 +120,8 @@ def group():
         yield
     except (Exception, SystemExit) as error:
         if isinstance(getattr(error, "code", ""), str):  # a number: it has already said why
+            # torchrun, too, notices the end of a process, and ends the others. Say why first.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             # The others fail because they miss this process; only the first error is news.
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
