@@ -55,8 +55,8 @@ def rows(module, scale):
     for row in found:
         own = {row.label, logs.log_path(row, scale, 0)}
         if own & seen:
-            raise SystemExit(f"{name(module)}: the row {row.label!r} has the label or the options"
-                             " and the study's __name__ of another row; change them")
+            raise SystemExit(f"{name(module)}: the row {row.label!r} has the same label as another"
+                             " row, or the same options and __name__ of its study; change one")
         seen |= own
     return found
 
@@ -308,6 +308,7 @@ def main(module, argv=None):
     args = p.parse_args(argv)
     if args.photographs:
         logs.use_photographs(args.photographs)
+    claims(module, args.scale)  # a mistake in them should not come to light after all the runs
     trained = set()
     # rows() each time, because opt_optimizers adds its best lrs once they are known.
     while todo := logs.missing(rows(module, args.scale), args.scale, args.seeds, args.again,
