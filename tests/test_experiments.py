@@ -64,7 +64,8 @@ def test_a_table_s_rows_are_distinct_its_options_are_train_pys_and_its_claims_ca
 def of_my_own(*rows, claims=()):
     """A module of experiments/ that no list has."""
     spec = types.SimpleNamespace(name="experiments.mine")
-    return types.SimpleNamespace(__spec__=spec, ROWS=list(rows), CLAIMS=list(claims))
+    return types.SimpleNamespace(
+        __doc__="Mine.", __spec__=spec, ROWS=list(rows), CLAIMS=list(claims))
 
 
 def scaled(k):
@@ -83,10 +84,12 @@ def test_rows_that_would_share_a_label_or_a_log_are_refused(rows):
     assert "\n" not in stop.value.code
 
 
-def test_a_claim_about_a_row_that_does_not_exist_is_refused():
+def test_a_claim_about_a_row_that_does_not_exist_is_refused_before_the_runs(
+        elsewhere, monkeypatch):
+    monkeypatch.setattr(logs, "train_row", lambda *_: pytest.fail("trained"))
     orders = [Claim("An order", below("untrained network", "a", "typo"))]
     with pytest.raises(SystemExit, match="mine: a claim is about 'typo', but no row"):
-        table.claims(of_my_own(table.Row("a"), claims=orders), "shapes")
+        table.main(of_my_own(table.Row("a"), claims=orders), [])
     facts = [Claim("A fact", every_run("typo", lambda record: True))]
     with pytest.raises(SystemExit, match="a claim is about 'typo', but no row of its table"):
         table.table(of_my_own(table.Row("a"), claims=facts), "shapes")
