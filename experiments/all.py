@@ -88,7 +88,7 @@ Written by `python -m experiments.all`. The differences on which a verdict rests
 The figure has every difference in linear accuracy for which both rows have at least two seeds,\
  with the interval that the table of its experiment gives (cut at ±99). A claim says that its\
  difference lies to the right of the short line. Where a column is empty, the claim is not one of\
- that scale, or its rows are not known yet (opt_optimizers).
+ that scale.
 
 | experiment | claim | shapes | photographs |
 |---|---|---|---|"""
