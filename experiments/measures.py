@@ -23,7 +23,7 @@ def centre(z):
 
 
 def alignment(z1, z2):
-    """The mean squared distance between the views of an image on the sphere (arXiv 2005.10242).
+    """The mean squared distance between two views on the sphere (arXiv 2005.10242, Sec. 4).
 
     z1, z2: (N, d), projections of the two views   returns: () in [0, 4]; it equals 2 + 2 D(z1, z2)
     """

@@ -163,8 +163,8 @@ def check(name, images):
     K, is_tensor = len(images.classes), torch.is_tensor
     form = lambda v: f"{tuple(v.shape)} of {v.dtype}" if is_tensor(v) else f"a {type(v).__name__}"
     for v in x:
-        if not (is_tensor(v) and v.dtype == torch.uint8 and len(v)
-                and v.shape[1:] == (3, *2 * x[0].shape[-1:])):
+        if not (is_tensor(v) and v.dtype == torch.uint8
+                and v.shape[1:] == (3, *2 * x[0].shape[-1:]) and len(v)):
             raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, C, C), all of one"
                              f" size, not {form(v)}")
     for v in y:
