@@ -333,7 +333,10 @@ def build(args):
     if parallel.world() > 1 and not args.local_bn:
         sync_bn.synchronise(model)
     if args.compile:
-        model.compile()
+        # On a GPU also record the kernels of a pass and start them all at once (CUDA graphs): one
+        # by one, starting them takes longer than the kernels themselves.
+        alone = args.device != "cpu" and parallel.world() == 1
+        model.compile(mode="reduce-overhead" if alone else "default")
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
     return model.to(args.device, memory_format=torch.channels_last)
 

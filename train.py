@@ -185,8 +185,8 @@ def in_pieces(loss_fn, K):
                 L, z1 = loss_fn(*views)
                 if i < last:
                     (L / K).backward()  # frees the piece's activations
-            losses.append(L.detach() if i < last else L)
-            outputs.append(z1.detach())
+            losses.append(L.detach().clone() if i < last else L)  # clone(): see remember()
+            outputs.append(z1.detach().clone())
         return torch.stack(losses).mean(), torch.cat(outputs)
 
     return loss_of_all
@@ -194,10 +194,11 @@ def in_pieces(loss_fn, K):
 
 def remember(state, L, z1, lr):
     """Count the step, and keep its loss and its outputs for evaluate()."""
-    # detach() keeps the numbers without the graph; .item() would wait for the device.
+    # detach() keeps the numbers without the graph; .item() would wait for the device. clone(): with
+    # --compile the next step writes its results into the same memory.
     state.step, state.lr = state.step + 1, lr
-    state.losses.append(L.detach())
-    state.outputs.append(z1.detach())
+    state.losses.append(L.detach().clone())
+    state.outputs.append(z1.detach().clone())
     forget_outputs(state)
 
 
@@ -280,11 +281,12 @@ def start(run):
     for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
         clock = time.time()
         with torch.no_grad():
-            L, z1 = run.model(*run.two_views(indices))
+            # forward() is not compiled, which would take longer than these few batches.
+            L, z1 = run.model.forward(*run.two_views(indices))
         state.losses.append(L)
         state.outputs.append(z1)
         forget_outputs(state)
-        if i == min(1, run.steps_per_epoch - 1):  # the first may have waited for a compiler
+        if i == min(1, run.steps_per_epoch - 1):  # the first also waits for memory
             L.item()  # waits for the device
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0
@@ -332,6 +334,9 @@ def train(args, study=None):
                          " process, without --accumulate")
     if args.device == "cpu":
         tune_cpu()
+    else:
+        # TF32, as in convolutions: the heads' float32 products in a fraction of the time.
+        torch.set_float32_matmul_precision("high")
     # Under torchrun one process decodes a folder, and the others find the result.
     images = parallel.one_first(
         data.load, args.data, args.root, args.image_size, args.skip_bad_images, args.stored_size)

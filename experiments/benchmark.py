@@ -9,6 +9,7 @@ from torchvision.transforms.functional import to_pil_image
 from experiments.logs import HERE
 
 RESULTS = HERE / "results" / "speed.md"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)  # of the images, as CIFAR's
 
 
@@ -16,14 +17,21 @@ SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)  # of the images, a
 # Timing.
 
 
+def now():
+    """Seconds on a clock, as soon as the device has finished its work."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def in_turns(functions, repetitions):
     """Seconds of each function, called in turns: {name: function} -> {name: list of seconds}."""
     seconds = {name: [] for name in functions}
     for _ in range(repetitions + 1):  # the first round is a warm-up
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = now()
             function()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(now() - start)
     return {name: values[1:] for name, values in seconds.items()}
 
 
@@ -41,10 +49,10 @@ def race(what, ours, name, theirs, repetitions):
 
 def rate(function, amount, times):
     """How much is done per second, if a call does this amount: a mean, like train.py's images/s."""
-    start = time.perf_counter()
+    start = now()
     for _ in range(times):
         function()
-    return amount * times / (time.perf_counter() - start)
+    return amount * times / (now() - start)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""How fast train.py is on a CPU, where the time goes, and how fast others are.
+"""How fast train.py is, where the time goes, and how fast others are.
 
-    python -m experiments.speed          on two cores with nothing else running
+    python -m experiments.speed          on a GPU if there is one; else on the
+                                         CPU, with nothing else running
     python -m experiments.speed --peers  with lightly (pip install lightly);
-                                         takes seventeen minutes
+                                         seventeen minutes on two cores
 
 The two sides of a comparison take turns in one process, so that a noisy machine
 disturbs both alike. The medians over the turns, of the ratio too, are printed
@@ -10,10 +11,11 @@ and appended to results/speed.md. Ratios carry over to other machines better
 than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
-has arrived, by which time the workers have loaded up to three more: this
-favours the peer, which also profits from the settings of utils/cpu.py.
+has arrived, by which time the workers have loaded some more: this favours the
+peer, which also profits from the settings of utils/cpu.py.
 "The network alone": forward and backward pass on views that are ready. "The
-peak": the arithmetic rate of a product of two 2048 x 2048 matrices.
+peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of
+two 8192 x 8192 matrices in bfloat16.
 """
 
 import argparse
@@ -38,7 +40,7 @@ import options
 import train
 from augment import Augment
 from experiments.benchmark import (
-    MEAN, SIZE, STD, compared, in_turns, race, rate, report, smooth_images, write_folder)
+    DEVICE, MEAN, SIZE, STD, compared, in_turns, race, rate, report, smooth_images, write_folder)
 from experiments.logs import HERE, machine
 from experiments.peers import PIL_VIEW, lightly_peer, peer_loop, torchvision_peer
 from optim import SGD
@@ -46,9 +48,10 @@ from utils import data, runs
 from utils.console import plain_errors
 from utils.cpu import tune_cpu
 
-# Of the loops: backbone, batch, d, number of images, and turns.
-SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 4096, 3),
-         ("resnet18", 64, 2048, 512, 2)]
+# Of the loops: backbone, batch, d, number of images, and turns; for a CPU and for a GPU.
+CPU_SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 4096, 3),
+             ("resnet18", 64, 2048, 512, 2)]
+GPU_SIZES = [("resnet18 --bf16 --compile", 512, 2048, 25600, 2)]
 
 # ------------------------------------------------------------------------------------------------
 # A step of training. Each function that measures something returns rows of the table.
@@ -56,7 +59,7 @@ SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 4096, 3),
 
 def arguments(image_size, *argv):
     """Options as train.py would complete them, for images of this size."""
-    return options.fill_in(options.parse([*argv, "--device", "cpu"]), image_size)
+    return options.fill_in(options.parse([*argv, "--device", DEVICE]), image_size)
 
 
 def network(args):
@@ -64,7 +67,7 @@ def network(args):
     model = options.build(args)
     sgd = SGD([[w for w in model.parameters() if w.requires_grad]], weight_decay=5e-4)
     shape = args.batch_size, 3, args.image_size, args.image_size
-    views = [torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+    views = [torch.randn(shape).to(DEVICE, memory_format=torch.channels_last) for _ in range(2)]
 
     def alone():
         sgd.zero_grad()
@@ -78,10 +81,13 @@ def network(args):
 
 
 def our_loop(folder, argv):
-    """A function that runs train.py for an epoch and returns images/s, kNN not counted."""
+    """A function that runs train.py and returns images/s of its last epoch, kNN not counted."""
+    epochs = "2" if "--compile" in argv else "1"  # the first one waits for the compiler
+
     def run():
         with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-            rest = ["--data", folder, "--epochs", "1", "--device", "cpu", "--out", out]
+            rest = ["--data", folder, "--epochs", epochs, "--device", DEVICE,
+                    "--out", out]
             return train.train(options.parse([*argv, *rest]))["images_per_s"]
 
     return run
@@ -93,9 +99,11 @@ def loops(peers, arch, batch_size, dim, n, turns):
     argv = f"--arch {arch} --batch-size {batch_size} --dim {dim}".split()
     args = arguments(SIZE, "--data", "cifar10", *argv)
     alone, _ = network(args)
-    with FlopCounterMode(display=False) as counter:
-        alone()
-    flops, matrix = counter.get_total_flops() / batch_size, torch.randn(2048, 2048)
+    with FlopCounterMode(display=False) as counter:  # it does not see into compiled networks
+        network(argparse.Namespace(**{**vars(args), "compile": False}))[0]()
+    flops = counter.get_total_flops() / batch_size
+    side, kind = (8192, torch.bfloat16) if DEVICE == "cuda" else (2048, torch.float32)
+    matrix = torch.randn(side, side, device=DEVICE, dtype=kind)
     images = [to_pil_image(x) for x in smooth_images(n)]
     with tempfile.TemporaryDirectory() as folder:
         write_folder(pathlib.Path(folder), n)
@@ -104,7 +112,7 @@ def loops(peers, arch, batch_size, dim, n, turns):
             "the network alone": lambda: rate(alone, batch_size, n // batch_size),
             **{name: peer_loop(args, images, peer(args)) for name, peer in peers.items()},
             # as if the arithmetic of an image were one product of matrices
-            "the peak": lambda: rate(lambda: matrix @ matrix, 2 * 2048**3 / flops, 20),
+            "the peak": lambda: rate(lambda: matrix @ matrix, 2 * side**3 / flops, 20),
         }
         found = {name: [] for name in rates}
         for _ in range(turns + 1):  # the first turn is a warm-up
@@ -116,14 +124,20 @@ def loops(peers, arch, batch_size, dim, n, turns):
 
 
 def variants():
-    """Seconds per step with other kinds of arithmetic, and of the other methods."""
+    """Seconds per step with other kinds of arithmetic and, on a CPU, of the other methods."""
+    size = ["--arch", "resnet18" if DEVICE == "cuda" else "resnet8"]
     kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
-    steps = {kind: network(arguments(SIZE, "--data", "cifar10", "--arch", "resnet8", *flags))[1]
-             for kind, flags in kinds.items()}
+    of_kind = {kind: arguments(SIZE, "--data", "cifar10", *size, *flags)
+               for kind, flags in kinds.items()}
+    steps = {kind: network(args)[1] for kind, args in of_kind.items()}
     seconds = in_turns(steps, 15)
     plain = seconds.pop("float32")
-    rows = [compared(f"a step of resnet8, batch 64, d = 256, {kind}", "s", values, "float32", plain)
+    one = of_kind["float32"]
+    what = f"a step of {one.arch}, batch {one.batch_size}, d = {one.dim}"
+    rows = [compared(f"{what}, {kind}", "s", values, "float32", plain)
             for kind, values in seconds.items()]
+    if DEVICE == "cuda":
+        return rows
     steps = {method: network(arguments(24, "--method", method))[1] for method in options.METHODS}
     seconds = in_turns(steps, 9)
     plain = seconds.pop("simsiam")
@@ -203,7 +217,8 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", action="store_true", help="measure lightly, too")
     args = p.parse_args()
-    tune_cpu()
+    if DEVICE == "cpu":
+        tune_cpu()
     peers = {"torchvision on PIL": torchvision_peer}
     if args.peers:
         peers["lightly"] = lightly_peer
@@ -211,8 +226,12 @@ def main():
     versions = (f"{name} {importlib.metadata.version(name)}" for name in packages)
     report(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
            "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
-    sizes = [partial(loops, peers, *size) for size in SIZES]
-    for rows in (*sizes, variants, views, knn, two_processes, decoding, start):
+    if DEVICE == "cuda":
+        parts = [*(partial(loops, peers, *size) for size in GPU_SIZES), variants]
+    else:
+        parts = [*(partial(loops, peers, *size) for size in CPU_SIZES), variants, views, knn,
+                 two_processes, decoding, start]
+    for rows in parts:
         report(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
                  for what, unit, ours, name, theirs, ratio in rows()))
 

@@ -5,6 +5,8 @@ pytest --hypothesis-profile=dev           25 random examples each
 pytest --hypothesis-profile=thorough      1000 random examples each
 """
 
+import os
+
 import hypothesis
 import pytest
 import torch
@@ -27,6 +29,12 @@ hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, data
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("ci")
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    """Hide a GPU from all tests but its own: the others are about a CPU, bit for bit."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True)

@@ -217,15 +217,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "return w.grad.add(w, alpha=self.weight_decay)",
             "return w.grad.add(w, alpha=self.weight_decay * (w.ndim > 1))"),
         "dampened momentum": (
-            "add_(self.direction(w))",
-            "add_(self.direction(w), alpha=1 - self.momentum)"),
+            "[self.direction(w_i) for w_i in w])",
+            "[self.direction(w_i) for w_i in w], alpha=1 - self.momentum)"),
         "the lr inside the momentum": (
-            "add_(self.direction(w))\n"
-            "                    # η stays out of the sum, so a new η acts on "
-            "all of v at once.\n"
-            "                    w.sub_(v, alpha=lr)",
-            "add_(self.direction(w), alpha=lr)\n"
-            "                    w.sub_(v)"),
+            "[self.direction(w_i) for w_i in w])\n"
+            "            # η stays out of the sum, so a new η acts on all of v at once.\n"
+            "            torch._foreach_add_(w, v, alpha=-lr)",
+            "[self.direction(w_i) for w_i in w], alpha=lr)\n"
+            "            torch._foreach_sub_(w, v)"),
         "LARS scales vectors too": ("if w.ndim <= 1:", "if False:"),
         "LARS divides the wrong way": ("w_norm / d_norm", "d_norm / w_norm"),
         "LARS divides by zero": ("(w_norm > 0) & (d_norm > 0)", "w_norm >= 0"),
@@ -254,7 +253,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "'with' if args.stopgrad else 'without'",
             "'without' if args.stopgrad else 'with'"),
         "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
-        "nothing is compiled": ("model.compile()", "pass"),
+        "nothing is compiled": (
+            'model.compile(mode="reduce-overhead" if alone else "default")', "pass"),
+        "no graphs on a GPU": ("if alone", "if not alone"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
         "a resumed run takes other options": ("    if changed:\n", "    if False:\n"),
@@ -279,6 +280,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),
         "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
         "each rank evaluates with its own statistics": (
             "    if args.local_bn:\n", "    if False:\n"),

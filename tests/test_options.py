@@ -96,19 +96,35 @@ def test_a_method_is_the_class_of_the_file_with_its_name(name):
 
 
 def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatch, capsys):
-    compiled, parts = [], []
+    compiled, parts, calls = [], [], []
+
+    def compile(self, mode):
+        compiled.append((self, mode))
+        self._compiled_call_impl = lambda *views: (calls.append(views), self.forward(*views))[1]
+
     monkeypatch.setenv("CXX", sys.executable)  # no compiler is asked to do anything
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
     train.train(options.parse([*TINY, "--bf16", "--compile", "--max-steps", "1", "--out",
                                str(tmp_path / "run")]),
                 lambda run: (parts.append(run), run.model)[1])
     (run,) = parts
-    assert compiled == [run.model] and run.model.backbone.bf16
+    assert compiled == [(run.model, "default")] and run.model.backbone.bf16
+    assert len(calls) == 1  # that of the step: epoch 0 does without the compiler
     assert all(w.dtype == torch.float32 for w in run.model.parameters())
     assert run.state.outputs[0].dtype == run.state.losses[0].dtype == torch.float32
     assert "bfloat16, compiled" in capsys.readouterr().out
     evaluated = lineval.main([str(tmp_path / "run"), "--epochs", "1", "--lr", "1"])
     assert evaluated["knn"] == run.state.records[-1]["knn"]
+
+
+@pytest.mark.parametrize("processes, mode", [(1, "reduce-overhead"), (2, "default")])
+def test_a_network_compiled_for_one_gpu_is_replayed_as_a_graph(processes, mode, monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode))
+    monkeypatch.setattr(options.parallel, "world", lambda: processes)
+    args = options.parse(["--compile", "--device", "meta"])
+    options.build(options.fill_in(args, 24))
+    assert modes == [mode]
 
 
 # ------------------------------------------------------------------------------------------------

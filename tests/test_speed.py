@@ -59,7 +59,8 @@ def test_every_comparison_of_speed_py_becomes_a_row_and_rows_are_appended_to_the
         out.mkdir()
         runs.write_metrics(out, [{"images_per_s": 1.0}, {"images_per_s": rate}])
 
-    monkeypatch.setattr(speed, "SIZES", [])
+    monkeypatch.setattr(speed, "CPU_SIZES", [])
+    monkeypatch.setattr(speed, "DEVICE", "cpu")
     monkeypatch.setattr(speed, "network", lambda args: (
         built.append((args.method, args.bf16, args.compile)), print)[:2])
     monkeypatch.setattr(speed, "race", race)
