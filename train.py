@@ -3,7 +3,7 @@
     python train.py                            ten generated shapes, a minute on two cores
     python train.py --no-stopgrad              the same, and it collapses (Sec. 4.1)
     python train.py --method byol              another method, from baselines/ (Sec. 6)
-    python train.py --data cifar10             Appendix D's recipe, for a GPU
+    python train.py --data cifar10 --bf16 --compile                Appendix D's recipe, for a GPU
     python train.py --data PATH --arch resnet8 --image-size 64     photographs, on a CPU
     torchrun --nproc-per-node 8 train.py --data PATH               the same run on eight GPUs
 
