@@ -171,6 +171,14 @@ def test_stop_gradient_changes_only_the_gradient_of_the_encoder(seed):
 
 
 @given(seeds)
+def test_the_offset_of_f_s_last_BN_has_a_gradient_only_without_stop_gradient(seed):
+    x1, x2 = views(seed)
+    with_it, without = (gradients(model, model(x1, x2)[0])["projector.4.bias"].norm()
+                        for model in (tiny(seed), tiny(seed, stopgrad=False)))
+    assert with_it < 1e-12 < 1e-6 < without
+
+
+@given(seeds)
 def test_without_a_predictor_stop_gradient_merely_halves_the_gradient(seed):
     x1, x2 = views(seed)
     models = (tiny(seed, predictor="none", stopgrad=stopgrad) for stopgrad in (True, False))
