@@ -30,6 +30,7 @@ from options import device, parser, positive, seed
 from resnet import ARCHS, resnet
 from utils import data, parallel, runs, weights
 from utils.console import plain_errors
+from utils.device import tune
 
 # ------------------------------------------------------------------------------------------------
 # Features, and the kNN classifier.
@@ -257,6 +258,8 @@ def load_features(args, backbone, config):
 def main(argv=None):
     """Evaluate as a command line says; returns what it writes to lineval.json."""
     args = parse(argv)
+    if args.device != "cpu":
+        tune(args.device)  # as in training, where kNN is measured, too
     torch.manual_seed(args.seed)
     # Raw pixels are a baseline: where they do well, a network that does well proves little.
     backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)

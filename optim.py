@@ -53,8 +53,8 @@ class SGD:
             moving = [(w, v) for w, v in zip(group, velocities) if w.grad is not None]
             if not moving:
                 continue
-            # torch._foreach_NAME_ calls a tensor's NAME_ for all tensors of a list, on a GPU in
-            # one kernel: to start one after another takes longer than to compute them.
+            # torch._foreach_NAME_ calls NAME_ for all tensors of a list, on a GPU in few kernels:
+            # starting one for each small tensor takes longer than the arithmetic.
             w, v = zip(*moving)
             torch._foreach_mul_(v, self.momentum)
             # A sum, not a mean: for a constant g it approaches g / (1 - m), here 10 g.

@@ -163,11 +163,12 @@ def machine_options(g):
     """Where the arithmetic is done, how fast, and in how much memory."""
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun, cuda is each process's own"
-      " GPU (default: cuda if there is one, else cpu)")
+      " GPU; float32 products are TF32 there (default: cuda if there is one, else cpu)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
-      " after a minute or two; on a CPU it needs a C++ compiler")
+      " after up to two minutes; on one GPU with CUDA graphs, unless in pieces; on a CPU it needs a"
+      " C++ compiler")
     g("--accumulate", type=positive, default=1, metavar="K", help="simsiam only: compute a batch in"
       " K pieces, which takes about a K-th of the memory; BN normalises each piece by itself"
       " (default: 1)")
@@ -333,10 +334,12 @@ def build(args):
     if parallel.world() > 1 and not args.local_bn:
         sync_bn.synchronise(model)
     if args.compile:
-        # On a GPU also record the kernels of a pass and start them all at once (CUDA graphs): one
-        # by one, starting them takes longer than the kernels themselves.
-        alone = args.device != "cpu" and parallel.world() == 1
-        model.compile(mode="reduce-overhead" if alone else "default")
+        # On a GPU also record a pass's kernels and start them all at once (CUDA graphs): one by
+        # one, starting them takes longer than running them. Not with --accumulate: the next piece
+        # would overwrite the gradients of the last.
+        whole = parallel.world() == args.accumulate == 1
+        graphs = whole and torch.device(args.device).type == "cuda"
+        model.compile(mode="reduce-overhead" if graphs else "default")
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
     return model.to(args.device, memory_format=torch.channels_last)
 

@@ -114,7 +114,7 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     # No ReLU: with one, every channel of z would be ≥ 0, and no two rows could point in opposite
     # directions.
     # here: this BN has γ and β, as the paper says; the official code leaves them out (no-affine).
-    # With stop-gradient β stays 0: in p the BN of h subtracts it, and the targets are constants.
+    # With stop-gradient and a BN in h, β stays 0: h's BN subtracts it, and targets are constants.
     layers += linear_bn_relu(dim, dim, output_bn, relu=False, affine=bn != "no-affine")
     return nn.Sequential(*layers)
 

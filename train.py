@@ -40,7 +40,7 @@ from options import augmentation, build, complete, describe, parse
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed, effective_rank, output_std
 from utils import checkpoint, data, parallel, plot, runs
 from utils.console import duration, interruptions, plain_errors, progress_bar, wrapped
-from utils.cpu import tune_cpu
+from utils.device import tune
 
 # ------------------------------------------------------------------------------------------------
 # What a run consists of.
@@ -185,8 +185,8 @@ def in_pieces(loss_fn, K):
                 L, z1 = loss_fn(*views)
                 if i < last:
                     (L / K).backward()  # frees the piece's activations
-            losses.append(L.detach().clone() if i < last else L)  # clone(): see remember()
-            outputs.append(z1.detach().clone())
+            losses.append(L.detach() if i < last else L)
+            outputs.append(z1.detach())
         return torch.stack(losses).mean(), torch.cat(outputs)
 
     return loss_of_all
@@ -194,8 +194,8 @@ def in_pieces(loss_fn, K):
 
 def remember(state, L, z1, lr):
     """Count the step, and keep its loss and its outputs for evaluate()."""
-    # detach() keeps the numbers without the graph; .item() would wait for the device. clone(): with
-    # --compile the next step writes its results into the same memory.
+    # detach() keeps the numbers without what backward() needs; .item() would wait for the device.
+    # clone(): with --compile on a GPU the next step writes its results into the same memory.
     state.step, state.lr = state.step + 1, lr
     state.losses.append(L.detach().clone())
     state.outputs.append(z1.detach().clone())
@@ -281,12 +281,12 @@ def start(run):
     for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
         clock = time.time()
         with torch.no_grad():
-            # forward() is not compiled, which would take longer than these few batches.
+            # forward(), not the compiled call: compiling takes longer than these few batches.
             L, z1 = run.model.forward(*run.two_views(indices))
         state.losses.append(L)
         state.outputs.append(z1)
         forget_outputs(state)
-        if i == min(1, run.steps_per_epoch - 1):  # the first also waits for memory
+        if i == min(1, run.steps_per_epoch - 1):  # the first is slower: it also allocates memory
             L.item()  # waits for the device
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0
@@ -314,7 +314,8 @@ def print_eta(run, seconds):
     evaluations = 1 + math.ceil(run.last_step / run.steps_per_epoch / run.args.knn_every)
     knn = evaluations * (len(images.labelled) + len(images.test)) / batch
     total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
-    print(f"this will take about {duration(total)}, estimated from one batch")
+    eager = ", not compiled" * run.args.compile
+    print(f"this will take about {duration(total)}, estimated from one batch{eager}")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -332,11 +333,7 @@ def train(args, study=None):
     if study and args.accumulate * parallel.world() > 1:
         raise SystemExit(f"the study {study.__name__} needs its batch as a whole: run it in one"
                          " process, without --accumulate")
-    if args.device == "cpu":
-        tune_cpu()
-    else:
-        # TF32, as in convolutions: the heads' float32 products in a fraction of the time.
-        torch.set_float32_matmul_precision("high")
+    tune(args.device)
     # Under torchrun one process decodes a folder, and the others find the result.
     images = parallel.one_first(
         data.load, args.data, args.root, args.image_size, args.skip_bad_images, args.stored_size)

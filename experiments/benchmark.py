@@ -18,7 +18,7 @@ SIZE, MEAN, STD = 32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)  # of the images, a
 
 
 def now():
-    """Seconds on a clock, as soon as the device has finished its work."""
+    """The time in seconds, read when the device has finished its work."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

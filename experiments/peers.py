@@ -80,7 +80,8 @@ def peer_loop(args, images, peer):
     def epoch():
         start = None
         for x1, x2 in loader:
-            # The clock starts with the first batch, when the workers have loaded some more.
+            # The clock starts with the first batch, when the workers have loaded up to two more
+            # each.
             start = start or now()
             loss = loss_fn(*(x.to(DEVICE, non_blocking=True) for x in (x1, x2)))
             sgd.zero_grad()

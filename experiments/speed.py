@@ -11,8 +11,8 @@ and appended to results/speed.md. Ratios carry over to other machines better
 than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
-has arrived, by which time the workers have loaded some more: this favours the
-peer, which also profits from the settings of utils/cpu.py.
+has arrived, by which time the workers have loaded up to two more each: this
+favours the peer, which also profits from the settings of utils/device.py.
 "The network alone": forward and backward pass on views that are ready. "The
 peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of
 two 8192 x 8192 matrices in bfloat16.
@@ -46,7 +46,7 @@ from experiments.peers import PIL_VIEW, lightly_peer, peer_loop, torchvision_pee
 from optim import SGD
 from utils import data, runs
 from utils.console import plain_errors
-from utils.cpu import tune_cpu
+from utils.device import tune
 
 # Of the loops: backbone, batch, d, number of images, and turns; for a CPU and for a GPU.
 CPU_SIZES = [("resnet8", 64, 256, 4096, 5), ("resnet8", 512, 2048, 4096, 3),
@@ -82,12 +82,11 @@ def network(args):
 
 def our_loop(folder, argv):
     """A function that runs train.py and returns images/s of its last epoch, kNN not counted."""
-    epochs = "2" if "--compile" in argv else "1"  # the first one waits for the compiler
+    epochs = "2" if "--compile" in argv else "1"  # with --compile the first one waits
 
     def run():
         with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-            rest = ["--data", folder, "--epochs", epochs, "--device", DEVICE,
-                    "--out", out]
+            rest = ["--data", folder, "--epochs", epochs, "--device", DEVICE, "--out", out]
             return train.train(options.parse([*argv, *rest]))["images_per_s"]
 
     return run
@@ -125,9 +124,9 @@ def loops(peers, arch, batch_size, dim, n, turns):
 
 def variants():
     """Seconds per step with other kinds of arithmetic and, on a CPU, of the other methods."""
-    size = ["--arch", "resnet18" if DEVICE == "cuda" else "resnet8"]
+    arch = "resnet18" if DEVICE == "cuda" else "resnet8"
     kinds = {"float32": [], "--bf16": ["--bf16"], "--bf16 --compile": ["--bf16", "--compile"]}
-    of_kind = {kind: arguments(SIZE, "--data", "cifar10", *size, *flags)
+    of_kind = {kind: arguments(SIZE, "--data", "cifar10", "--arch", arch, *flags)
                for kind, flags in kinds.items()}
     steps = {kind: network(args)[1] for kind, args in of_kind.items()}
     seconds = in_turns(steps, 15)
@@ -217,8 +216,7 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", action="store_true", help="measure lightly, too")
     args = p.parse_args()
-    if DEVICE == "cpu":
-        tune_cpu()
+    tune(DEVICE)
     peers = {"torchvision on PIL": torchvision_peer}
     if args.peers:
         peers["lightly"] = lightly_peer

@@ -6,6 +6,7 @@ pytest --hypothesis-profile=thorough      1000 random examples each
 """
 
 import os
+import re
 
 import hypothesis
 import pytest
@@ -33,7 +34,7 @@ torch.set_num_threads(1)
 
 def pytest_configure(config):
     """Hide a GPU from all tests but its own: the others are about a CPU, bit for bit."""
-    if config.option.markexpr != "gpu":
+    if not re.match(r"gpu\b", config.option.markexpr):  # -m gpu, or -m "gpu and ..."
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 

@@ -254,8 +254,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "'without' if args.stopgrad else 'with'"),
         "vicreg trains Barlow Twins": ('"vicreg": VICReg', '"vicreg": BarlowTwins'),
         "nothing is compiled": (
-            'model.compile(mode="reduce-overhead" if alone else "default")', "pass"),
-        "no graphs on a GPU": ("if alone", "if not alone"),
+            'model.compile(mode="reduce-overhead" if graphs else "default")', "pass"),
+        "no graphs on a GPU": ("if graphs", "if not graphs"),
+        "graphs overwrite the gradients of a piece": ("parallel.world() == args.accumulate == 1",
+                                                      "parallel.world() == 1"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
         "a resumed run takes other options": ("    if changed:\n", "    if False:\n"),
@@ -433,7 +435,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "(N // (P * K if args.local_bn else K) < 2",
             "(N // (P * K) < 2"),
     },
-    "utils/cpu.py": {
+    "utils/device.py": {
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
     },
     "utils/data.py": {
@@ -787,7 +789,7 @@ TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
          "train.py": ["runs", "options", "wiring", "resume"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"],
-         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/cpu.py": ["train"],
+         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/device.py": ["train"],
          "utils/faults.py": ["options", "wiring", "parallel"],
          "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],

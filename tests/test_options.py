@@ -12,6 +12,7 @@ import options
 import simsiam
 import train
 from utils import data, runs
+from utils.device import tune
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -117,14 +118,27 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
     assert evaluated["knn"] == run.state.records[-1]["knn"]
 
 
-@pytest.mark.parametrize("processes, mode", [(1, "reduce-overhead"), (2, "default")])
-def test_a_network_compiled_for_one_gpu_is_replayed_as_a_graph(processes, mode, monkeypatch):
+@pytest.mark.parametrize("processes, pieces, device, mode", [
+    (1, "1", "cuda:1", "reduce-overhead"), (2, "1", "cuda", "default"), (1, "2", "cuda", "default"),
+    (1, "1", "mps", "default"), (1, "1", "cpu", "default")])
+def test_a_network_compiled_for_one_gpu_and_whole_batches_is_replayed_as_a_graph(
+        processes, pieces, device, mode, monkeypatch):
     modes = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
     monkeypatch.setattr(options.parallel, "world", lambda: processes)
-    args = options.parse(["--compile", "--device", "meta"])
-    options.build(options.fill_in(args, 24))
+    args = options.fill_in(options.parse(["--compile", "--accumulate", pieces]), 24)
+    args.device = device
+    options.build(args)
     assert modes == [mode]
+
+
+def test_float32_products_are_tf32_on_any_device_but_a_cpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    for name in ("cpu", "cuda"):
+        tune(name)
+    assert asked == ["high"]
 
 
 # ------------------------------------------------------------------------------------------------

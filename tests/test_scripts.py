@@ -254,7 +254,7 @@ def test_every_row_of_the_results_is_one_that_speed_py_still_prints_in_that_orde
 
     written, raced = [], []
     fakes = {
-        "tune_cpu": lambda: None, "FlopCounterMode": Counter, "our_loop": our_loop, "rate": rate,
+        "tune": lambda device: None, "FlopCounterMode": Counter, "our_loop": our_loop, "rate": rate,
         "network": lambda args: (asked.append(args), (lambda: None, lambda: None))[1],
         "smooth_images": lambda n: torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
         "write_folder": lambda path, n: written.append(n),
@@ -293,7 +293,7 @@ def test_every_row_of_the_results_is_one_that_speed_py_still_prints_in_that_orde
 
 
 @pytest.mark.parametrize("on_gpu, options", [
-    (False, "--arch resnet8"), (True, "--arch resnet18 --bf16")])
+    (False, "--arch resnet8"), (True, "--arch resnet18 --bf16 --compile")])
 def test_cost_py_prints_a_line_for_every_point_and_on_a_CPU_those_of_the_results(
         on_gpu, options, monkeypatch):
     said, asked = [], []
@@ -313,7 +313,8 @@ def test_cost_py_prints_a_line_for_every_point_and_on_a_CPU_those_of_the_results
     points = [(b, n) for _, b, n in asked]
     assert {o for o, _, _ in asked} == {options}
     assert said[4:] == [f"| {b} | {n} | 100 | {n // b * b / 100:.2f} | 8 |" for b, n in points]
-    kept = [(int(row[0]), int(row[1])) for row in RESULTS["cpu"] if len(row) == 5 and row[0].isdigit()]
+    kept = [(int(row[0]), int(row[1])) for row in RESULTS["cpu"]
+            if len(row) == 5 and row[0].isdigit()]
     if on_gpu:  # up to CIFAR-10's number of images
         kept = [*((2**i, 50000) for i in range(7, 13)), (512, 12500), (512, 25000)]
     assert points == kept
@@ -415,7 +416,7 @@ def test_the_start_of_train_py_is_raced_against_the_import_of_torch(raced, monke
     assert ran == [["train.py", "--help"], ["-c", "import torch"]]
 
 
-def test_our_loop_trains_one_epoch_or_one_more_than_the_compiler_needs_and_gives_the_rate(
+def test_our_loop_gives_the_rate_of_its_last_epoch_the_second_if_the_first_is_compiled(
         monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(speed.train, "train", lambda args: (

@@ -18,7 +18,7 @@ import options
 import simsiam
 import train
 from baselines import lejepa
-from utils import cpu, data
+from utils import data, device
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -66,11 +66,14 @@ def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
 
 def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):
     images = SimpleNamespace(labelled=range(700), test=range(100))
-    for last_step, knn_every, said in (100, 1, "20:00"), (100, 3, "18:00"), (50, 5, "09:30"):
-        args = SimpleNamespace(batch_size=20, knn_every=knn_every)  # 20 batches of two views
+    for last_step, knn_every, said, compile in (
+            (100, 1, "20:00", False), (100, 3, "18:00", False), (50, 5, "09:30", True)):
+        # 20 batches of two views
+        args = SimpleNamespace(batch_size=20, knn_every=knn_every, compile=compile)
         train.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
                                         steps_per_epoch=25), 3.0)
-        assert f"about {said}," in capsys.readouterr().out
+        line = capsys.readouterr().out
+        assert f"about {said}," in line and line.endswith(", not compiled\n" if compile else "batch\n")
 
 
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):
@@ -208,7 +211,7 @@ def test_nothing_that_a_device_computes_is_float64(method):
 def print_faults():
     """The page faults of five large tensors that come and go, before and after tune_cpu()."""
     faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for prepare in (lambda: None, cpu.tune_cpu):
+    for prepare in (lambda: None, device.tune_cpu):
         prepare()
         for _ in range(5):  # the heap grows until a freed block fits the next request
             torch.ones(10_000_000)

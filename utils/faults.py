@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from utils import cpu, parallel
+from utils import device, parallel
 
 
 def of(args):
@@ -31,7 +31,7 @@ def batch_faults(args):
 def machine_faults(args):
     """What this machine may lack."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
-    no_compiler = args.compile and args.device == "cpu" and cpu.broken_compiler()
+    no_compiler = args.compile and args.device == "cpu" and device.broken_compiler()
     return (
         (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
          " processes than this machine has GPUs; choose fewer, or --device cpu"),
