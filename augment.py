@@ -294,7 +294,8 @@ def to_device(v, device):
     CUDA guarantees this only for pinned memory. Elsewhere it is safer to wait: on mps
     the copy may otherwise read memory that has been freed (pytorch#189690).
     """
-    if torch.device(device).type == "cuda":
+    # torch.compile cannot trace pin_memory().
+    if torch.device(device).type == "cuda" and not torch.compiler.is_compiling():
         return v.pin_memory().to(device, non_blocking=True)
     return v.to(device)
 

@@ -149,10 +149,11 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
     Weights start as Gaussian numbers with std 0.01, biases at 0.
     """
-    probe = nn.Linear(x.shape[1], classes, device=x.device)
+    probe = nn.Linear(x.shape[1], classes)
     # As in the official code; the paper does not say. All classes start about equally likely.
     nn.init.normal_(probe.weight, std=0.01)
     nn.init.zeros_(probe.bias)
+    probe.to(x.device)  # drawn on the CPU, like the order of the batches
     fit(probe, optimizer([probe.parameters()]), x, labels, base_lr, epochs, batch_size)
     return probe
 
@@ -197,7 +198,8 @@ def evaluate(args, images, x, x_test):
     """kNN and the probe on features of training and test images: prints and returns the results."""
     if not (x.isfinite().all() and x_test.isfinite().all()):
         raise SystemExit(f"{args.run}: its features are not finite; choose other weights")
-    y, y_test = images.train_labels, images.test_labels
+    # --pixels: images that do not fit into the GPU's memory stay on the CPU.
+    y, y_test = (labels.to(x.device) for labels in (images.train_labels, images.test_labels))
     knn = knn_accuracy(x, y, x_test, y_test)
     print(f"kNN: {knn:.2f} % of {len(y_test)} test images")
     optimizer = {"sgd": SGD, "lars": LARS}[args.optimizer]

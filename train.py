@@ -102,9 +102,10 @@ class Run:
         # This process's slice of each of the K pieces, which are the same for any number of
         # processes.
         indices = parallel.own(indices, K)
-        x = x.index_select(0, to_device(indices, x.device).repeat(2))  # (2N, 3, C, C)
+        x = x.index_select(0, to_device(indices, x.device))  # (N, 3, C, C)
         if x.device.type == "cpu":  # also if the set does not fit into the GPU's memory
             x = to_device(x, self.args.device)
+        x = x.repeat(2, 1, 1, 1)  # (2N, 3, C, C)
         return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
 
 
@@ -226,7 +227,8 @@ def check_finite(run):
     """Stop the run if a loss of this epoch or a weight is not finite: Diverged, nothing saved."""
     state, losses = run.state, torch.stack(run.state.losses).tolist()
     bad = [i for i, L in enumerate(losses) if not math.isfinite(L)]
-    if bad or not all(w.isfinite().all() for w in run.model.parameters()):
+    finite = torch.stack([w.isfinite().all() for w in run.model.parameters()]).all()
+    if bad or not finite:
         what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
         step = max(1, state.step - (len(losses) - 1 - bad[0] if bad else 0))
         raise Diverged(f"the {what} at epoch {(step - 1) // run.steps_per_epoch + 1}, step {step},"
@@ -277,8 +279,9 @@ def start(run):
     views = run.augment.view(both, *run.augment.draw(len(both), x.shape[2])).chunk(2)
     plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fit no network: let them see some batches.
-    order, batches = torch.randperm(len(x)), math.ceil(2048 / args.batch_size)
-    for i, indices in enumerate(order.split(args.batch_size)[: min(batches, run.steps_per_epoch)]):
+    order = torch.randperm(len(x))
+    batches = min(math.ceil(2048 / args.batch_size), run.steps_per_epoch)
+    for i, indices in enumerate(order.split(args.batch_size)[:batches]):
         clock = time.time()
         with torch.no_grad():
             # forward(), not the compiled call: compiling takes longer than these few batches.
@@ -286,8 +289,8 @@ def start(run):
         state.losses.append(L)
         state.outputs.append(z1)
         forget_outputs(state)
-        if i == min(1, run.steps_per_epoch - 1):  # the first is slower: it also allocates memory
-            L.item()  # waits for the device
+        L.item()  # waits for the device
+        if i == min(1, batches - 1):  # the first is slower: it also allocates memory
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0
     evaluate(run)

@@ -95,8 +95,9 @@ def save_neighbours(compared, path, classes=6, k=8):
     """Draw the k nearest training images of one test image per class, in one block per run."""
     blocks, first = {}, None
     for folder, (_, records) in compared.items():
+        args = lineval.parse([folder])
         images, bank, query, _ = lineval.load_features(
-            lineval.parse([folder]), *lineval.load_backbone(folder))
+            args, *lineval.load_backbone(folder, args.device))
         first = first or images.digest()
         if images.digest() != first:
             raise SystemExit(f"{folder}: trained on different images from {next(iter(compared))};"
@@ -108,7 +109,7 @@ def save_neighbours(compared, path, classes=6, k=8):
         last = records[-1]
         title = (f"{short(folder)}: loss {last['loss']:.2f}, std {last['std']:.2f}, rank"
                  f" {last['rank']:.1f}: {int(right.sum())} of {right.numel()} of the right class")
-        blocks[title] = images.train[found].cpu(), right.cpu()
+        blocks[title] = images.train[found.to(images.train.device)].cpu(), right.cpu()
     plot.save_neighbours(path, images.test[chosen].cpu(), blocks)
 
 

@@ -45,7 +45,7 @@ def measure_outputs(out):
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
     """
     saved = runs.load_checkpoint(out)
-    own = {"device": "cpu", "init": None}  # not the weights that the run started from
+    own = {"device": options.parse([]).device, "init": None}  # not the weights that the run started from
     args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], **own})
     model = options.build(args)
     # A study may have put another predictor in the place of h; z does not depend on it.
@@ -57,6 +57,7 @@ def measure_outputs(out):
     torch.manual_seed(0)
     N, n = args.batch_size, len(images.train)  # BN uses a batch's statistics: the run's own N
     x = images.train[torch.randperm(n)[: max(1, min(2048, n) // N) * N]]  # whole batches
+    x = x.to(args.device)
     z1, z2 = (torch.cat([model.f(augment(b)) for b in x.split(N)]) for _ in range(2))
     s = torch.linalg.svdvals(z1)
     share = (s / s.sum())[:256].tolist()

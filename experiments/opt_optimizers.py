@@ -54,7 +54,12 @@ class Torch:
         self.optimizer = kind([{"params": group} for group in param_groups], lr=0.0,
                               weight_decay=weight_decay, **options)
         self.zero_grad, self.state_dict = self.optimizer.zero_grad, self.optimizer.state_dict
-        self.load_state_dict = self.optimizer.load_state_dict
+
+    def load_state_dict(self, state):
+        self.optimizer.load_state_dict(state)
+        for own in self.optimizer.state.values():
+            if "step" in own:  # Adam's; a checkpoint puts it on the GPU, where reading it waits
+                own["step"] = own["step"].cpu()
 
     def step(self, *lrs):
         # torch keeps the lr in its groups, where optim.SGD is told it at each step.

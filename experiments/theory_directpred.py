@@ -32,7 +32,7 @@ def directpred(run, rho=0.3, eps=0.1):
     """A study: the predictor of Eq. 18 and 19, set anew at every step."""
     model, state = run.model, run.state
     d = model.h[-1].out_features
-    model.h = nn.Linear(d, d, bias=False, device=run.args.device).requires_grad_(False)
+    model.h = nn.Linear(d, d, bias=False).requires_grad_(False).to(run.args.device)
 
     @torch.no_grad()
     def set_predictor(z):

@@ -218,6 +218,7 @@ def test_a_signal_ends_a_program_in_one_line_with_its_own_code(number, code, tim
     (OSError(28, "No space left on device"), "No space left"),
     (MemoryError("can't allocate"), "memory"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "memory"),
     (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "surrogates"),
     (ValueError("embedded null byte"), "null byte"),
     (RecursionError("maximum recursion depth exceeded"), "recursion"),
@@ -234,6 +235,7 @@ def test_what_is_no_fault_of_the_program_becomes_one_plain_line(error, line):
 
 
 @pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("a shape"), ValueError("no"),
+                                   RuntimeError("CUDA error: an illegal memory access"),
                                    NotImplementedError("aten::svd on mps")])
 def test_a_fault_of_the_program_keeps_its_traceback(error):
     @console.plain_errors

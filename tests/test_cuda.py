@@ -112,6 +112,18 @@ def test_a_step_never_waits_for_the_gpu(method):
     assert math.isfinite(loss.item())
 
 
+def test_lejepa_whose_directions_are_drawn_on_the_cpu_can_be_compiled(tmp_path):
+    train.main([*ON_GPU, "--method", "lejepa", "--compile", "--out", str(tmp_path / "run")])
+    assert all(math.isfinite(r["loss"]) for r in records(tmp_path / "run"))
+
+
+def test_images_that_did_not_fit_into_the_gpus_memory_can_be_held_out():
+    images = data.load("shapes")
+    there = images._replace(train_labels=images.train_labels.cuda(),
+                            test_labels=images.test_labels.cuda())
+    assert torch.equal(there.held_out().train, images.held_out().train)
+
+
 @pytest.mark.parametrize("stop", (2, 3, 5))
 def test_a_run_resumed_on_a_gpu_ends_as_one_that_was_never_stopped(stop, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -127,7 +139,7 @@ def test_a_run_resumed_on_a_gpu_ends_as_one_that_was_never_stopped(stop, tmp_pat
     *(f"--method {method}" for method in options.METHODS if method != "lejepa"), "--accumulate 2"])
 def test_a_compiled_run_learns_what_an_eager_one_does_and_keeps_the_outputs_of_earlier_steps(
         flags, tmp_path):
-    # Not LeJEPA, whose random directions are other ones when compiled.
+    # Not LeJEPA, whose random directions may be other ones when compiled.
     runs = {}
     counters.clear()
     for flag in ([], ["--compile"]):

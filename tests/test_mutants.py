@@ -320,8 +320,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "for step in range(state.step, min(",
             "for step in range(max(0, state.step - 1), min("),
         "a loss that is not finite is saved": (
-            "    if bad or not all(",
-            "    if False and not all("),
+            "    if bad or not finite:",
+            "    if False:"),
         "an interrupted run is not saved": (
             "parallel.agree(bool(signals), ",
             "parallel.agree(False, "),

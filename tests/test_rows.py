@@ -188,7 +188,7 @@ SCALES = {  # what a plain row of each scale trains
     "photographs": dict(data="cifar10", epochs=5, max_steps=None, arch="resnet8", lr=0.8,
                         batch_size=64, knn_every=3, predictor_lr="constant", crop_min=0.2),
     "cifar": dict(data="cifar10", epochs=100, max_steps=None, arch="resnet18", lr=0.03,
-                  batch_size=512, knn_every=1, predictor_lr="constant", dim=2048),
+                  batch_size=512, knn_every=10, predictor_lr="constant", dim=2048, compile=True),
 }
 
 

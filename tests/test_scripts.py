@@ -583,7 +583,7 @@ def test_a_block_of_neighbours_is_titled_by_its_run_s_measures_and_counts_those_
     images = images._replace(train_labels=torch.arange(16) % 4, train=images.train[:16])
     bank = torch.eye(4)[images.train_labels] + 0.01 * torch.randn(16, 4)
     query = torch.eye(4)[torch.tensor([0, 1, 3, 2, 0, 1, 2, 3])]  # two are taken for each other
-    monkeypatch.setattr(lineval, "load_backbone", lambda folder: (folder, {}))
+    monkeypatch.setattr(lineval, "load_backbone", lambda folder, device: (folder, {}))
     monkeypatch.setattr(lineval, "load_features", lambda args, *_: (images, bank, query, None))
     monkeypatch.setattr(compare.plot, "save_neighbours", lambda *args: drawn.append(args))
     last = {"loss": -0.456, "std": 0.987, "rank": 12.34}

@@ -32,7 +32,8 @@ def content(run):
     state = dict(vars(run.state))
     state["seconds"] = time.time() - state.pop("start_time")
     state["outputs"] = [parallel.gather(z) for z in state["outputs"]]
-    state["losses"] = [parallel.gather(L[None]).mean() for L in state["losses"]]
+    if state["losses"]:
+        state["losses"] = list(parallel.gather(torch.stack(state["losses"])[None]).mean(dim=0))
     return dict(state, format=FORMAT, commit=runs.commit(), config=vars(run.args),
                 model=run.model.state_dict(), optimizer=run.optimizer.state_dict(),
                 rng=torch.get_rng_state())

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import re
 import signal
 import sys
 import textwrap
@@ -179,7 +180,9 @@ def plain_errors(main):
 def explain(error):
     """One line on an error that is not the program's fault; None for any other."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and "memory" in reason:
+    # "an illegal memory access" of a GPU is another matter, and a bug.
+    full = re.search("(out of|not enough|allocate) memory", reason)
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and full:
         return f"not enough memory ({reason[:200]}): choose a smaller network, batch or image size"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else reason

@@ -75,7 +75,8 @@ class Data(NamedTuple):
         held = torch.zeros_like(self.train_labels, dtype=torch.bool)
         held[by_class[::10]] = True
         x, y = self.labelled, self.train_labels
-        return self._replace(train=x[~held], train_labels=y[~held], test=x[held],
+        there = held.to(x.device)  # the images may not have fitted into the GPU's memory
+        return self._replace(train=x[~there], train_labels=y[~held], test=x[there],
                              test_labels=y[held], cache=None, names=([], []))
 
     def mean_std(self):
@@ -115,8 +116,11 @@ class Data(NamedTuple):
 
 def room(device):
     """How many bytes of images may be put on a device: on a GPU, half of what is free."""
-    on_gpu = torch.device(device).type == "cuda"
-    return torch.cuda.mem_get_info(device)[0] // 2 if on_gpu else math.inf
+    if torch.device(device).type != "cuda":
+        return math.inf
+    # What an earlier run of this process has freed PyTorch keeps, for the next.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + kept) // 2
 
 
 def central(x, size=None):
