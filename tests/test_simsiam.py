@@ -347,7 +347,7 @@ COLLAPSED = {
     "shapes/bn-none-warmup-epochs-1": 3, "shapes/method-moco": 2,
     "shapes/method-moco-symmetry-asymmetric": 2, "shapes/held-out-lr-20": 1,
     "shapes/averaged-SGD-held-out-lr-20": 1, "shapes/SGD-no-momentum-held-out-lr-200": 1,
-    "photographs/no-stopgrad": 3, "photographs/no-stopgrad-epochs-10": 2,
+    "photographs/no-stopgrad": 3, "photographs/no-stopgrad-epochs-10": 3,
     "photographs/predictor-none": 3, "photographs/Adam-lr-0.8": 1,
     # one direction has most of the outputs' length, though not all have the same sign
     "shapes/no-stopgrad-bn-no-affine": 1, "shapes/method-swav-no-stopgrad": 1,
