@@ -28,8 +28,8 @@ from utils.runs import read_metrics
 # For a CPU and for a GPU: options; batch sizes, and the one with which the number of images varies;
 # numbers of images, and the one with which the batch size varies.
 CPU = "--arch resnet8", (16, 32, 64, 128, 256, 512), 64, (512, 1024, 2048, 4096), 2048
-GPU = ("--arch resnet18 --bf16 --compile", (128, 256, 512, 1024, 2048, 4096), 512, (12500, 25000, 50000),
-       50000)
+GPU = ("--arch resnet18 --bf16 --compile", (128, 256, 512, 1024, 2048, 4096), 512,
+       (12500, 25000, 50000), 50000)
 
 RUN = """
 import sys, torch, train

@@ -45,7 +45,8 @@ def measure_outputs(out):
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
     """
     saved = runs.load_checkpoint(out)
-    own = {"device": options.parse([]).device, "init": None}  # not the weights that the run started from
+    # init: not the weights that the run started from
+    own = {"device": options.parse([]).device, "init": None}
     args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], **own})
     model = options.build(args)
     # A study may have put another predictor in the place of h; z does not depend on it.

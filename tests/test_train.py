@@ -73,7 +73,8 @@ def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(c
         train.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
                                         steps_per_epoch=25), 3.0)
         line = capsys.readouterr().out
-        assert f"about {said}," in line and line.endswith(", not compiled\n" if compile else "batch\n")
+        assert f"about {said}," in line
+        assert line.endswith(", not compiled\n" if compile else "one batch\n")
 
 
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):
