@@ -289,7 +289,7 @@ def start(run):
         state.losses.append(L)
         state.outputs.append(z1)
         forget_outputs(state)
-        L.item()  # waits for the device
+        L.item()  # waits for the device, so that the next batch is timed by itself
         if i == min(1, batches - 1):  # the first is slower: it also allocates memory
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0

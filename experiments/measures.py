@@ -45,9 +45,9 @@ def measure_outputs(out):
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
     """
     saved = runs.load_checkpoint(out)
-    # init: not the weights that the run started from
-    own = {"device": options.parse([]).device, "init": None}
-    args = argparse.Namespace(**{**vars(options.parse([])), **saved["config"], **own})
+    default = vars(options.parse([]))
+    own = {"device": default["device"], "init": None}  # not the weights that the run started from
+    args = argparse.Namespace(**{**default, **saved["config"], **own})
     model = options.build(args)
     # A study may have put another predictor in the place of h; z does not depend on it.
     encoder = {name: w for name, w in saved["model"].items() if not name.startswith("h.")}

@@ -71,9 +71,9 @@ def lightly_peer(args):
 def peer_loop(args, images, peer):
     """A function that trains a peer for an epoch on PIL images and returns images/s."""
     two_views, model, loss_fn = peer
-    on_gpu = DEVICE == "cuda"
     loader = DataLoader(Pairs(images, two_views), args.batch_size, shuffle=True, drop_last=True,
-                        num_workers=os.cpu_count(), persistent_workers=True, pin_memory=on_gpu)
+                        num_workers=os.cpu_count(), persistent_workers=True,
+                        pin_memory=DEVICE == "cuda")
     model.to(DEVICE)
     sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 

@@ -224,12 +224,9 @@ def main():
     versions = (f"{name} {importlib.metadata.version(name)}" for name in packages)
     report(f"\n## {datetime.date.today()}, {machine()}, {', '.join(versions)}\n",
            "| what | unit | ours | against | theirs | times as fast |", "|---|---|---|---|---|---|")
-    if DEVICE == "cuda":
-        parts = [*(partial(loops, peers, *size) for size in GPU_SIZES), variants]
-    else:
-        parts = [*(partial(loops, peers, *size) for size in CPU_SIZES), variants, views, knn,
-                 two_processes, decoding, start]
-    for rows in parts:
+    sizes, rest = ((GPU_SIZES, []) if DEVICE == "cuda" else
+                   (CPU_SIZES, [views, knn, two_processes, decoding, start]))
+    for rows in (*(partial(loops, peers, *size) for size in sizes), variants, *rest):
         report(*(f"| {what} | {unit} | {ours:.3g} | {name} | {theirs:.3g} | {ratio:.2f} |"
                  for what, unit, ours, name, theirs, ratio in rows()))
 

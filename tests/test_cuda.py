@@ -157,5 +157,6 @@ def test_lineval_finds_the_same_on_the_gpu_and_the_cpu(tmp_path):
     train.main([*TINY, "--out", str(tmp_path)])
     found = [lineval.main([str(tmp_path), "--lr", "1", "--epochs", "5", "--device", device])
              for device in ("cpu", "cuda")]
+    assert torch.get_float32_matmul_precision() == "high"  # as in training
     for name in ("knn", "top1"):
         assert abs(found[0][name] - found[1][name]) < 5

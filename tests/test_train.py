@@ -77,6 +77,14 @@ def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(c
         assert line.endswith(", not compiled\n" if compile else "one batch\n")
 
 
+def test_the_estimate_is_printed_even_if_epoch_0_has_only_one_batch(tmp_path, monkeypatch, capsys):
+    x, y = torch.randint(256, (4096, 3, 8, 8), dtype=torch.uint8), torch.arange(4096) % 10
+    images = data.Data(x, y, x[:64], y[:64], [*data.SHAPES])
+    monkeypatch.setattr(data, "shapes", lambda *_, **__: images)
+    train.main([*TINY, "--batch-size", "2048", "--max-steps", "1", "--out", str(tmp_path / "run")])
+    assert capsys.readouterr().out.count("this will take about") == 1
+
+
 def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):
     ends = {}
     for stop in (None, 1, 3, 4):
