@@ -63,8 +63,8 @@ What was changed after results had been seen:
 * The intervals were printed without the correction until 25 November 2026. No verdict has changed.
 * Since 29 November 2026 a verdict is final only when all rows of its table's orders have three\
  seeds (one on shapes, of opt_losses, then held only "so far"), and a refuted claim about every run\
- has no "so far" (four had one, over both scales). The wording of some claims was made clearer;\
- their tests are the same.
+ has no "so far" (four had one, over both scales). "No difference seen" and "undecided" say "so\
+ far" as well. The wording of some claims was made clearer; their tests are the same.
 * The moving average of Sec. 5.2 was changed, as its note says.
 * Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
  held-out images; since then the search goes on while the best is the lowest or highest tried. Logs\

@@ -175,10 +175,10 @@ def verdicts(claims, own, runs):
         # "so far": rows of this claim, or others that its correction counts, lack seeds.
         early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
             f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
-        # One run refutes a fact, which is about every run, whatever the others will be.
-        refuted = words == "does not hold"
-        is_open = words == "holds" or refuted and not callable(claim.test)
-        verdict = f"**{words}**" + early * is_open
+        # One run refutes a fact, whatever the others will be; the other two say what is missing.
+        final = (words == "does not hold" and callable(claim.test)
+                 or words == "not run" or words.endswith(": undecided"))
+        verdict = f"**{words}**" + early * (not final)
         found.append((claim.text, verdict, numbers))
     return found
 

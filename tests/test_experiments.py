@@ -283,7 +283,10 @@ def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_o
     assert ("* A fact: **holds**\n* An order: **holds** so far (other rows: 0 of 3 seeds)\n"
             "  * b minus a: +30.0 (27.7 to 32.3)\n* With a reference: **not run**") in said
     assert "**holds** so far (2 of 3 seeds)" in say(a=row(50, 51), b=row(80, 81))
-    assert "**one seed: undecided**" in say(a=row(50), b=row(80))
+    assert "**no difference seen** so far (2 of 3 seeds)" in say(a=row(50, 51), b=row(50, 52))
+    assert "**does not hold** so far (2 of 3 seeds)" in say(a=row(80, 81), b=row(50, 51))
+    assert "**one seed: undecided**\n" in say(a=row(50), b=row(80)) + "\n"
+    assert "**a run diverged: undecided**\n" in say(a=row(50, 51), b=row(80, math.nan))
     assert "b minus a: +0.0 (-" in say(a=row(50.02, 51), b=row(50, 51))  # not -0.0
     assert say(a=row(50), b=[]).count("**not run**") == 3
 
