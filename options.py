@@ -167,8 +167,8 @@ def machine_options(g):
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
-      " after up to two minutes; on one GPU with CUDA graphs, except with --accumulate; on a CPU it"
-      " needs a C++ compiler")
+      " after up to two minutes; on one GPU with CUDA graphs, except with --accumulate; it needs a"
+      " C++ compiler on a CPU, a C compiler on a GPU")
     g("--accumulate", type=positive, default=1, metavar="K", help="simsiam only: compute a batch in"
       " K pieces, which takes about a K-th of the memory; BN normalises each piece by itself"
       " (default: 1)")

@@ -11,8 +11,7 @@ import lineval
 import options
 import simsiam
 import train
-from utils import data, runs
-from utils.device import tune
+from utils import data, device, faults, runs
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -137,7 +136,7 @@ def test_float32_products_are_tf32_on_any_device_but_a_cpu(monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
     for name in ("cpu", "cuda"):
-        tune(name)
+        device.tune(name)
     assert asked == ["high"]
 
 
@@ -218,6 +217,18 @@ def test_compiling_without_a_compiler_is_refused_in_one_line(compiler, tmp_path,
     monkeypatch.setenv("CXX", compiler)
     assert compiler in message(*TINY, "--compile", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setenv("CC", compiler)
+    args = options.parse(["--compile", "--device", "cpu"])
+    args.device = "cuda"  # which parse() would refuse on a machine without one
+    assert [words for wrong, words in faults.machine_faults(args) if wrong and "CC" in words]
+
+
+def test_without_a_named_compiler_a_GPU_may_use_gcc_or_clang(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    for present in "gcc", "clang", "":
+        monkeypatch.setattr(device, "runs", lambda program: program == present)
+        assert device.broken_compiler("cuda") == ("" if present else "gcc")
 
 
 def test_cpu_0_is_the_cpu_and_is_tuned_like_it():

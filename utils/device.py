@@ -1,4 +1,4 @@
-"""Settings that make PyTorch faster on a device, and the compiler that --compile needs on a CPU."""
+"""Settings that make PyTorch faster on a device, and the compiler that --compile needs."""
 
 import contextlib
 import ctypes
@@ -33,11 +33,18 @@ def tune_cpu():
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
 
 
-def broken_compiler():
-    """The name of the C++ compiler that torch.compile would call, if it does not run; else ""."""
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+def broken_compiler(device):
+    """The compiler that torch.compile would call, C++ for a CPU, C for a GPU; "" if it runs."""
+    if device == "cpu":
+        names = [os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")]
+    else:  # Triton, which compiles the start of each kernel, takes either
+        names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return "" if any(map(runs, names)) else names[0]
+
+
+def runs(program):
+    """Whether a program can be started and ends well."""
     try:
-        failed = subprocess.run([compiler, "--version"], capture_output=True).returncode
+        return subprocess.run([program, "--version"], capture_output=True).returncode == 0
     except OSError:
-        failed = True
-    return compiler if failed else ""
+        return False

@@ -31,14 +31,15 @@ def batch_faults(args):
 def machine_faults(args):
     """What this machine may lack."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine: torchrun sets it
-    no_compiler = args.compile and args.device == "cpu" and device.broken_compiler()
+    language, variable = ("C++", "CXX") if args.device == "cpu" else ("C", "CC")
+    no_compiler = args.compile and device.broken_compiler(args.device)
     return (
         (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
          " processes than this machine has GPUs; choose fewer, or --device cpu"),
         (parallel.world() > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}:"
          " under torchrun, choose cpu or cuda, which is then each process's own GPU"),
-        (no_compiler, f"--compile: on a CPU it needs a C++ compiler, and {no_compiler} does not"
-         " run; install it, set the variable CXX to another one, or leave --compile out"))
+        (no_compiler, f"--compile: it needs a {language} compiler, and {no_compiler} does not run;"
+         f" install it, set the variable {variable} to another one, or leave --compile out"))
 
 
 def value_faults(args):
