@@ -156,13 +156,13 @@ def resize_matrix(start, box_size, mirrored, size_in, size_out):
 def along_both_axes(x, rows, columns):
     """rows · image · columnsᵀ for each channel of each image.
 
-    x: (N, C, H, W)   rows: (N, H', H)   columns: (N, W', W)   returns: (N, C, H', W')
+    x: (N, c, H, W)   rows: (N, H', H)   columns: (N, W', W)   returns: (N, c, H', W')
     """
-    N, C, H, W = x.shape
-    x = torch.bmm(columns, x.reshape(N, C * H, W).transpose(1, 2))  # (N, W', C H)
-    x = x.view(N, columns.shape[1] * C, H)
-    x = torch.bmm(x, rows.transpose(1, 2))  # (N, W' C, H')
-    return x.view(N, columns.shape[1], C, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
+    N, c, H, W = x.shape
+    x = torch.bmm(columns, x.reshape(N, c * H, W).transpose(1, 2))  # (N, W', c H)
+    x = x.view(N, columns.shape[1] * c, H)
+    x = torch.bmm(x, rows.transpose(1, 2))  # (N, W' c, H')
+    return x.view(N, columns.shape[1], c, rows.shape[1]).permute(0, 2, 3, 1).contiguous()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -302,9 +302,8 @@ def to_device(v, device):
 
 def main():
     """Write a picture of a data set's views."""
-    from options import positive
     from utils import data, plot
-    from utils.console import ending
+    from utils.arguments import ending, positive
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
@@ -323,7 +322,7 @@ def main():
     augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
     views = augment.view(x.repeat(2, 1, 1, 1), *augment.draw(2 * len(x), x.shape[2])).chunk(2)
-    plot.save_views(data.central(x, size), views, args.out)
+    plot.save_views(data.center_crop(x, size), views, args.out)
     print(f"{args.out}: {len(x)} images of {args.data} above two views of each")
 
 

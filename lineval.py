@@ -26,9 +26,10 @@ from tqdm import trange
 
 from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
-from options import device, parser, positive, seed
+from options import parser
 from resnet import ARCHS, resnet
 from utils import data, parallel, runs, weights
+from utils.arguments import device, positive, seed
 from utils.console import plain_errors
 from utils.device import tune
 
@@ -37,8 +38,8 @@ from utils.device import tune
 
 
 @torch.no_grad()
-def features(backbone, images, mean, std, size=None):
-    """The backbone's features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.features).
+def extract_features(backbone, images, mean, std, size=None):
+    """The backbone's features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.num_features).
 
     mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
@@ -51,7 +52,7 @@ def features(backbone, images, mean, std, size=None):
     chunks = []
     for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
         # No augmentation: an image is seen as it is, or a large photograph without its rim.
-        x = normalize(data.central(x.to(device), size), mean, std)
+        x = normalize(data.center_crop(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
     return torch.cat(chunks)
@@ -122,7 +123,7 @@ LRS = (0.1, 1.0, 10.0, 100.0)
 
 
 def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
-    """Minimise the cross-entropy of logits(x) with an optimiser, which changes its parameters.
+    """Minimise the cross-entropy of logits(x) over the parameters of an optimiser.
 
     logits: (n, ...) -> (n, classes)   x: (N, ...)   labels: (N,) int64
     The learning rate is base_lr · batch_size / 256 and decays along a cosine. An epoch is a new
@@ -163,7 +164,7 @@ def topk_accuracy(probe, x, labels, k):
     """The percentage of rows of x (N, c) whose label (N,) is among the k largest logits.
 
     probe: a network (N, c) -> (N, probe.out_features)   returns: a float in [0, 100]
-    With fewer than k classes that is 100.
+    It is 100 if there are at most k classes.
     """
     top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
     return percentage((top == labels[:, None]).any(dim=1))
@@ -251,7 +252,7 @@ def load_backbone(path, device="cpu"):
 def load_features(args, backbone, config):
     """Images, training features (M, c), test features (N, c), and the file for the result."""
     images, path = weights.load_images(args, config)  # also fills in config's mean and std
-    x, x_test = (features(backbone, split, config["mean"], config["std"], images.view_size)
+    x, x_test = (extract_features(backbone, split, config["mean"], config["std"], images.view_size)
                  for split in (images.labelled, images.test))
     return images, x, x_test, path
 
@@ -260,8 +261,7 @@ def load_features(args, backbone, config):
 def main(argv=None):
     """Evaluate as a command line says; returns what it writes to lineval.json."""
     args = parse(argv)
-    if args.device != "cpu":
-        tune(args.device)  # as in training, where kNN is measured, too
+    tune(args.device)
     torch.manual_seed(args.seed)
     # Raw pixels are a baseline: where they do well, a network that does well proves little.
     backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)

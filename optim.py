@@ -6,8 +6,8 @@
     η = lr · batch size / 256                         linear scaling (Sec. 3)
     η_k = η / 2 · (1 + cos(π k / K))                  cosine decay, for the steps k = 0 ... K - 1
 
-Sec. 3 pre-trains with plain SGD, where SimCLR and BYOL use LARS. The paper uses LARS only for the
-linear classifier, whose batch is 4096 (App. A).
+Sec. 3 pre-trains with plain SGD, where SimCLR and BYOL use LARS. For SimSiam the paper uses LARS
+only for the linear classifier, whose batch is 4096 (App. A).
 
 η is an argument of step(), one number per group of parameters. An optimiser here has no schedule
 inside: train.py and lineval.py compute η from the number of the step, so a resumed run has
@@ -38,7 +38,7 @@ class SGD:
         # No exceptions: App. A decays biases and BN's γ and β too, which SimCLR and BYOL leave out.
         # What decay is for: BN cancels the length of the weights in front of it. Their gradient is
         # at right angles to them, so that every step makes them longer; and the longer they are,
-        # the less a step turns them.
+        # the less a step turns them. Decay shortens them again.
         return w.grad.add(w, alpha=self.weight_decay)
 
     @torch.no_grad()

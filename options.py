@@ -1,15 +1,15 @@
-"""The options of train.py: the paper's recipes, and every ablation of Section 4 as a flag.
+"""The options of train.py: the paper's recipes, and the ablations of Section 4 as flags.
 
-A value comes from the command line; failing that from the method (OPTIONS of its class); failing
-that from the recipe for the data. The values in effect are printed when a run starts and stored
-with it. `python train.py --help` lists all options.
+A value comes from the command line; failing that from the method (the defaults of its class);
+failing that from the recipe for the data. The values in effect are printed when a run starts and
+stored with it. `python train.py --help` lists all options.
 
 This file has, in this order, the recipes (Sec. 3, App. D), the flags, the functions that fill in
 missing values and refuse impossible ones (with utils/faults.py), and the model they describe.
 """
 
 import argparse
-import re
+from inspect import signature
 
 import torch
 
@@ -25,12 +25,17 @@ from optim import scaled_lr
 from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
 from utils import checkpoint, faults, parallel, sync_bn, weights
+from utils.arguments import device, interval, positive, seed
 from utils.console import wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
-# Every option that some method has; each class's OPTIONS says which are its own.
-METHOD_OPTIONS = sorted(set().union(*(method.OPTIONS for method in METHODS.values())))
+# Each method's own options with their defaults: the parameters of its class after the backbone.
+# None: the recipe for the data decides.
+OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
+                  for p in list(signature(method).parameters.values())[1:]}
+           for name, method in METHODS.items()}
+METHOD_OPTIONS = sorted(set().union(*OPTIONS.values()))
 
 # ------------------------------------------------------------------------------------------------
 # The recipes: what each kind of data starts from. A flag of the same name overrides a value.
@@ -50,8 +55,8 @@ RECIPES = {
         weight_decay=5e-4, predictor_lr="cosine",  # here: App. D does not say whether h's lr decays
         crop_min=0.2, blur=0.0,  # a 32 px image has little detail to blur
         encoder_momentum=0.99, queue=8192),
-    # here: the setting of an earlier course project (experiments/opt_*.py), but at 32 px, with the
-    # CIFAR stem; it enlarged CIFAR-100's images to 224 px.
+    # here: the setting of an earlier course project, but at 32 px, with the CIFAR stem; it enlarged
+    # the images to 224 px. experiments/opt_*.py repeat its studies with other recipes.
     "cifar100": dict(
         arch="resnet18", dim=2048, proj_layers=3,
         epochs=100, batch_size=256, lr=0.05,
@@ -76,41 +81,10 @@ RECIPES = {
 # What may change when a run is resumed. The epochs may not: the cosine decay depends on them from
 # the first step on.
 MAY_CHANGE = ("data", "root", "out", "resume", "max_steps", "device", "compile",
-              "checkpoint_every", "knn_every")  # --data only its path: see checkpoint.restore()
+              "checkpoint_every", "knn_every")  # of data the path only: see checkpoint.restore()
 
 # ------------------------------------------------------------------------------------------------
 # The flags.
-
-
-def positive(text):
-    """An argparse type: a whole number from 1 to a billion."""
-    if not 1 <= int(text) <= 10**9:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and a billion")
-    return int(text)
-
-
-def seed(text):
-    """An argparse type: a whole number that torch takes as a seed."""
-    torch.Generator().manual_seed(int(text))
-    return int(text)
-
-
-def interval(text):
-    """An argparse type: "5" for every fifth epoch or "10m" for every ten minutes."""
-    if not re.fullmatch(r"[1-9]\d{0,8}m?", text):
-        raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, such"
-                                         " as 10m")
-    return text
-
-
-def device(text):
-    """An argparse type: a device that torch can use on this machine."""
-    try:
-        torch.empty(1, device=text)
-    except Exception as error:  # torch raises half a dozen kinds
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")
-    return "cpu" if torch.device(text).type == "cpu" else text  # cpu:0 is the same
 
 
 def parser():
@@ -271,18 +245,18 @@ def recipe(args, image_size):
 
 def fill_in(args, image_size):
     """The options with all missing values filled in, as a new object; args stays as it is."""
-    method = METHODS[args.method]
+    method, own = METHODS[args.method], OPTIONS[args.method]
     values = RECIPES[recipe(args, image_size)]
     # A new dict: the recipe itself must not change.
-    values = {**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}
+    values = {**values, **{k: v for k, v in own.items() if v is not None}}
     values["lr"] *= getattr(method, "lr_scale", 1)  # a method may need another lr than SimSiam's
     values["stem"] = "cifar" if image_size <= 64 else "imagenet"
     args = argparse.Namespace(**vars(args))
     for name, value in values.items():
-        foreign = name in METHOD_OPTIONS and name not in method.OPTIONS  # it stays None
+        foreign = name in METHOD_OPTIONS and name not in own  # it stays None
         if getattr(args, name) is None and not foreign:
             setattr(args, name, value)
-    if "pred_dim" in method.OPTIONS and args.pred_dim is None:
+    if "pred_dim" in own and args.pred_dim is None:
         args.pred_dim = max(1, args.dim // 4)  # App. B: the bottleneck is d / 4
     args.image_size = image_size
     return args
@@ -309,7 +283,7 @@ def complete(args, images):
 
 def check(args):
     """Refuse options that contradict each other or the data: SystemExit with one line."""
-    has = METHODS[args.method].OPTIONS
+    has = OPTIONS[args.method]
     foreign = [name for name in METHOD_OPTIONS
                if name not in has and getattr(args, name) is not None]
     if foreign:
@@ -326,9 +300,9 @@ def check(args):
 
 def build(args):
     """The model that the options describe, on its device."""
-    own = {name: getattr(args, name) for name in METHODS[args.method].OPTIONS}
+    own = {name: getattr(args, name) for name in OPTIONS[args.method]}
     backbone = resnet(args.arch, args.stem, bf16=args.bf16)
-    if args.init and not args.resume:  # first: byol and moco copy the backbone as their target
+    if args.init and not args.resume:  # now, because byol and moco copy the backbone
         weights.initialise(backbone, args, resnet, ARCHS, parser())
     model = METHODS[args.method](backbone, **own)
     if parallel.world() > 1 and not args.local_bn:
@@ -353,7 +327,7 @@ def describe(run):
     """Print the options in effect."""
     args, n_test, processes = run.args, len(run.images.test), parallel.world()
     words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
-             for name in METHODS[args.method].OPTIONS}
+             for name in OPTIONS[args.method]}
     if "stopgrad" in words:
         words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]

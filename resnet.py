@@ -93,12 +93,13 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages layer1 ... layerS, global average pool: (N, 3, H, W) -> (N, features).
+    """Stem, stages layer1 ... layerS, global average pool: (N, 3, H, W) -> (N, num_features).
 
     block: BasicBlock or Bottleneck   depths, widths: of the stages   stem: "imagenet" or "cifar"
     num_classes: if not 0, a linear layer follows, and the output is (N, num_classes)
     bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
-    Initialised as torchvision's with zero_init_residual: the same seed gives the same weights.
+    Initialised as torchvision's with zero_init_residual: the same seed gives the same weights, if
+    num_classes is the same.
     """
 
     def __init__(self, block, depths, widths, stem="imagenet", num_classes=0, bf16=False):
@@ -120,12 +121,13 @@ class ResNet(nn.Module):
                 blocks.append(block(c, width, stride=2 if i > 1 and j == 0 else 1))
                 c = width * block.expansion
             self.add_module(f"layer{i}", nn.Sequential(*blocks))
-        self.features = c
+        self.num_features = c
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
-        # here: we read App. A's "PyTorch's default" as that of torchvision's ResNet, which the
-        # official code uses: std √(2 / fan_out), fan_out = k² c_out, keeps the gradient's scale
-        # through the layers. nn.Conv2d's own default is smaller (not in every stem), and in front
-        # of BN the first steps turn smaller weights several times as far.
+        # here: we take App. A's "PyTorch's default" to be that of torchvision's ResNet, which the
+        # official code uses: std √(2 / fan_out), fan_out = k² c_out, so that the gradient keeps
+        # its scale through the layers. nn.Conv2d's own default is smaller in most layers. Smaller
+        # weights in front of BN have larger gradients: the first steps would turn them several
+        # times as far.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -137,12 +139,12 @@ class ResNet(nn.Module):
                 x = getattr(self, f"layer{i}")(x)  # (N, expansion · widths[i - 1], ...)
             # "pool5": the mean over all positions, named after conv5_x, the last stage. These
             # features are what linear evaluation and kNN use; the projector is thrown away.
-            x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # (N, features)
+            x = x.mean(dim=(2, 3), dtype=self.conv1.weight.dtype)  # (N, num_features)
         return self.fc(x)
 
 
 WIDE, SMALL = (64, 128, 256, 512), (16, 32, 64)
-# Any other class works, too, if it takes stem, num_classes and bf16 and has .features.
+# Any other class works, too, if it takes stem, num_classes and bf16 and has .num_features.
 ARCHS = {  # name: the network, but for its stem; blocks per stage, width of each stage
     "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
     "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),

@@ -53,7 +53,7 @@ def cross_entropy(p, z):
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
-# To add one: smaller must mean more alike, since the result is minimised. --similarity NAME.
+# The choices of --similarity. The more alike p and z are, the smaller the value must be.
 SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 
 
@@ -73,8 +73,8 @@ def D(p, z, stopgrad=True, similarity=negative_cosine):
 # ------------------------------------------------------------------------------------------------
 # The heads, Sec. 3. Table 3 asks where they need batch normalisation (BN).
 
-# Does a BN follow the projector's hidden layers, the projector's output layer, the predictor's
-# hidden layer, the predictor's output layer? The backbone keeps its own BN in every row.
+# Whether BN follows the projector's hidden layers, the projector's output layer, the predictor's
+# hidden layer, the predictor's output layer. The backbone keeps its own BN in every row.
 BN = {
     "none": (False, False, False, False),  # Table 3 (a): hard to optimise
     "hidden": (True, False, True, False),  # (b)
@@ -106,8 +106,8 @@ def projection_mlp(c_in, dim=2048, depth=3, bn="default"):
     bn: a key of BN   Hidden layers: linear, BN, ReLU. Output layer: linear and BN, no ReLU.
     """
     hidden_bn, output_bn, _, _ = BN[bn]
-    # here: hidden layers are as wide as the output; both are 2048 in Sec. 3. The official code
-    # uses the backbone's width; the two agree only for ResNet-50.
+    # here: hidden layers are as wide as the output, d. Both are 2048 in Sec. 3; in the official
+    # code hidden layers are as wide as the backbone's features, which for ResNet-50 is 2048, too.
     layers = []
     for width in [c_in] + [dim] * (depth - 2):
         layers += linear_bn_relu(width, dim, hidden_bn, relu=True)
@@ -141,21 +141,17 @@ def prediction_mlp(dim=2048, hidden=512, bn="default"):
 class SimSiam(nn.Module):
     """Algorithm 1 without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     proj_layers: depth of the projector   pred_dim: width of h's hidden layer, d / 4 if None
     stopgrad: Sec. 4.1   predictor: "mlp", "none" or "fixed", Sec. 4.2   bn: a key of BN, Sec. 4.4
     similarity: a key of SIMILARITIES, Sec. 4.5   symmetry: "symmetric" or "asymmetric", Sec. 4.6
     """
 
-    # What train.py may set, with defaults; None: the recipe for the data decides (options.py).
-    OPTIONS = dict(dim=None, proj_layers=None, pred_dim=None, predictor="mlp", bn="default",
-                   stopgrad=True, similarity="cosine", symmetry="symmetric")
-
     def __init__(self, backbone, dim, proj_layers, pred_dim=None, predictor="mlp", bn="default",
                  stopgrad=True, similarity="cosine", symmetry="symmetric"):
         super().__init__()
         self.backbone = backbone
-        self.projector = projection_mlp(backbone.features, dim, proj_layers, bn)
+        self.projector = projection_mlp(backbone.num_features, dim, proj_layers, bn)
         self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
         if predictor == "none":
             self.h = nn.Identity()  # Table 1 (a): p = z; stop-gradient only halves the symmetric ∇L
@@ -171,7 +167,8 @@ class SimSiam(nn.Module):
     def forward(self, x1, x2):
         """Algorithm 1: x1, x2 (N, 3, H, W) -> the loss (), Eq. 4, and z1 (N, d) to be measured.
 
-        Without stop-gradient it is Eq. 2. Sec. 5.1 reads a step of SGD on Eq. 4 as one on Eq. 11.
+        Without stop-gradient the loss is Eq. 2. Sec. 5.1 sees a step of SGD on Eq. 4 as a step of
+        an alternating optimisation, Eq. 11.
         """
         # Two passes, so that BN normalises x1 and x2 each by its own batch statistics, as in
         # Algorithm 1. One pass of all 2N views would mix their statistics.
@@ -226,13 +223,13 @@ def collapsed(std, rank):
     std: output_std(z)   rank: effective_rank(z)   returns: a bool; NaN does not count as collapsed
     """
     # std: in the logs of experiments/, runs whose outputs are all alike end below 0.03, and
-    # untrained networks, some of whose heads have no BN, start at 0.21 or more; the few runs that
-    # end between have a rank below 2. rank: two directions used equally have rank 2; below that,
-    # one outweighs all others. Low accuracy is no criterion, and high accuracy no excuse: the
-    # outputs collapse first, and the features follow much later.
-    # Blind spots: if all rows are equal, a last BN without γ and β can amplify the rounding noise,
-    # and the outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers ignore
-    # lengths (LeJEPA without its regulariser).
+    # untrained networks, some of whose heads have no BN, start at 0.21 or more; most of the few
+    # runs that end between have a rank below 2. rank: two directions used equally have rank 2;
+    # below that, one outweighs all others. Accuracy does not count: the outputs collapse first, and
+    # the features, which kNN and the probe see, much later.
+    # Blind spots: a last BN without γ and β can amplify the rounding noise of inputs that are all
+    # equal, and its outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers
+    # ignore lengths (LeJEPA without its regulariser).
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

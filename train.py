@@ -25,7 +25,6 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,12 +33,12 @@ from torch import nn
 from tqdm import tqdm
 
 from augment import Augment, to_device
-from lineval import features, knn_accuracy
+from lineval import extract_features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import augmentation, build, complete, describe, parse
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed, effective_rank, output_std
 from utils import checkpoint, data, parallel, plot, runs
-from utils.console import duration, interruptions, plain_errors, progress_bar, wrapped
+from utils.console import interruptions, plain_errors, print_eta, progress_bar, wrapped
 from utils.device import tune
 
 # ------------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ from utils.device import tune
 
 @dataclass
 class State:
-    """What changes from step to step; weights, momentum and random state complete a checkpoint."""
+    """What changes from step to step, besides weights, momentum and random state."""
 
     step: int = 0  # number of steps done
     order: torch.Tensor | None = None  # of the images in this epoch (n,)
@@ -110,10 +109,10 @@ class Run:
 
 
 def param_groups(model):
-    """f's trained parameters and all of h's: their learning rates may differ (Sec. 4.2)."""
-    f = [w for name, w in model.named_parameters()
-         if w.requires_grad and not name.startswith("h.")]
-    return [f, list(model.h.parameters())]
+    """All trained parameters but h's, and all of h's, whose learning rate may differ (Sec. 4.2)."""
+    rest = [w for name, w in model.named_parameters()
+            if w.requires_grad and not name.startswith("h.")]
+    return [rest, list(model.h.parameters())]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -159,7 +158,8 @@ def pretrain(run, loss_fn, signals):
                 #    targets come from the weights that this step leaves behind.
                 run.optimizer.step(lr, lr_h)
 
-                remember(state, L, z1, lr)
+                remember(state, L, z1)
+                state.step, state.lr = step + 1, lr
                 advance()
                 if state.step % S == 0 or state.step == run.last_step:
                     evaluate(run)
@@ -171,40 +171,13 @@ def pretrain(run, loss_fn, signals):
                     return
 
 
-def in_pieces(loss_fn, K):
-    """--accumulate: a batch's loss as the mean over K pieces, one of them in memory at a time.
-
-    loss_fn: as in pretrain()   returns: a function like it, which leaves the gradients of all
-    pieces but the last in w.grad; the backward() of its loss adds the last piece's
-    """
-    # Not what one pass computes: BN normalises each piece by itself. Without BN it is the same.
-    def loss_of_all(x1, x2):
-        last, losses, outputs = K - 1, [], []
-        for i, views in enumerate(zip(x1.chunk(K), x2.chunk(K))):
-            # Under torchrun the gradient is averaged once, with the last piece.
-            with getattr(loss_fn, "no_sync", nullcontext)() if i < last else nullcontext():
-                L, z1 = loss_fn(*views)
-                if i < last:
-                    (L / K).backward()  # frees the piece's activations
-            losses.append(L.detach() if i < last else L)
-            outputs.append(z1.detach())
-        return torch.stack(losses).mean(), torch.cat(outputs)
-
-    return loss_of_all
-
-
-def remember(state, L, z1, lr):
-    """Count the step, and keep its loss and its outputs for evaluate()."""
+def remember(state, L, z1):
+    """Keep a batch's loss for evaluate(), and of the outputs the last 2048 or so."""
     # detach() keeps the numbers without what backward() needs; .item() would wait for the device.
     # clone(): with --compile on a GPU the next step writes its results into the same memory.
-    state.step, state.lr = state.step + 1, lr
     state.losses.append(L.detach().clone())
     state.outputs.append(z1.detach().clone())
-    forget_outputs(state)
-
-
-def forget_outputs(state):
-    """Keep the last 2048 outputs or so: enough for std and rank, and cheap to hold and to save."""
+    # Enough for std and rank, and cheap to hold and to save.
     if sum(map(len, state.outputs[1:])) * parallel.world() >= 2048:
         del state.outputs[0]
 
@@ -243,7 +216,8 @@ def knn_eval(run):
         parallel.share_buffers(run.model)
     images.read_in_order()
     # images.labelled: all training images, but for stl10, of which only a few have labels.
-    extract = lambda x: features(run.model.backbone, x, args.mean, args.std, args.image_size)
+    extract = lambda x: extract_features(
+        run.model.backbone, x, args.mean, args.std, args.image_size)
     bank, query = (parallel.spread(extract, x) for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
@@ -277,8 +251,10 @@ def start(run):
     sample = x[:: len(x) // 16 + 1]  # at most 16
     both = sample.repeat(2, 1, 1, 1)  # in one call, as in two_views(): the first half is view 1
     views = run.augment.view(both, *run.augment.draw(len(both), x.shape[2])).chunk(2)
-    plot.save_views(data.central(sample, args.image_size), views, run.out / "views.png")
+    plot.save_views(data.center_crop(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fit no network: let them see some batches.
+    # Each update keeps 0.9 of the old ones: 0.1 % are left after the 64 updates that batches of 64
+    # make here, but 43 % after the 8 of batches of 512.
     order = torch.randperm(len(x))
     batches = min(math.ceil(2048 / args.batch_size), run.steps_per_epoch)
     for i, indices in enumerate(order.split(args.batch_size)[:batches]):
@@ -286,39 +262,13 @@ def start(run):
         with torch.no_grad():
             # forward(), not the compiled call: compiling takes longer than these few batches.
             L, z1 = run.model.forward(*run.two_views(indices))
-        state.losses.append(L)
-        state.outputs.append(z1)
-        forget_outputs(state)
+        remember(state, L, z1)
         L.item()  # waits for the device, so that the next batch is timed by itself
         if i == min(1, batches - 1):  # the first is slower: it also allocates memory
             print_eta(run, time.time() - clock)
     run.clock = time.time(), 0
     evaluate(run)
     checkpoint.save(run)
-
-
-def verdict(records, dim, began="untrained"):
-    """Whether the outputs have collapsed (simsiam.collapsed), and by which numbers.
-
-    dim: d   began: the network of epoch 0, "untrained" or "loaded"
-    """
-    last, knn = records[-1], f"{records[-1]['knn']:.1f} % ({began} {records[0]['knn']:.1f} %)"
-    std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
-    if not collapsed(last["std"], last["rank"]):
-        return f"not collapsed: {std}, {rank}, kNN {knn}"
-    std += f" (below {COLLAPSED_STD})" * (last["std"] < COLLAPSED_STD)
-    rank += f" (below {COLLAPSED_RANK:g})" * (last["rank"] < COLLAPSED_RANK)
-    return f"collapsed: {std}, {rank}; kNN ends at {knn}"
-
-
-def print_eta(run, seconds):
-    """Print how long the run will take; seconds: of one batch without its backward pass."""
-    images, batch = run.images, 2 * run.args.batch_size  # two views
-    evaluations = 1 + math.ceil(run.last_step / run.steps_per_epoch / run.args.knn_every)
-    knn = evaluations * (len(images.labelled) + len(images.test)) / batch
-    total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
-    eager = ", not compiled" * run.args.compile
-    print(f"this will take about {duration(total)}, estimated from one batch{eager}")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -345,35 +295,57 @@ def train(args, study=None):
     torch.manual_seed(args.seed)
     model = build(args)  # before there is a run folder: the model may not fit into memory
     with runs.lock_run_dir(args) as out, interruptions() as signals:
-        # Weight decay on all parameters, BN's γ and β and biases included (App. A). SimCLR and BYOL
-        # exclude those when they use LARS.
         sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
         run = Run(args, out, images.to(args.device), augmentation(args), model, sgd)
         loss_fn = study(run) if study else parallel.averaged(run.model)
         if args.accumulate > 1:
-            loss_fn = in_pieces(loss_fn, args.accumulate)
+            loss_fn = parallel.in_pieces(loss_fn, args.accumulate)
         describe(run)
         if args.resume:
             checkpoint.restore(run)
         else:
             start(run)
         pretrain(run, loss_fn, signals)
-    state = run.state
-    if state.step < run.last_step:
-        processes, resume = parallel.world(), f"--resume --out {shlex.quote(str(out))}"
-        python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
-        again = (f"the same command again; a script of your own needs {resume}" if study
-                 else f"{python} train.py {resume}")
-        print(f"stopped after step {state.step} of {run.last_step} and saved; to continue:\n"
-              f"{again}", file=sys.stderr)
-        sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
+    if run.state.step < run.last_step:
+        stopped(run, study, signals)
+    return finish(run)
+
+
+def stopped(run, study, signals):
+    """Say how to continue a run that a signal has stopped, and exit."""
+    processes, resume = parallel.world(), f"--resume --out {shlex.quote(str(run.out))}"
+    python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    again = (f"the same command again; a script of your own needs {resume}" if study
+             else f"{python} train.py {resume}")
+    print(f"stopped after step {run.state.step} of {run.last_step} and saved; to continue:\n"
+          f"{again}", file=sys.stderr)
+    sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
+
+
+def finish(run):
+    """Draw the curves, and print the verdict and what comes next; returns what train() does."""
+    args, out, records = run.args, run.out, run.state.records
     began = "loaded" if args.init else "untrained"
-    plot.plot_curves(out / "curves.png", {out.name: state.records}, args.dim,
+    plot.plot_curves(out / "curves.png", {out.name: records}, args.dim,
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK), began)
-    print(wrapped(verdict(state.records, args.dim, began)))
+    print(wrapped(verdict(records, args.dim, began)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}")
-    return dict(state.records[-1], out=str(out))
+    return dict(records[-1], out=str(out))
+
+
+def verdict(records, dim, began="untrained"):
+    """Whether the outputs have collapsed (simsiam.collapsed), and by which numbers.
+
+    dim: d   began: the network of epoch 0, "untrained" or "loaded"
+    """
+    last, knn = records[-1], f"{records[-1]['knn']:.1f} % ({began} {records[0]['knn']:.1f} %)"
+    std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
+    if not collapsed(last["std"], last["rank"]):
+        return f"not collapsed: {std}, {rank}, kNN {knn}"
+    std += f" (below {COLLAPSED_STD})" * (last["std"] < COLLAPSED_STD)
+    rank += f" (below {COLLAPSED_RANK:g})" * (last["rank"] < COLLAPSED_RANK)
+    return f"collapsed: {std}, {rank}; kNN ends at {knn}"
 
 
 @plain_errors

@@ -52,16 +52,14 @@ def expander(c_in, dim, depth):
 class BarlowTwins(nn.Module):
     """Barlow Twins without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     proj_layers: depth of the projector   h is the identity
     """
-
-    OPTIONS = dict(dim=None, proj_layers=None)
 
     def __init__(self, backbone, dim, proj_layers):
         super().__init__()
         self.backbone = backbone
-        self.projector = expander(backbone.features, dim, proj_layers)
+        self.projector = expander(backbone.num_features, dim, proj_layers)
         self.h = nn.Identity()
 
     def f(self, x):

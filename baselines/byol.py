@@ -48,16 +48,14 @@ def momentum_update(target, online, m):
 class BYOL(nn.Module):
     """BYOL without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   encoder_momentum: m in [0, 1)
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   encoder_momentum: m in [0, 1)
     dim, pred_dim: width of both heads' outputs, and of their hidden layers
     """
-
-    OPTIONS = dict(encoder_momentum=None, dim=256, pred_dim=512)
 
     def __init__(self, backbone, encoder_momentum, dim=256, pred_dim=512):
         super().__init__()
         self.backbone = backbone
-        self.projector = mlp(backbone.features, pred_dim, dim)
+        self.projector = mlp(backbone.num_features, pred_dim, dim)
         self.h = mlp(dim, pred_dim, dim)
         # The target starts as a copy. It has no gradient, so no optimiser ever moves it.
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))

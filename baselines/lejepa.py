@@ -60,16 +60,14 @@ def directions(d):
 class LeJEPA(nn.Module):
     """LeJEPA without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     proj_layers: depth of the projector   sigreg: λ in [0, 1]   h is the identity
     """
-
-    OPTIONS = dict(dim=None, proj_layers=None, sigreg=0.02)
 
     def __init__(self, backbone, dim, proj_layers, sigreg=0.02):
         super().__init__()
         self.backbone = backbone
-        self.projector = expander(backbone.features, dim, proj_layers)
+        self.projector = expander(backbone.num_features, dim, proj_layers)
         self.h = nn.Identity()
         self.sigreg = sigreg
 

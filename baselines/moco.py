@@ -33,16 +33,15 @@ T = 0.2  # temperature of MoCo v2; the first MoCo had 0.07
 class MoCo(nn.Module):
     """MoCo without its optimiser: two views in, loss and projections out; h is the identity.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   queue: K   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   queue: K   dim: d
     symmetry: "symmetric" or "asymmetric"   encoder_momentum: m in [0, 1)
     """
 
-    OPTIONS = dict(queue=None, dim=128, symmetry="symmetric", encoder_momentum=0.99)
     lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed: the head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()
-        c = backbone.features
+        c = backbone.num_features
         self.backbone = backbone
         self.projector = nn.Sequential(*linear_bn_relu(c, c, bn=False, relu=True),
                                        *linear_bn_relu(c, dim, bn=False, relu=False))

@@ -44,16 +44,14 @@ def nt_xent(p, z):
 class SimCLR(nn.Module):
     """SimCLR without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     pred_dim: width of h's hidden layer, d / 4 if None   predictor: "none" or "mlp"
     stopgrad: whether z is a constant to the gradient
     """
 
-    OPTIONS = dict(dim=128, pred_dim=None, predictor="none", stopgrad=False)
-
     def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=False):
         super().__init__()
-        c = backbone.features
+        c = backbone.num_features
         self.backbone = backbone
         self.projector = nn.Sequential(*linear_bn_relu(c, c, bn=True, relu=True),
                                        *linear_bn_relu(c, dim, bn=True, relu=False))

@@ -48,17 +48,15 @@ def sinkhorn(scores, eps=0.05, iterations=3):
 class SwAV(nn.Module):
     """SwAV without its optimiser: two views in, loss and projections out.
 
-    backbone: a network (N, 3, H, W) -> (N, backbone.features)   dim: d
+    backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     pred_dim: width of h's hidden layer, d / 4 if None (no bottleneck: h maps the K scores)
     predictor: "none" or "mlp"
     stopgrad: whether the codes are constants to the gradient
     """
 
-    OPTIONS = dict(dim=128, pred_dim=None, predictor="none", stopgrad=True)
-
     def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=True):
         super().__init__()
-        c = backbone.features
+        c = backbone.num_features
         self.backbone = backbone
         self.projector = nn.Sequential(*linear_bn_relu(c, dim, bn=True, relu=True),
                                        *linear_bn_relu(dim, dim, bn=False, relu=False))

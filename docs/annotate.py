@@ -26,7 +26,8 @@ from pygments.token import STANDARD_TYPES
 HOME = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HOME))
 
-from utils.console import ending, plain_errors
+from utils.arguments import ending
+from utils.console import plain_errors
 from utils.runs import atomic_write
 
 SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"

@@ -16,7 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from exercises import exercise
 from exercises.exercise import HOME
-from utils.console import ending, plain_errors
+from utils.arguments import ending
+from utils.console import plain_errors
 
 SETUP = """\
 #!/usr/bin/env bash

@@ -37,7 +37,7 @@ def mine():
 def network(method):
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU())
-    backbone.features = 64
+    backbone.num_features = 64
     return method(backbone, dim=64, pred_dim=16, proj_layers=2)
 
 

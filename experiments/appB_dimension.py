@@ -1,6 +1,9 @@
 """Appendix B: the output dimension d, with d / 4 channels in the predictor's hidden layer.
 
     python -m experiments.appB_dimension
+
+here: the projector's hidden layers are as wide as its output, so their width changes, too; in the
+official code it stays 2048.
 """
 
 import sys

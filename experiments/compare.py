@@ -22,7 +22,8 @@ import lineval
 from options import MAY_CHANGE
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed
 from utils import plot, runs
-from utils.console import ending, plain_errors
+from utils.arguments import ending
+from utils.console import plain_errors
 
 # Entries of a config that the user did not choose, or that make no difference to the result.
 IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"} - {"data"}

@@ -13,7 +13,7 @@ The paper fine-tunes only detectors (Table 5).
 import torch
 
 from augment import Augment
-from lineval import features, fit, percentage
+from lineval import extract_features, fit, percentage
 from optim import SGD
 from resnet import resnet
 from utils import weights
@@ -58,5 +58,5 @@ def train_classifier(args, state, config, images, lr):
     # To the device batch by batch: a set that does not fit there has stayed on the CPU.
     fit(lambda x: network(augment(x.to(args.device))), optimizer, images.labelled,
         images.train_labels, lr, args.finetune, args.batch_size)
-    predicted = features(network, images.test, mean, std, images.view_size).argmax(dim=1)
+    predicted = extract_features(network, images.test, mean, std, images.view_size).argmax(dim=1)
     return network, percentage(predicted == images.test_labels)

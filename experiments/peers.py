@@ -57,7 +57,7 @@ def lightly_peer(args):
     from lightly.transforms import SimSiamTransform
 
     backbone, D = resnet(args.arch, args.stem, bf16=args.bf16), NegativeCosineSimilarity()
-    c, d, BN = backbone.features, args.dim, torch.nn.BatchNorm1d
+    c, d, BN = backbone.num_features, args.dim, torch.nn.BatchNorm1d
     f = ProjectionHead([(c, d, BN(d), torch.nn.ReLU()), (d, d, BN(d), None)])  # two layers, as ours
     h = SimSiamPredictionHead(args.dim, args.pred_dim, args.dim)
 

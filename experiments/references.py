@@ -27,7 +27,8 @@ from utils import runs
 def supervised(run):
     """A study: cross-entropy with the labels on both views; std and rank are of the features."""
     model, labels = run.model, run.images.train_labels
-    model.classifier = nn.Linear(model.backbone.features, len(run.args.classes)).to(labels.device)
+    c, classes = model.backbone.num_features, len(run.args.classes)
+    model.classifier = nn.Linear(c, classes).to(labels.device)
     trained = [*model.backbone.parameters(), *model.classifier.parameters()]
     run.optimizer = SGD([trained, []], weight_decay=run.args.weight_decay)  # no predictor
 

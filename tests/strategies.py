@@ -48,7 +48,7 @@ def tiny(seed=0, **options):
     """A SimSiam in float64 whose backbone is one linear layer on 4 x 4 images."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
-    backbone.features = 10
+    backbone.num_features = 10
     return SimSiam(backbone, **{"dim": 8, "pred_dim": 4, "proj_layers": 2, **options}).double()
 
 

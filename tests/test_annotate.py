@@ -81,7 +81,8 @@ def test_the_page_needs_nothing_beside_it():
 
 
 def test_a_name_leads_to_its_definition_and_no_local_name_hides_one():
-    for use in ("simsiam.negative_cosine", "simsiam.SimSiam.f", "optim.SGD", "lineval.features"):
+    for use in ("simsiam.negative_cosine", "simsiam.SimSiam.f", "optim.SGD",
+                "lineval.extract_features"):
         assert f'<a href="#{use}"><span' in PAGE, use
     for script, source in SOURCES.items():
         tree = ast.parse(source)

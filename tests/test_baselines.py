@@ -2,6 +2,7 @@
 
 import cmath
 import math
+from inspect import signature
 
 import pytest
 import torch
@@ -35,8 +36,8 @@ def tiny(method, seed=0, **given):
     """A baseline in float64 whose backbone is one linear layer on 4 x 4 images."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 10, bias=False))
-    backbone.features = 10
-    recipe = {name: value for name, value in RECIPE.items() if name in method.OPTIONS}
+    backbone.num_features = 10
+    recipe = {name: value for name, value in RECIPE.items() if name in signature(method).parameters}
     return method(backbone, **{**recipe, **given}).double()
 
 

@@ -350,7 +350,7 @@ def test_training_reads_only_its_own_images_and_an_evaluation_reads_on_beyond_th
     """The kernel reads around an image unless told that the order is random."""
     found = []
     make_folder(tmp_path, n=8)
-    two_views, features = train.Run.two_views, train.features
+    two_views, features = train.Run.two_views, train.extract_features
 
     def noted(what, function):
         def call(*args):
@@ -359,7 +359,7 @@ def test_training_reads_only_its_own_images_and_an_evaluation_reads_on_beyond_th
         return call
 
     monkeypatch.setattr(train.Run, "two_views", noted("step", two_views))
-    monkeypatch.setattr(train, "features", noted("features", features))
+    monkeypatch.setattr(train, "extract_features", noted("features", features))
     train.main(["--data", str(tmp_path), "--arch", "resnet8", "--dim", "8", "--batch-size", "4",
                 "--epochs", "2", "--device", "cpu", "--out", str(tmp_path / "run")])
     epoch = [("step", False), *3 * [("step", True)], *2 * [("features", False)]]

@@ -15,7 +15,7 @@ def outcome(seed, **options):
     """Mean loss of the last 20 of 200 steps; std and effective rank of the last z."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU())
-    backbone.features = 64
+    backbone.num_features = 64
     model = SimSiam(backbone, dim=64, pred_dim=16, proj_layers=2, **options)
     sgd = SGD([model.parameters()])
     x, losses = torch.randn(512, 32), []

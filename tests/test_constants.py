@@ -14,7 +14,7 @@ import optim
 import simsiam
 from baselines import barlow, byol, lejepa, moco, simclr, swav
 from experiments import sec52_alternation, sec52_expectation, theory_directpred
-from options import RECIPES
+from options import OPTIONS, RECIPES
 from resnet import ARCHS
 
 
@@ -68,17 +68,17 @@ CONSTANTS = {  # source: what the code has, what the source says
         pytest.approx(1 + 1e-7 * 15.118, abs=1e-9)),
     "You et al., as in MoCo v3: trust coefficient 0.001": (default(optim.LARS, "trust"), 0.001),
     "BYOL's m for 100 epochs: 0.99": (IMAGENET["encoder_momentum"], 0.99),
-    "BYOL, Sec. 3.3: outputs of 256": (byol.BYOL.OPTIONS["dim"], 256),
+    "BYOL, Sec. 3.3: outputs of 256": (OPTIONS["byol"]["dim"], 256),
     "MoCo: K 65536; MoCo v2: T 0.2, 128 outputs": (
-        (IMAGENET["queue"], moco.T, moco.MoCo.OPTIONS["dim"]), (65536, 0.2, 128)),
+        (IMAGENET["queue"], moco.T, OPTIONS["moco"]["dim"]), (65536, 0.2, 128)),
     "SimCLR, App. B.9: T 0.5; Sec. 3: 128 outputs": (
-        (simclr.T, simclr.SimCLR.OPTIONS["dim"]), (0.5, 128)),
+        (simclr.T, OPTIONS["simclr"]["dim"]), (0.5, 128)),
     "SwAV: T 0.1, ε 0.05, three iterations, 128 outputs": (
         (swav.T, *(default(swav.sinkhorn, k) for k in ("eps", "iterations")),
-         swav.SwAV.OPTIONS["dim"]), (0.1, 0.05, 3, 128)),
+         OPTIONS["swav"]["dim"]), (0.1, 0.05, 3, 128)),
     "Barlow Twins, Sec. 2.2: λ 0.005": (barlow.LAMBDA, 0.005),
     "LeJEPA's minimal example: 256 directions, 17 values of t up to 3, λ 0.02": (
-        (lejepa.DIRECTIONS, lejepa.KNOTS, lejepa.LIMIT, lejepa.LeJEPA.OPTIONS["sigreg"]),
+        (lejepa.DIRECTIONS, lejepa.KNOTS, lejepa.LIMIT, OPTIONS["lejepa"]["sigreg"]),
         (256, 17, 3, 0.02)),
     "Tian et al.'s code: ρ 0.3, ε 0.1": (
         [default(theory_directpred.directpred, k) for k in ("rho", "eps")], [0.3, 0.1]),

@@ -13,7 +13,7 @@ from torch import nn
 
 import lineval
 import train
-from lineval import choose_lr, features, fit_probe, knn_predict, neighbours, topk_accuracy
+from lineval import choose_lr, extract_features, fit_probe, knn_predict, neighbours, topk_accuracy
 from optim import LARS, SGD
 from resnet import resnet
 from utils import data, runs
@@ -101,7 +101,7 @@ def test_evaluation_changes_no_bit_of_the_backbone_and_its_BN_statistics(optimiz
     backbone = resnet("resnet8", "cifar").train()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     images = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8)
-    x = features(backbone, images, (0.5,) * 3, (0.2,) * 3)
+    x = extract_features(backbone, images, (0.5,) * 3, (0.2,) * 3)
     fit_probe(x, torch.arange(40) % 2, 1.0, 2, optimizer, epochs=3, batch_size=16)
     assert backbone.training and x.shape == (40, 64) and not x.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
@@ -110,7 +110,7 @@ def test_evaluation_changes_no_bit_of_the_backbone_and_its_BN_statistics(optimiz
 @pytest.mark.parametrize("training", [True, False])
 def test_features_leave_a_backbone_in_the_mode_in_which_it_was(training):
     backbone = resnet("resnet8", "cifar").train(training)
-    features(backbone, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0.5,) * 3, (0.2,) * 3)
+    extract_features(backbone, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0.5,) * 3, (0.2,) * 3)
     assert {m.training for m in backbone.modules()} == {training}
 
 
@@ -118,8 +118,9 @@ def test_a_feature_depends_on_its_own_image_only():
     torch.manual_seed(0)
     backbone = resnet("resnet8", "cifar")
     images = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8)
-    together = features(backbone, images, (0.5,) * 3, (0.2,) * 3)
-    alone = torch.cat([features(backbone, x, (0.5,) * 3, (0.2,) * 3) for x in images.split(1)])
+    together = extract_features(backbone, images, (0.5,) * 3, (0.2,) * 3)
+    alone = torch.cat([extract_features(backbone, x, (0.5,) * 3, (0.2,) * 3)
+                       for x in images.split(1)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -139,7 +140,8 @@ def test_the_backbone_sees_each_image_in_zero_to_one_and_normalised_by_channel()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     of = lambda v: torch.tensor(v).view(3, 1, 1)
     expected = (images / 255 - of(mean)) / of(std)
-    assert torch.allclose(features(Flat(), images, mean, std), expected.flatten(1), atol=1e-5)
+    x = extract_features(Flat(), images, mean, std)
+    assert torch.allclose(x, expected.flatten(1), atol=1e-5)
 
 
 def test_the_probe_is_linear_and_separates_linearly_separable_classes():
@@ -224,7 +226,7 @@ def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_t
     result = lineval.main([*argv, "--seed", "5"])
     backbone, config = lineval.load_backbone(run)
     images = data.load("shapes")
-    x, x_test = (features(backbone, v, config["mean"], config["std"])
+    x, x_test = (extract_features(backbone, v, config["mean"], config["std"])
                  for v in (images.train, images.test))
     state, (fitted, labels, *settings) = fits[0]
     assert settings == [0.5, 10, LARS, 2, 32]
@@ -280,8 +282,8 @@ def test_the_lr_is_chosen_on_training_images_and_the_probe_is_then_fitted_to_all
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_features_that_are_not_finite_are_refused_in_either_split(split, run, monkeypatch):
-    n, found = len(getattr(data.load("shapes"), split)), lineval.features
-    monkeypatch.setattr(lineval, "features", lambda backbone, images, *rest: found(
+    n, found = len(getattr(data.load("shapes"), split)), lineval.extract_features
+    monkeypatch.setattr(lineval, "extract_features", lambda backbone, images, *rest: found(
         backbone, images, *rest) / (len(images) != n))
     with pytest.raises(SystemExit, match="its features are not finite; choose other weights"):
         lineval.main([str(run), "--epochs", "1", "--lr", "1"])

@@ -270,13 +270,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '"cifar" if image_size <= 64',
             '"cifar" if image_size <= 24'),
         "the switches do not reach the model": (
-            "for name in METHODS[args.method].OPTIONS}\n"
-            "    backbone =",
-            'for name in ("dim", "proj_layers") if name in METHODS[args.method].OPTIONS}\n'
-            "    backbone ="),
+            "for name in OPTIONS[args.method]}\n    backbone =",
+            'for name in ("dim", "proj_layers") if name in OPTIONS[args.method]}\n    backbone ='),
         "a recipe overrides the method": (
-            "{**values, **{k: v for k, v in method.OPTIONS.items() if v is not None}}",
-            "{**method.OPTIONS, **values}"),
+            "{**values, **{k: v for k, v in own.items() if v is not None}}",
+            "{**own, **values}"),
         "images of exactly 64 px get ImageNet's recipe": (
             "    if image_size > 64:",
             "    if image_size >= 64:"),
@@ -289,7 +287,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "views.png shows one view twice": (
             "len(both), x.shape[2])).chunk(2)",
             "len(both), x.shape[2])).chunk(2)[:1] * 2"),
-        "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
         "epoch 0 fills MoCo's queue": ("with torch.no_grad():", "with torch.enable_grad():"),
         "studies are computed in pieces": (
             "if study and args.accumulate *",
@@ -304,8 +301,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "gradients pile up": ("run.optimizer.zero_grad()  #", "#"),
         "no weight decay": ("weight_decay=args.weight_decay)", "weight_decay=0)"),
         "the predictor is not trained": (
-            "return [f, list(model.h.parameters())]",
-            "return [f, []]"),
+            "return [rest, list(model.h.parameters())]",
+            "return [rest, []]"),
         "the predictor is in both groups": ('and not name.startswith("h.")', ""),
         "the predictor's lr decays always": (
             'peak_lr if args.predictor_lr == "constant" else lr',
@@ -360,7 +357,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "lr = choose_lr(x, y, *settings) if",
             "lr = choose_lr(x_test, y_test, *settings) if"),
         "features of images from 0 to 255": (
-            "normalize(data.central(x.to(device), size)",
+            "normalize(data.center_crop(x.to(device), size)",
             "normalize(x.to(device).float()"),
         "the seed does not reach the probe": ("    torch.manual_seed(args.seed)\n", ""),
         "the probe is always SGD's": ('{"sgd": SGD, "lars": LARS}[args.optimizer]', "SGD"),
@@ -421,6 +418,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
     "utils/console.py": {
+        "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
         "the device is waited for at every step": ("time.time() - shown", "time.time() + shown"),
         "under torchrun a second signal stops at once": (
             "number == signal.SIGHUP or not alone", "number == signal.SIGHUP"),
@@ -791,7 +789,7 @@ TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
          "baselines/byol.py": ["wiring"],
          "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/device.py": ["train"],
          "utils/faults.py": ["options", "wiring", "parallel"],
-         "utils/console.py": ["runs"], "utils/cache.py": ["folders"],
+         "utils/console.py": ["runs", "train"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
          "utils/folders.py": ["cache"], "utils/plot.py": ["figures"],
          **dict.fromkeys(("experiments/table.py", "experiments/theory_directpred.py",

@@ -51,7 +51,7 @@ def test_a_flag_comes_before_the_defaults_of_the_method_and_these_before_the_rec
     images = data.load("shapes")
     dims = [options.complete(options.parse(argv.split()), images).dim
             for argv in ("", "--method simclr", "--method simclr --dim 16")]
-    assert dims == [options.RECIPES["shapes"]["dim"], options.SimCLR.OPTIONS["dim"], 16]
+    assert dims == [options.RECIPES["shapes"]["dim"], options.OPTIONS["simclr"]["dim"], 16]
     assert len(set(dims)) == 3
 
 

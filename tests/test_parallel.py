@@ -50,7 +50,7 @@ def several_steps(*argv):
     model, found = options.build(args).double(), {}
     loss_fn, sgd = parallel.averaged(model), SGD(train.param_groups(model), weight_decay=1e-3)
     if args.accumulate > 1:
-        loss_fn = train.in_pieces(loss_fn, args.accumulate)
+        loss_fn = parallel.in_pieces(loss_fn, args.accumulate)
     for step in range(3):
         sgd.zero_grad()
         L, z1 = loss_fn(*(parallel.own(normal(10 * step + i, 8, 3, 8, 8), args.accumulate)
@@ -315,7 +315,7 @@ def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_batch_without_BN_and_n
     for bn, same in (("none", True), ("default", False)):
         model, (x1, x2) = tiny(seed, bn=bn), views(seed)
         whole = gradients(model, model(x1, x2)[0])
-        loss_fn = train.in_pieces(model, 3)
+        loss_fn = parallel.in_pieces(model, 3)
         model.zero_grad()
         L, z1 = loss_fn(x1, x2)
         L.backward()
@@ -334,7 +334,7 @@ def test_a_piece_leaves_memory_before_the_next_is_computed():
         L.register_hook(lambda _: passes.append("backward"))
         return L, z1
 
-    train.in_pieces(loss_fn, 3)(*views(0))[0].backward()
+    parallel.in_pieces(loss_fn, 3)(*views(0))[0].backward()
     assert passes == 3 * ["forward", "backward"]
 
 

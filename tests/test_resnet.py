@@ -52,7 +52,7 @@ def test_the_gradients_equal_torchvisions(arch):
 )
 def test_the_feature_is_the_average_pool_of_the_last_stage(arch, features):
     net = resnet(arch, "cifar").eval()
-    assert net.features == features
+    assert net.num_features == features
     for n in (1, 2):
         assert net(torch.randn(n, 3, 32, 32)).shape == (n, features)
 

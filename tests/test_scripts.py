@@ -501,7 +501,8 @@ def test_a_classifier_learns_from_labelled_crops_and_flips_and_is_tested_on_whol
     fitted, tested, made = [], [], []
     monkeypatch.setattr(finetune, "fit", lambda *args: fitted.append(args))
     logits = torch.eye(4)[torch.tensor([0, 1, 2, 3, 1, 1, 2, 3])]
-    monkeypatch.setattr(finetune, "features", lambda *args: (tested.append(args), logits)[1])
+    monkeypatch.setattr(finetune, "extract_features", lambda *args: (
+        tested.append(args), logits)[1])
     augment = finetune.Augment
     monkeypatch.setattr(finetune, "Augment", lambda *args, **p: (
         made.append(augment(*args, **p)), made[-1])[1])

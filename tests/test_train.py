@@ -18,7 +18,7 @@ import options
 import simsiam
 import train
 from baselines import lejepa
-from utils import data, device
+from utils import console, data, device
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -70,7 +70,7 @@ def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(c
             (100, 1, "20:00", False), (100, 3, "18:00", False), (50, 5, "09:30", True)):
         # 20 batches of two views
         args = SimpleNamespace(batch_size=20, knn_every=knn_every, compile=compile)
-        train.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
+        console.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
                                         steps_per_epoch=25), 3.0)
         line = capsys.readouterr().out
         assert f"about {said}," in line
@@ -204,7 +204,7 @@ def test_nothing_that_a_device_computes_is_float64(method):
     args = options.complete(args, images)
     model, view = options.build(args), augment.Augment(args.image_size, args.mean, args.std)
     run = train.Run(args, None, images, view, model, None)
-    probe = torch.nn.Linear(model.backbone.features, 10)
+    probe = torch.nn.Linear(model.backbone.num_features, 10)
     with NoFloat64():
         for kind in (train.SGD, lineval.LARS):
             optimizer = kind(train.param_groups(model), weight_decay=0.1)
@@ -212,7 +212,7 @@ def test_nothing_that_a_device_computes_is_float64(method):
             loss.backward()
             optimizer.step(0.1, 0.1)
         simsiam.output_std(z), simsiam.effective_rank(z)
-        x = lineval.features(model.backbone, images.test, args.mean, args.std)
+        x = lineval.extract_features(model.backbone, images.test, args.mean, args.std)
         lineval.knn_accuracy(x, images.test_labels, x, images.test_labels)
         lineval.topk_accuracy(probe, x, images.test_labels, 5)
 

@@ -452,7 +452,8 @@ def test_features_are_written_with_the_labels_and_names_of_their_images(folder, 
     saved = numpy.load(tmp_path / "f.npz")
     images, config = data.load(str(path), image_size=16, skip_bad=True), load(run)[1]
     for part in ("train", "test"):
-        x = lineval.features(load(run)[0], getattr(images, part), config["mean"], config["std"])
+        x = lineval.extract_features(load(run)[0], getattr(images, part), config["mean"],
+                                     config["std"])
         assert torch.allclose(torch.from_numpy(saved[f"x_{part}"]), x, atol=1e-5)
         names = saved[f"files_{part}"].tolist()
         assert saved["classes"][saved[f"y_{part}"]].tolist() == [
@@ -478,7 +479,7 @@ def test_a_fine_tuned_classifier_is_exported_with_the_accuracy_that_was_printed(
     classifier = resnet.resnet("resnet8", "cifar", 2)
     classifier.load_state_dict(torch.load(out))
     images, config = data.load(str(folder[1]), image_size=16, skip_bad=True), load(folder[0])[1]
-    logits = lineval.features(classifier, images.test, config["mean"], config["std"])
+    logits = lineval.extract_features(classifier, images.test, config["mean"], config["std"])
     right = logits.argmax(dim=1) == images.test_labels
     assert result["finetuned"] == 100 * float(right.double().mean())
     assert json.loads((folder[0] / "lineval.json").read_text()) == result
@@ -586,7 +587,7 @@ def test_a_classifier_has_the_weights_it_starts_from_and_both_starts_the_same_fc
 def test_pixels_are_the_normalised_images_in_rows():
     images = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
     mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
-    rows = lineval.features(nn.Flatten(), images, mean, std)
+    rows = lineval.extract_features(nn.Flatten(), images, mean, std)
     for n, c, i, j in ((0, 0, 0, 0), (2, 1, 3, 0), (4, 2, 1, 2)):
         value = (float(images[n, c, i, j]) / 255 - mean[c]) / std[c]
         assert rows[n, 16 * c + 4 * i + j] == pytest.approx(value, abs=1e-5)
@@ -598,7 +599,7 @@ def test_raw_pixels_are_evaluated_without_a_network_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     result = lineval.main(["--pixels", "--data", "shapes", *PROBE])
     images = data.load("shapes")
-    x, x_test = (lineval.features(nn.Flatten(), i, *images.mean_std())
+    x, x_test = (lineval.extract_features(nn.Flatten(), i, *images.mean_std())
                  for i in (images.train, images.test))
     assert result["knn"] == lineval.knn_accuracy(
         x, images.train_labels, x_test, images.test_labels)
@@ -673,7 +674,8 @@ def test_the_map_of_lineval_is_of_the_test_images_and_their_classes(folder, monk
     lineval.main([str(folder[0]), *PROBE, "--map", "map.png"])
     images, config = data.load(str(folder[1]), image_size=16, skip_bad=True), load(folder[0])[1]
     ((path, x, labels, classes),) = asked
-    expected = lineval.features(load(folder[0])[0], images.test, config["mean"], config["std"])
+    expected = lineval.extract_features(load(folder[0])[0], images.test, config["mean"],
+                                        config["std"])
     assert path == "map.png" and torch.allclose(x, expected, atol=1e-5)
     assert torch.equal(labels, images.test_labels) and classes == images.classes
 

@@ -292,7 +292,8 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
     monkeypatch.chdir(tmp_path)
     run, done = built(*flags), []
     monkeypatch.setattr(train.parallel, "share_buffers", done.append)
-    monkeypatch.setattr(train, "features", lambda *_: (done.append("features"), torch.eye(2))[1])
+    monkeypatch.setattr(train, "extract_features", lambda *_: (
+        done.append("features"), torch.eye(2))[1])
     monkeypatch.setattr(train, "knn_accuracy", lambda *_: 50.0)
     train.knn_eval(run)
     assert done == [run.model] * len(flags) + ["features"] * 2
@@ -452,6 +453,6 @@ def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
 def test_about_2048_outputs_are_kept_the_newest():
     state = train.State()
     for i in range(5):
-        train.remember(state, torch.tensor(0.0), torch.full((700, 2), float(i)), 0.1)
+        train.remember(state, torch.tensor(0.0), torch.full((700, 2), float(i)))
     assert [int(z[0, 0]) for z in state.outputs] == [2, 3, 4]  # 2100: without 2 it would be 1400
-    assert state.step == len(state.losses) == 5
+    assert len(state.losses) == 5

@@ -4,11 +4,10 @@ plain_errors() is around every main(): a fault outside the program (a file, the 
 ends it with one plain line and the right exit code, and an unwritable message does not end it.
 """
 
-import argparse
 import contextlib
 import functools
+import math
 import os
-import pathlib
 import re
 import signal
 import sys
@@ -91,14 +90,14 @@ def duration(seconds):
     return tqdm.format_interval(seconds)
 
 
-def ending(suffix):
-    """An argparse type: a name with this ending. Another might overwrite a script or run."""
-    def name(text):
-        if pathlib.Path(text).suffix != suffix:  # ".png" alone has none
-            raise argparse.ArgumentTypeError(f"{text} must end in {suffix}, after a name")
-        return pathlib.Path(text)
-
-    return name
+def print_eta(run, seconds):
+    """Print how long the run will take; seconds: of one batch without its backward pass."""
+    images, batch = run.images, 2 * run.args.batch_size  # two views
+    evaluations = 1 + math.ceil(run.last_step / run.steps_per_epoch / run.args.knn_every)
+    knn = evaluations * (len(images.labelled) + len(images.test)) / batch
+    total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
+    eager = ", not compiled" * run.args.compile
+    print(f"this will take about {duration(total)}, estimated from one batch{eager}")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Data(NamedTuple):
         return mean.tolist(), std.tolist()
 
     def digest(self):
-        """A SHA-256 of each of the four tensors: the same for the same data, wherever they are."""
+        """The start of the SHA-256 of each of the four tensors, on whatever device they are."""
         names = "training images", "training labels", "test images", "test labels"
         return {name: hashlib.sha256(t.cpu().contiguous().numpy()).hexdigest()[:16]
                 for name, t in zip(names, self)}
@@ -123,7 +123,7 @@ def room(device):
     return (torch.cuda.mem_get_info(device)[0] + kept) // 2
 
 
-def central(x, size=None):
+def center_crop(x, size=None):
     """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
 
     size: S; by default C, which shows whole images. Otherwise, as in the official code's

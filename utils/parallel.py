@@ -1,13 +1,14 @@
-"""One run in N processes, `torchrun --nproc-per-node N train.py`: 8 GPUs in Sec. 3.
+"""One run in P processes, `torchrun --nproc-per-node P train.py`: 8 GPUs in Sec. 3.
 
 Up to rounding they compute what one process computes on the whole batch. All draw the random
-numbers of the whole batch; process r ("rank" r) works on the r-th of N equal slices. Three things
+numbers of the whole batch; process r ("rank" r) works on the r-th of P equal slices. Three things
 are computed across slices: BN's statistics (sync_bn.py), losses that compare images (gather), and
 the mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
-Why the factors are right: L, the loss of the batch, is the mean of the ranks' losses L_r, whether
-L_r is that of the rank's own rows (slices are equal) or, after gather(), L itself. DDP averages the
-ranks' gradients, and AllSum's backward adds up what every L_r says about a rank's rows.
+Why the gradient needs no further factor: the batch's loss L is the mean of the ranks' losses L_r,
+as slices are equal; after gather() every L_r is L itself. So the gradient of L is the mean of the
+gradients of all L_r, which DDP computes, if that of L_r includes what other ranks' rows contribute
+to it. AllSum's backward sees to that.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -27,7 +29,7 @@ def rank():
 
 
 def world():
-    """N, the number of processes."""
+    """P, the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -46,7 +48,7 @@ class AllSum(torch.autograd.Function):
 
 
 def gather(x):
-    """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (N n, ...)."""
+    """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (P n, ...)."""
     if world() == 1:
         return x
     # Again a sum: where one rank has its rows, the others have zeros.
@@ -55,14 +57,14 @@ def gather(x):
 
 
 def own(x, parts=1):
-    """This rank's slice of a batch, or of each of its equal parts: (N n, ...) -> (n, ...)."""
+    """This rank's slice of a batch, or of each of its equal parts: (P n, ...) -> (n, ...)."""
     if world() == 1:
         return x
     return x.unflatten(0, (parts, world(), -1))[:, rank()].flatten(0, 1)
 
 
 def spread(function, x):
-    """function(x) by rows, shared out: each rank computes every N-th; (M, ...) -> (M, ...)."""
+    """function(x) by rows, shared out: each rank computes every P-th; (M, ...) -> (M, ...)."""
     if world() == 1:
         return function(x)
     y, n = function(x[rank() % len(x) :: world()]), -(-len(x) // world())
@@ -85,6 +87,29 @@ def averaged(model):
         # Not at every step: SyncBN's statistics and MoCo's queue are the same on all ranks anyway.
         model.broadcast_buffers = False
     return model
+
+
+def in_pieces(loss_fn, K):
+    """--accumulate: a batch's loss as the mean over K pieces, one of them in memory at a time.
+
+    loss_fn: as in train.pretrain()   returns: a function like it, which leaves the gradients of all
+    pieces but the last in w.grad; the backward() of its loss adds the last piece's
+    """
+    # Not what one pass computes: BN normalises each piece by itself. Without BN it is the same.
+    def loss_of_all(x1, x2):
+        last, losses, outputs = K - 1, [], []
+        for i, views in enumerate(zip(x1.chunk(K), x2.chunk(K))):
+            # Under torchrun the gradient is averaged once, with the last piece.
+            wait = getattr(loss_fn, "no_sync", nullcontext) if i < last else nullcontext
+            with wait():
+                L, z1 = loss_fn(*views)
+                if i < last:
+                    (L / K).backward()  # frees the piece's activations
+            losses.append(L.detach() if i < last else L)
+            outputs.append(z1.detach())
+        return torch.stack(losses).mean(), torch.cat(outputs)
+
+    return loss_of_all
 
 
 def share_buffers(model):

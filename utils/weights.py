@@ -39,7 +39,7 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # of e
 def load_backbone(path, resnet, archs, parser, device="cpu"):
     """The backbone with the weights of a run folder or a file, and its config from read().
 
-    It is in training mode, like any new network; features() and export() switch it themselves.
+    It is in training mode, like any new network; extract_features() and export() switch it.
     resnet, archs: of resnet.py   parser: of train.py's options (utils/ imports none of them)
     """
     weights, config = read(path, resnet, archs, parser)

@@ -1,0 +1,52 @@
+"""Types of options for argparse: functions that turn a word of the command line into a value.
+
+They raise ArgumentTypeError with a reason, which argparse prints; or ValueError, at which argparse
+prints that the value is invalid.
+"""
+
+import argparse
+import pathlib
+import re
+
+import torch
+
+
+def positive(text):
+    """A whole number from 1 to a billion."""
+    if not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and a billion")
+    return int(text)
+
+
+def seed(text):
+    """A whole number that torch takes as a seed."""
+    torch.Generator().manual_seed(int(text))
+    return int(text)
+
+
+def interval(text):
+    """"5" for every fifth epoch or "10m" for every ten minutes."""
+    if not re.fullmatch(r"[1-9]\d{0,8}m?", text):
+        raise argparse.ArgumentTypeError(f"{text} is neither epochs, such as 5, nor minutes, such"
+                                         " as 10m")
+    return text
+
+
+def device(text):
+    """A device that torch can use on this machine."""
+    try:
+        torch.empty(1, device=text)
+    except Exception as error:  # torch raises half a dozen kinds
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")
+    return "cpu" if torch.device(text).type == "cpu" else text  # cpu:0 is the same
+
+
+def ending(suffix):
+    """A name with this ending. Another might overwrite a script or run."""
+    def name(text):
+        if pathlib.Path(text).suffix != suffix:  # ".png" alone has none
+            raise argparse.ArgumentTypeError(f"{text} must end in {suffix}, after a name")
+        return pathlib.Path(text)
+
+    return name
