@@ -188,6 +188,8 @@ def main(argv=None):
         logs.use_photographs(args.photographs)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
+    for module in chosen:  # a mistake in its claims should not come to light after all the runs
+        table.claims(module, args.scale)
     trained = set()
     while True:
         # Each time, because opt_optimizers adds its best lrs once they are known.

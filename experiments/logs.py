@@ -6,6 +6,7 @@ the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -22,7 +23,7 @@ import lineval
 import options
 import train
 from experiments.measures import measure_outputs
-from utils import checkpoint, runs
+from utils import checkpoint, data, runs
 
 HERE = pathlib.Path(__file__).parent
 
@@ -52,10 +53,18 @@ SCALES = {
 
 
 def use_photographs(path):
-    """Let the scale `photographs` read its images from a folder instead of from torchvision."""
-    scale = SCALES["photographs"]
+    """Let the scale `photographs` read its images from a folder instead of from torchvision.
+
+    SystemExit: the logs of this scale are of other images
+    """
+    scale, folder = SCALES["photographs"], results_dir("photographs")
     options = scale.options.replace("cifar10", shlex.quote(path))
     SCALES["photographs"] = scale._replace(options=options)
+    heads = (log.open().readline() for log in folder.glob("logs/*.jsonl"))
+    logged = next(filter(None, (json.loads(head).get("data_digest") for head in heads)), None)
+    if logged and logged != data.load(path).digest():
+        raise SystemExit(f"{path}: the logs in {folder} are of other images, and one table cannot"
+                         " have both; move that folder away to begin with no logs")
 
 
 def results_dir(scale):
@@ -91,12 +100,18 @@ def matches(config, row, scale, seed):
 
     A flag that is newer than the config is ignored, and a constant inside a script is not compared.
     """
-    args = options.fill_in(options.parse(argv(row, scale, seed)), config["image_size"])
-    args.stored_size = args.stored_size or config.get("stored_size")  # the images decide
+    args = dict(filled_in(tuple(argv(row, scale, seed)), config["image_size"]))
+    args["stored_size"] = args["stored_size"] or config.get("stored_size")  # the images decide
     # The same photographs may be somewhere else on another machine; other data are other rows.
     ignored = {*options.MAY_CHANGE} - {"data" if scale != "photographs" else ""}
-    return all(config.get(name, value) == value for name, value in vars(args).items()
+    return all(config.get(name, value) == value for name, value in args.items()
                if name not in ignored)
+
+
+@functools.cache
+def filled_in(argv, image_size):
+    """The options of a run as a dict. Cached: building the parser takes most of a dry run."""
+    return vars(options.fill_in(options.parse(list(argv)), image_size))
 
 
 def read_log(row, scale, seed):

@@ -73,6 +73,9 @@ def claims(module, scale):
     if unknown := sorted({*labels_of(found)} - labels):
         raise SystemExit(f"{name(module)}: a claim is about {unknown[0]!r}, but no row has this"
                          " label; change one of them")
+    for claim in found:
+        if callable(claim.test):  # as if nothing had been run, to see which row it reads first
+            fact_verdict(claim, {row.label: [] for row in rows(module, scale)})
     return found
 
 
@@ -115,8 +118,15 @@ def runs_of(module, scale):
 
 
 def last_records(row, scale):
-    """The last record of each seed of a row, with top1 and outputs from its log."""
+    """The last record of each seed of a row, with top1 and outputs from its log.
+
+    SystemExit: the logs are of different images
+    """
     finished = [log for seed in range(100) if (log := logs.read_log(row, scale, seed))]
+    digests = [config["data_digest"] for config, _ in finished if "data_digest" in config]
+    if any(digest != digests[0] for digest in digests):
+        raise SystemExit(f"{row.label}: its logs are of different images, and one table cannot have"
+                         " both; move the logs of one kind away")
     return [{**records[-1], **{key: config[key] for key in ("top1", "outputs") if key in config}}
             for config, records in finished]
 

@@ -21,7 +21,7 @@ from experiments.claims import (Pair, all_above, below, claim_verdict, decide, d
                                 every_run, holm, none_above, none_collapsed, t_quantile, t_tails)
 from experiments.table import Claim
 from simsiam import COLLAPSED_STD
-from strategies import TINY
+from strategies import TINY, make_folder
 from utils import data, plot
 from utils.runs import load_checkpoint
 
@@ -92,7 +92,39 @@ def test_a_claim_about_a_row_that_does_not_exist_is_refused_before_the_runs(
         table.main(of_my_own(table.Row("a"), claims=orders), [])
     facts = [Claim("A fact", every_run("typo", lambda record: True))]
     with pytest.raises(SystemExit, match="a claim is about 'typo', but no row of its table"):
-        table.table(of_my_own(table.Row("a"), claims=facts), "shapes")
+        table.main(of_my_own(table.Row("a"), claims=facts), [])
+    module = of_my_own(table.Row("a"), claims=facts)
+    monkeypatch.setattr(every.importlib, "import_module", lambda name: module)
+    with pytest.raises(SystemExit, match="a claim is about 'typo', but no row of its table"):
+        every.main(["--only", "sec46_symmetry"])
+
+
+def test_logs_of_other_images_are_not_taken_for_those_of_one_s_own(elsewhere, monkeypatch):
+    monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))
+    own, row = str(make_folder(elsewhere / "own")), table.Row("a")
+    digest = data.load(own).digest()
+    logs.use_photographs(own)  # there are no logs yet
+    config = {**vars(options.fill_in(options.parse(logs.argv(row, "photographs", 0)), 8)),
+              "top1": 50.0, "outputs": {}}
+    record = json.dumps({**dict.fromkeys(table.DIGITS, 1.0), "epoch": 5})
+
+    def write(seed, **more):
+        path = logs.log_path(row, "photographs", seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**config, "seed": seed, **more}) + "\n" + record)
+
+    write(0)  # older than the digests
+    write(1, data_digest=digest)
+    logs.use_photographs(own)
+    assert len(table.last_records(row, "photographs")) == 2
+    write(2, data_digest={**digest, "training images": "others"})
+    with pytest.raises(SystemExit, match="a: its logs are of different images") as stop:
+        table.last_records(row, "photographs")
+    assert "\n" not in stop.value.code
+    logs.log_path(row, "photographs", 1).unlink()
+    with pytest.raises(SystemExit, match="are of other images") as stop:
+        logs.use_photographs(own)
+    assert "\n" not in stop.value.code
 
 
 def test_a_log_of_another_file_s_study_of_the_same_name_is_refused(elsewhere, monkeypatch):
@@ -407,6 +439,7 @@ def test_a_run_that_diverges_is_logged_as_such_and_not_repeated(elsewhere):
 
 def test_a_run_with_other_options_must_be_done_again_but_a_newer_flag_does_not_matter(
         elsewhere, monkeypatch):
+    monkeypatch.setattr(logs, "filled_in", logs.filled_in.__wrapped__)  # the recipe will change
     rows = importlib.import_module("experiments.sec45_similarity").ROWS
     every.main(["--scale", "smoke", "--only", "sec45_similarity"])
     assert logs.missing(rows, "smoke", 1) == []
