@@ -39,7 +39,7 @@ from utils.device import tune
 
 @torch.no_grad()
 def extract_features(backbone, images, mean, std, size=None):
-    """The backbone's features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.num_features).
+    """The features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.num_features).
 
     mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).

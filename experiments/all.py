@@ -41,39 +41,43 @@ How to read the claims:
 
 * They are the paper's where it makes one, otherwise ours. They were written before the runs, for\
  {seeds} seeds per row; search.md says what had been seen by then. Git cannot show this for the\
- runs that finished first, whose logs name commits from before the one with the claims (d1cc4be),\
- or were written again since: the recipe's, which are in nearly every table, those without\
- stop-gradient and the untrained ones, and on shapes supervised and BYOL, seed 0 of each. (Commit\
- 2f85018, which four logs name, was rewritten.)
+ first runs: those of the recipe, which are in nearly every table, and on shapes seed 0 of\
+ supervised and BYOL, whose logs name commits before the one with the claims (d1cc4be); and those\
+ without stop-gradient and untrained, whose logs were written again later. (Commit 2f85018, which\
+ four logs name, no longer exists.)
 * Unless a claim says otherwise, "<", "better" and "worse" refer to linear accuracy. Below such a\
  claim are the differences of means, in points (loss: as it is). Each is tested by Welch's t, and\
  the claim holds if all are significant at 5 % after Holm's correction over the differences of the\
  table. The intervals are 95 % intervals, widened by the same correction.
-* "So far": rows of the claim lack seeds, or other rows of the table do, with which the correction\
- gets stricter. One run is enough to refute a claim about every run.
+* "So far": rows of the claim, or other rows that its table compares, lack seeds; more rows make\
+ the correction stricter. One run is enough to refute a claim about every run.
 * "No difference seen" does not mean equal. "Nothing is better than X" is tested more strictly than\
  it reads: X must be significantly better than each of the others, which is not to be expected of\
  rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
  shapes, a t interval means little, and it may exceed the range of accuracies.
 * A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below\
- {rank}.
+ {rank}. Both ignore lengths: outputs that shrink, as those of some losses of raw vectors and of\
+ LeJEPA do, do not count.
+* "After twice the epochs" is a run of its own, whose schedule is twice as long.
 
 What was changed after results had been seen:
 
 * The intervals were printed without the correction until 25 November 2026. No verdict has changed.
-* Since 29 November 2026 a verdict is final only when all rows of its table's orders have three\
- seeds (one on shapes, of opt_losses, then held only "so far"), and a refuted claim about every run\
- has no "so far" (four had one, over both scales). "No difference seen" and "undecided" say "so\
- far" as well. The wording of some claims was made clearer; their tests are the same.
+* Since 29 November 2026 a verdict is final only when all rows that its table compares have three\
+ seeds (one verdict, of opt_losses on shapes, became "so far"), and a refuted claim about every run\
+ has no "so far" (four had one). "No difference seen" and "undecided" say "so far" as well. The\
+ wording of some claims was made clearer; their tests are the same.
+* Table 3's control, (b) at a tenth of the lr, was added on 29 November 2026. No claim is about it.
 * The moving average of Sec. 5.2 was changed, as its note says.
 * Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
- held-out images; since then the search goes on while the best is the lowest or highest tried. Logs\
- with the choice (probe_lr) are of the new search. Raw pixels on photographs rose from 37.1 to\
+ held-out images; since then it goes on as long as the best is the lowest or highest tried. Logs\
+ that give probe_lr are of the new search. Raw pixels on photographs rose from 37.1 to\
  40.3. The untrained runs, those without stop-gradient, without predictor or with a fixed one, and\
  on shapes those without BN in the heads at the full rate were repeated: losses and kNN are the\
  same bit for bit, and no linear accuracy changed by more than 1.3 points, even where a rate beyond\
  100 was chosen (seven runs, all of them collapsed). Each rate tried also changes the random\
- numbers of the final fit. Other runs were not repeated.
+ numbers of the final fit. Other runs were not repeated, so a difference between an old and a new\
+ run, such as one of Sec. 5.2's moving average, contains this, too.
 """
 
 

@@ -1,9 +1,9 @@
-"""Figure 2: without stop-gradient the outputs collapse; nothing else differs.
+"""Figure 2: the same run with stop-gradient and without.
 
     python -m experiments.fig2_stopgrad
 
 Paper (ImageNet linear top-1): 67.7 ± 0.1 with stop-gradient (5 trials, the predictor's lr decayed),
-0.1, which is chance, without.
+0.1 (chance) without it; the outputs collapse.
 here: the predictor's lr is constant in both, as from Sec. 4.3 on.
 The figure shows the first two rows: the paper's three panels, and the effective rank as a fourth.
 """

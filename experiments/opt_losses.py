@@ -4,10 +4,11 @@
 
 By -cosine, cross-entropy, or half the squared, the L1, L2 or L-infinity distance, each of raw and
 of normalised vectors. They are scaled so that all can share one lr: raw vectors are divided by √d,
-the length that BN gives to z; L1 is divided by √d, which makes it at most L2; and the softmaxes are
-of vectors times √d, so that those of raw vectors are Sec. 4.5's.
+the length that BN gives to z at the start; L1 is divided by √d, which makes it at most L2; and the
+softmaxes are of vectors times √d, so that those of raw vectors are Sec. 4.5's. Losses of raw
+vectors can also fall because z shrinks, and the gradient shrinks with it.
 Half the squared distance of normalised vectors is 1 - cosine (Sec. 3): they share a row, and a test
-proves it. The dot product of raw vectors has no minimum, hence no row.
+checks it. The dot product of raw vectors has no minimum, hence no row.
 (The earlier course project's p2 and pinf compared raw vectors; its cross-entropy was divided by d.)
 """
 

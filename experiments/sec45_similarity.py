@@ -1,6 +1,8 @@
-"""Section 4.5: cross-entropy of softmaxes instead of the cosine is worse, but does not collapse.
+"""Section 4.5: the cross-entropy of softmaxes instead of the cosine.
 
     python -m experiments.sec45_similarity
+
+In the paper it is worse, but does not collapse.
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""Section 4.6: the symmetric loss helps accuracy, but the asymmetric one does not collapse either.
+"""Section 4.6: the asymmetric loss instead of the symmetric one.
 
     python -m experiments.sec46_symmetry
 
+In the paper the asymmetric loss is worse, but does not collapse.
 "2x" draws two pairs of views per image, to make up for the term that the asymmetric loss lacks.
 """
 

@@ -90,9 +90,9 @@ ROWS = [
     Row(LONGER, "--predictor none", study=expectation(0.8), times=2),
 ]
 NOTE = ("Until 29 November 2026 η started with the first visit to an image, so the first epoch was"
-        " the same as in the row without average. It was changed after those results had been seen:"
-        " 78.2 ± 2.2 % linear on shapes (n = 3; rank 3.5; after twice the epochs 84.4 ± 1.9, rank"
-        " 2.3), where all claims held, and 29.8 ± 1.1 on photographs (n = 3; rank 2.4; 28.0 ± 1.4,"
+        " as without average. This was changed after the results had been seen (n = 3): 78.2 ± 2.2"
+        " % linear on shapes (rank 3.5; after twice the epochs 84.4 ± 1.9, rank 2.3), where all"
+        " claims held, and 29.8 ± 1.1 on photographs (rank 2.4; after twice the epochs 28.0 ± 1.4,"
         " rank 1.4), where the last did not. A first version of the new start took the images in"
         " the order of the files, so BN saw batches of one class; its runs were discarded"
         " (83.5 ± 4.1 on shapes, 86.3 ± 1.9 after twice the epochs, n = 3; 49.1 on photographs,"

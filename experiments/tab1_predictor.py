@@ -1,7 +1,9 @@
-"""Table 1: without predictor the outputs collapse; with a fixed one training does not converge.
+"""Table 1: SimSiam without predictor, with a fixed one, and with one whose lr does not decay.
 
     python -m experiments.tab1_predictor
 
+In the paper the outputs collapse without predictor, and with a fixed one training does not
+converge.
 The encoder's learning rate decays in every row; the predictor's own is what differs between the
 first row and the last.
 """

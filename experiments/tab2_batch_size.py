@@ -1,9 +1,11 @@
-"""Table 2: SimSiam works over a wide range of batch sizes, with the lr scaled in proportion.
+"""Table 2: the effect of the batch size, with the lr scaled in proportion.
 
     python -m experiments.tab2_batch_size
 
-Batches of 1024 or more get a warm-up, as in the paper.
-here: one epoch of warm-up where the paper has ten. Except at the scale of cifar there is a row for
+In the paper SimSiam works over a wide range of batch sizes. Batches of 1024 or more get a warm-up,
+as in the paper.
+here: one epoch of warm-up where the paper has ten of 100: a fifth of a run on photographs. The lr
+was chosen at batch 64, the paper's perhaps at 512. Except at the scale of cifar there is a row for
 32 and none above 1024, because the runs would have too few steps.
 """
 

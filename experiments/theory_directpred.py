@@ -6,7 +6,7 @@ Tian, Chen and Ganguli (arXiv 2102.06810) find that a linear predictor's eigenve
 those of F = E[z zᵀ] (not centred), and set them directly, without any gradient (Eq. 18, 19):
 F = U diag(s) Uᵀ,   p_j = √s_j + ε max_j s_j,   h = U diag(p) Uᵀ.
 F is a moving average (ρ = 0.3).
-here: as in their code, s is divided by its maximum first. Rounding below 0 becomes 0.
+here: as in their code, s is divided by its maximum first. Values below 0 become 0.
 
 The figure shows their dynamics of one eigenmode, p of the predictor and s of F, with τ = 1, that is
 without momentum encoder:   p' = α s (1 - (1 + v) p) - η p,   s' = 2 p s (1 - (1 + v) p) - 2 η s,
@@ -78,7 +78,8 @@ CLAIMS = [
           " (Tian et al.: 0.1, with BYOL)",
           all_above("learned MLP predictor", "DirectPred", by=-2)),
     Claim("DirectPred does not collapse", every_run("DirectPred", is_healthy)),
-    Claim("Toy model: above the threshold every start in the figure collapses, below it not all do",
+    Claim("Toy model (no run): above the threshold every start in the figure collapses, below it"
+          " not all do",
           lambda _: max(trajectory(*start, 1.2 * THRESHOLD)[1][-1] for start in STARTS) < 0.01
           and max(trajectory(*start, 0.5 * THRESHOLD)[1][-1] for start in STARTS) > 0.1),
 ]
