@@ -7,7 +7,7 @@
     L = -log(exp(q·k / T) / (exp(q·k / T) + Σ_j exp(q·k_j / T)))   over the keys k_j of the queue
 
 What differs: a query is not only pulled to its own key but also pushed away from the keys of other
-images. There is no predictor: constant outputs cost log(1 + K), far from the minimum. (On shapes
+images. It needs no predictor: constant outputs cost log(1 + K), far from the minimum. (On shapes
 two of three seeds still end there.) The queue holds the last K keys, first in, first out. f_t must
 change slowly, so that old keys remain comparable with new ones.
 

@@ -7,8 +7,8 @@
     c(z) = Σ_i Σ_{j ≠ i} cov_ij² / d                        covariance: channels differ; Eq. 4
     L = s + v(z1) + v(z2) + (c(z1) + c(z2)) / 25            Eq. 6, divided by 25
 
-What differs: the loss itself rules out both collapses, in each view by itself: v the complete one,
-c the dimensional one. SimSiam has no such terms, and Barlow Twins has one matrix for both. VICReg
+What differs: the loss itself rules out both collapses, in each view separately: v the complete, c
+the dimensional one. SimSiam has no such terms, and Barlow Twins has one matrix for both. VICReg
 is newer than SimSiam.
 
 here: s is a mean over the channels too, as in the authors' Algorithm 1 (Eq. 5 has the sum).

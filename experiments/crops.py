@@ -3,8 +3,8 @@
     python -m experiments.crops PATH     a folder of square photographs, such as CIFAR-10
 
 utils/folders.py keeps only the central square of a photograph; the paper crops from all of it. Here
-the middle three quarters of each image's rows are a photograph of 4:3, and two networks are trained
-on such photographs:
+the middle three quarters of each image's rows serve as a 4:3 photograph, and two networks are
+trained on these:
 
     square   views are cropped from the central square, as train.py does
     whole    views are cropped from the whole photograph, as in the paper

@@ -3,8 +3,8 @@
     python -m experiments.figD1_cifar --scale cifar
 
 Paper: 91.8 % linear (SimCLR 91.1), and a kNN curve from about 60 to about 90 % over 800 epochs; the
-text gives no values of it, nor does it say whether the predictor's lr decays.
-here: it does. At the other scales there is nothing to run.
+text gives no values, nor does it say whether the predictor's lr decays.
+here: it decays. At the other scales there is nothing to run.
 """
 
 import sys

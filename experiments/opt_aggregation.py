@@ -9,7 +9,7 @@ weight of u in the gradient.
 
     arithmetic          (u + v) / 2               1 / 2; this is Eq. 4, plus 1
     geometric of u, v   √(u v)                    √(v / u) / 2: the better term gets more,
-                                                  without bound as u → 0, except for EPS
+                                                  bounded only by EPS as u → 0
     geometric of s, t   2 (1 - √(s t))            √(t / s) / 2: the worse term gets more
     harmonic of s, t    2 (1 - 2 s t / (s + t))   2 (t / (s + t))²: even more so
     maximum             max(u, v)                 1 or 0: the worse term gets everything

@@ -6,7 +6,7 @@ The recipe's weight decay, 5e-4, acts on all parameters, BN's scale and offset a
 as App. A's 1e-4 does.
 Spectral norm divides each of the predictor's matrices by its largest singular value (one power
 iteration per pass), once with and once without decay of the predictor. The BN after the first
-matrix ignores its scale. So would the cosine after the second, if h had no last bias: norm and
+matrix ignores its scale, as would the cosine after the second, if h had no last bias: norm and
 decay change little more than the effective lr.
 Clipping bounds the norm of the whole gradient. Orthogonality adds 0.01 ‖W Wᵀ - I‖² for both
 matrices of the predictor (the tall one transposed), which is part of the loss in the table.

@@ -2,7 +2,7 @@
 
 Torchvision's or lightly's transforms on PIL images, a DataLoader with a worker per core, kept from
 epoch to epoch, the same network in PyTorch's default memory format, and torch.optim's SGD.
-A peer is a function that draws two views of a PIL image, a network, and a function x1, x2 -> loss.
+A peer is a tuple: a function that draws two views of a PIL image, a network, and x1, x2 -> loss.
 """
 
 import os
@@ -80,8 +80,7 @@ def peer_loop(args, images, peer):
     def epoch():
         start = None
         for x1, x2 in loader:
-            # The clock starts with the first batch, when the workers have loaded up to two more
-            # each.
+            # The clock starts with the first batch, when two workers have loaded up to three more.
             start = start or now()
             loss = loss_fn(*(x.to(DEVICE, non_blocking=True) for x in (x1, x2)))
             sgd.zero_grad()

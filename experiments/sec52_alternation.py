@@ -9,7 +9,7 @@
     η_x ← F_θ(T'(x))                 approximately so, from a single view T'(x)          (Eq. 10)
 
 If SimSiam alternates after every SGD step (Eq. 11 is Eq. 10 put into Eq. 7), it is the case k = 1.
-Then k steps on θ towards the same η must work, too. At the first of k steps η is computed from
+Then k steps on θ towards one η should also work. At the first of k steps η is computed from
 views of the k batches and kept: the first batch trains on these very views, each later one on
 fresh views. The predictor stays.
 

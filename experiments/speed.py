@@ -11,8 +11,8 @@ and appended to results/speed.md. Ratios carry over to other machines better
 than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
-has arrived, by which time the workers have loaded up to two more each: this
-favours the peer, which also profits from the settings of utils/device.py.
+has arrived, when up to three more are loaded by two workers: this favours the
+peer, which also profits from the settings of utils/device.py.
 "The network alone": forward and backward pass on views that are ready. "The
 peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of
 two 8192 x 8192 matrices in bfloat16.
