@@ -435,6 +435,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "utils/device.py": {
         "freed memory is returned to the system": ("mallopt(-4, 0)", "pass"),
+        "for a GPU clang alone will not do": ('["gcc", "clang"]', '["gcc"]'),
     },
     "utils/data.py": {
         "a set of one's own is not checked": ("    check(name, images)\n", ""),
@@ -656,6 +657,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "logs of others' photographs are taken for one's own": (
+            "if logged and logged != data.load(path).digest():", "if False:"),
         "a study's name is enough": (
             'if config.get("study_file", study_file(row)) != study_file(row):', "if False:"),
         "an interrupted run starts again": (
@@ -750,6 +753,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "experiments/table.py": {
         "two rows may share a log": ("if own & seen:", "if row.label in seen:"),
         "a claim may be about no row": ("({*labels_of(found)} - labels)", "(())"),
+        "a fact may be about no row": (
+            "if callable(claim.test):  # as if", "if False:  # as if"),
+        "a row may have runs on different images": (
+            "if any(digest != digests[0] for digest in digests):", "if False:"),
         "the supervised reference of another seed": (
             "references.SUPERVISED, scale, 0)", "references.SUPERVISED, scale, 1)"),
         "a reference that has not been run is compared with": (
@@ -787,7 +794,8 @@ TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
          "train.py": ["runs", "options", "wiring", "resume"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"],
-         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"], "utils/device.py": ["train"],
+         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"],
+         "utils/device.py": ["train", "options"],
          "utils/faults.py": ["options", "wiring", "parallel"],
          "utils/console.py": ["runs", "train"], "utils/cache.py": ["folders"],
          "utils/sync_bn.py": ["parallel"], "utils/data.py": ["cache"],
