@@ -261,7 +261,7 @@ def load_features(args, backbone, config):
 def main(argv=None):
     """Evaluate as a command line says; returns what it writes to lineval.json."""
     args = parse(argv)
-    tune(args.device)
+    tune(args.device)  # as in train.py, so that kNN is the same number
     torch.manual_seed(args.seed)
     # Raw pixels are a baseline: where they do well, a network that does well proves little.
     backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)

@@ -31,7 +31,7 @@ from utils.console import wrapped
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
 # Each method's own options with their defaults: the parameters of its class after the backbone.
-# None: the recipe for the data decides.
+# None: fill_in() decides, by the recipe for the data; pred_dim is d / 4.
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
            for name, method in METHODS.items()}

@@ -6,7 +6,7 @@
     L = D(p1, f_t(x2)) / 2 + D(p2, f_t(x1)) / 2   p = h(f(x)); no gradient flows into f_t
 
 What differs: a target comes from f_t, a moving average of the encoder f, and not from f itself.
-Only the heads differ besides: SimSiam is "BYOL without the momentum encoder" (Sec. 6.2).
+Otherwise only the heads differ: SimSiam is "BYOL without the momentum encoder" (Sec. 6.2).
 With m = 0 (`--encoder-momentum 0`) this is SimSiam with BYOL's heads; our runs did not collapse.
 
 here: BYOL's loss is the squared distance between p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over

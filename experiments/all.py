@@ -56,8 +56,8 @@ How to read the claims:
  rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
  shapes, a t interval means little, and it may exceed the range of accuracies.
 * A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below\
- {rank}. Both ignore lengths: outputs that shrink, as those of some losses of raw vectors and of\
- LeJEPA do, do not count.
+ {rank}. Both ignore lengths: outputs that shrink to a point, as those of LeJEPA without SIGReg do,\
+ do not count as collapsed; some losses of raw vectors shrink theirs, too.
 * "After twice the epochs" is a run of its own, whose schedule is twice as long.
 
 What was changed after results had been seen:
@@ -70,8 +70,8 @@ What was changed after results had been seen:
 * Table 3's control, (b) at a tenth of the lr, was added on 29 November 2026. No claim is about it.
 * The moving average of Sec. 5.2 was changed, as its note says.
 * Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
- held-out images; since then it goes on as long as the best is the lowest or highest tried. Logs\
- that give probe_lr are of the new search. Raw pixels on photographs rose from 37.1 to\
+ held-out images; since then the search goes on as long as the best is the lowest or highest tried.\
+ Logs that give probe_lr are of the new search. Raw pixels on photographs rose from 37.1 to\
  40.3. The untrained runs, those without stop-gradient, without predictor or with a fixed one, and\
  on shapes those without BN in the heads at the full rate were repeated: losses and kNN are the\
  same bit for bit, and no linear accuracy changed by more than 1.3 points, even where a rate beyond\
@@ -188,7 +188,7 @@ def main(argv=None):
     p.add_argument("--dry-run", action="store_true",
                    help="train nothing, only write the results so far")
     args = p.parse_args(argv)
-    if args.photographs:
+    if args.photographs and args.scale == "photographs":
         logs.use_photographs(args.photographs)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]

@@ -6,6 +6,7 @@ the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -53,15 +54,20 @@ SCALES = {
 
 
 def use_photographs(path):
-    """Let the scale `photographs` read its images from a folder instead of from torchvision.
-
-    SystemExit: the logs of this scale are of other images
-    """
-    scale, folder = SCALES["photographs"], results_dir("photographs")
+    """Let the scale `photographs` read its images from a folder instead of from torchvision."""
+    scale = SCALES["photographs"]
     options = scale.options.replace("cifar10", shlex.quote(path))
     SCALES["photographs"] = scale._replace(options=options)
-    heads = (log.open().readline() for log in folder.glob("logs/*.jsonl"))
-    logged = next(filter(None, (json.loads(head).get("data_digest") for head in heads)), None)
+    check_photographs()
+
+
+def check_photographs():
+    """SystemExit: the logs of the scale `photographs` are of other images."""
+    path = options.parse(shlex.split(SCALES["photographs"].options)).data
+    folder, logged = results_dir("photographs"), None
+    for log in folder.glob("logs/*.jsonl"):
+        with contextlib.suppress(ValueError):  # empty or cut, as in read_log()
+            logged = logged or json.loads(log.read_text().partition("\n")[0]).get("data_digest")
     if logged and logged != data.load(path).digest():
         raise SystemExit(f"{path}: the logs in {folder} are of other images, and one table cannot"
                          " have both; move that folder away to begin with no logs")
@@ -169,8 +175,11 @@ def train_row(row, scale, seed, again=False):
     """Train one run of a row, or resume an interrupted one, evaluate it, and write its log.
 
     again: from the start; an older log is replaced at the end   returns: the path of the log
+    SystemExit: other logs of the scale are of other images
     A run that diverges is a result too: its last record and its accuracy are NaN.
     """
+    if scale == "photographs":
+        check_photographs()
     path = log_path(row, scale, seed)
     out = pathlib.Path("runs", "experiments", scale, path.stem)
     resume = can_resume(out, row, scale, seed, again)

@@ -2,7 +2,8 @@
 
 Torchvision's or lightly's transforms on PIL images, a DataLoader with a worker per core, kept from
 epoch to epoch, the same network in PyTorch's default memory format, and torch.optim's SGD.
-A peer is a tuple: a function that draws two views of a PIL image, a network, and x1, x2 -> loss.
+A peer is a tuple of a function that draws two views of a PIL image, a network, and a function
+x1, x2 -> loss.
 """
 
 import os

@@ -11,7 +11,7 @@ and appended to results/speed.md. Ratios carry over to other machines better
 than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
-has arrived, when up to three more are loaded by two workers: this favours the
+has arrived; by then two workers have loaded up to three more. This favours the
 peer, which also profits from the settings of utils/device.py.
 "The network alone": forward and backward pass on views that are ready. "The
 peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of

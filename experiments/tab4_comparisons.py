@@ -27,8 +27,8 @@ METHODS = [row.label for row in ROWS]
 # LeJEPA, the newest, names one cause of its stability, which an option can take away.
 LEJEPA, NO_SIGREG = "LeJEPA", "LeJEPA without SIGReg"
 ROWS += [Row(LEJEPA, "--method lejepa"), Row(NO_SIGREG, "--method lejepa --sigreg 0")]
-NOTE = ("This does not rank the methods: SimSiam's recipe was tuned; of the others' only MoCo's lr"
-        " was, coarsely. Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a"
+NOTE = ("This does not rank the methods: SimSiam's recipe was tuned; for the others only MoCo's lr"
+        " was, and coarsely. Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a"
         " collapse does not see that, because std and rank ignore lengths; kNN shows it.")
 CLAIMS = [
     Claim("Every method is better than the untrained network",

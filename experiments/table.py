@@ -64,7 +64,7 @@ def rows(module, scale):
 def claims(module, scale):
     """The module's claims; where they depend on the scale, CLAIMS is a function of it.
 
-    SystemExit: one compares a row that does not exist
+    SystemExit: one is about a row that does not exist (of a fact, the first that it reads)
     """
     if not rows(module, scale):  # an experiment of other scales
         return []
@@ -203,15 +203,15 @@ class Finished(dict):
     Reading a row without runs raises NotRun; SystemExit if there is no such row.
     """
 
-    def __init__(self, last):
+    def __init__(self, last, claim):
         super().__init__(last)
-        self.read = set()
+        self.claim, self.read = claim, set()
 
     def __getitem__(self, label):
         self.read.add(label)
         if label not in self:
-            raise SystemExit(f"a claim is about {label!r}, but no row of its table has this label;"
-                             " change one of them")
+            raise SystemExit(f"the claim {self.claim.text!r} is about {label!r}, but no row of its"
+                             " table has this label; change one of them")
         if not (records := super().__getitem__(label)):
             raise NotRun
         return records
@@ -225,7 +225,7 @@ class Finished(dict):
 
 def fact_verdict(claim, last):
     """The verdict on a fact, and the rows that it is about; if one has no runs, "not run"."""
-    last = Finished(last)
+    last = Finished(last, claim)
     try:
         return "holds" if claim.test(last) else "does not hold", last.read
     except NotRun:
@@ -316,7 +316,7 @@ def main(module, argv=None):
         " prints the table with a verdict on each claim, and draws the figure.")
     add_options(p)
     args = p.parse_args(argv)
-    if args.photographs:
+    if args.photographs and args.scale == "photographs":
         logs.use_photographs(args.photographs)
     claims(module, args.scale)  # a mistake in them should not come to light after all the runs
     trained = set()

@@ -12,7 +12,7 @@ import augment
 import lineval
 import optim
 import simsiam
-from baselines import barlow, byol, lejepa, moco, simclr, swav
+from baselines import barlow, lejepa, moco, simclr, swav
 from experiments import sec52_alternation, sec52_expectation, theory_directpred
 from options import OPTIONS, RECIPES
 from resnet import ARCHS

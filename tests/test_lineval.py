@@ -289,6 +289,16 @@ def test_features_that_are_not_finite_are_refused_in_either_split(split, run, mo
         lineval.main([str(run), "--epochs", "1", "--lr", "1"])
 
 
+def test_lineval_computes_with_the_settings_of_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the result is written
+    tuned = []
+    for script in (lineval, train):
+        monkeypatch.setattr(script, "tune", tuned.append)
+    train.main([*TINY, "--max-steps", "1", "--out", "run"])
+    lineval.main(["run", "--epochs", "1", "--lr", "1"])
+    assert tuned == ["cpu", "cpu"]
+
+
 @pytest.mark.parametrize("argv", [["--pixels"], ["run", "--pixels", "--data", "shapes"], []])
 def test_pixels_need_data_and_no_run(argv, capsys):
     with pytest.raises(SystemExit):

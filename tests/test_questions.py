@@ -12,7 +12,8 @@ import pytest
 HOME = pathlib.Path(__file__).parent.parent
 QUESTIONS = (HOME / "docs/questions.md").read_text()
 COMMANDS = re.findall(r"^    (\S.*)$", QUESTIONS, re.M)
-RESULTS = [path.read_text() for path in (HOME / "experiments/results").rglob("*.md")]
+SUMMARY = HOME / "experiments/results/README.md"
+RESULTS = [path.read_text() for path in SUMMARY.parent.rglob("*.md") if path != SUMMARY]
 
 
 class Parsed(BaseException):
@@ -55,8 +56,9 @@ def test_every_answer_has_a_command():
         assert re.search(r"^    (python|pytest|torchrun) ", answer, re.M), answer[:60]
 
 
-def test_every_mean_and_std_of_an_answer_stands_in_the_results():
-    numbers = re.findall(r"-?[\d.]+ ± [\d.]*\d", QUESTIONS)
+@pytest.mark.parametrize("text", [QUESTIONS, SUMMARY.read_text()], ids=["questions", "summary"])
+def test_every_mean_and_std_of_a_text_stands_in_a_table(text):
+    numbers = re.findall(r"-?[\d.]+ ± [\d.]*\d", " ".join(text.split()))
     assert len(numbers) > 5
     for number in numbers:
         assert any(number in text for text in RESULTS), number

@@ -71,7 +71,7 @@ def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(c
         # 20 batches of two views
         args = SimpleNamespace(batch_size=20, knn_every=knn_every, compile=compile)
         console.print_eta(SimpleNamespace(images=images, args=args, last_step=last_step,
-                                        steps_per_epoch=25), 3.0)
+                                          steps_per_epoch=25), 3.0)
         line = capsys.readouterr().out
         assert f"about {said}," in line
         assert line.endswith(", not compiled\n" if compile else "one batch\n")

@@ -8,8 +8,6 @@ import argparse
 import pathlib
 import re
 
-import torch
-
 
 def positive(text):
     """A whole number from 1 to a billion."""
@@ -20,6 +18,8 @@ def positive(text):
 
 def seed(text):
     """A whole number that torch takes as a seed."""
+    import torch  # here, so that scripts without such an option start sooner
+
     torch.Generator().manual_seed(int(text))
     return int(text)
 
@@ -34,6 +34,8 @@ def interval(text):
 
 def device(text):
     """A device that torch can use on this machine."""
+    import torch
+
     try:
         torch.empty(1, device=text)
     except Exception as error:  # torch raises half a dozen kinds

@@ -6,9 +6,9 @@ are computed across slices: BN's statistics (sync_bn.py), losses that compare im
 the mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
 Why the gradient needs no further factor: the batch's loss L is the mean of the ranks' losses L_r,
-as slices are equal; after gather() every L_r is L itself. So the gradient of L is the mean of the
-gradients of all L_r, which DDP computes, if that of L_r includes what other ranks' rows contribute
-to it. AllSum's backward sees to that.
+as slices are equal; after gather() every L_r is L itself. AllSum's backward adds up what all L_r
+say about a rank's rows, and DDP takes the mean over the ranks of the gradients that follow: that
+is the gradient of L.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ import os
 import re
 import signal
 import sys
-from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -100,8 +99,8 @@ def in_pieces(loss_fn, K):
         last, losses, outputs = K - 1, [], []
         for i, views in enumerate(zip(x1.chunk(K), x2.chunk(K))):
             # Under torchrun the gradient is averaged once, with the last piece.
-            wait = getattr(loss_fn, "no_sync", nullcontext) if i < last else nullcontext
-            with wait():
+            alone = getattr(loss_fn, "no_sync", contextlib.nullcontext)
+            with alone() if i < last else contextlib.nullcontext():
                 L, z1 = loss_fn(*views)
                 if i < last:
                     (L / K).backward()  # frees the piece's activations
