@@ -334,3 +334,19 @@ def test_the_picture_of_photographs_shows_views_of_the_size_that_training_takes(
     A.main()
     originals, views, _ = shown
     assert {x.shape for x in (originals, *views)} == {(16, 3, 8, 8)}
+
+
+def test_a_view_is_cropped_jittered_made_grey_and_blurred_in_this_order_by_its_own_draws():
+    torch.manual_seed(0)
+    x, T = images(0, 48)[0], A.Augment(48, (0.5,) * 3, (0.2,) * 3)  # a kernel of 5 pixels
+    *boxes, factors, _, _, _, sigma = T.draw(N, 48)
+    order = torch.rand(N, 4).argsort(dim=1)
+    gray, blur = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1]]).bool()
+    expected = A.color_jitter(A.resized_crop(x / 255, *boxes, 48), factors, order)
+    got = T.view(x, *boxes, factors, order, gray, blur, sigma)
+    for i, image in enumerate(expected):
+        if gray[i]:
+            image = TF.rgb_to_grayscale(image, num_output_channels=3)
+        if blur[i]:
+            image = TF.gaussian_blur(image, [5, 5], [float(sigma[i])] * 2)
+        assert close(got[i], image), i

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -344,3 +345,13 @@ def test_an_empty_or_cut_log_counts_as_none(content, tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     path.write_text(content)
     assert logs.read_log(row, "smoke", 0) is None
+
+
+@pytest.mark.parametrize("processes, python", [(1, "python"), (3, "torchrun --nproc-per-node 3")])
+def test_a_stopped_run_names_a_command_that_continues_it(processes, python, monkeypatch, capsys):
+    monkeypatch.setattr(train.parallel, "world", lambda: processes)
+    run = SimpleNamespace(out="o 1 $x", state=SimpleNamespace(step=3), last_step=9)
+    with pytest.raises(SystemExit):
+        train.stopped(run, None, [signal.SIGTERM])
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{python} train.py --resume --out 'o 1 $x'")

@@ -6,11 +6,12 @@ import re
 import signal
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from strategies import forked, make_folder, wait_for
 from utils import console, folders
@@ -313,3 +314,43 @@ def test_a_link_to_the_folder_itself_is_an_empty_class_and_is_not_followed_furth
     (tmp_path / "train" / "all").unlink()
     (tmp_path / "train" / "all").symlink_to("all")
     assert len(read(tmp_path).train) == 6
+
+
+# ------------------------------------------------------------------------------------------------
+# What an image becomes
+
+
+def test_endings_may_be_in_capitals_and_what_is_hidden_is_no_image_and_no_class(tmp_path, capsys):
+    make_folder(tmp_path)
+    for file in (tmp_path / "train" / "cat").iterdir():
+        file.rename(file.with_suffix(".PNG"))  # as cameras write them
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "train" / "dog" / "._0.png").write_bytes(b"of macOS")
+    assert read(tmp_path).train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert not capsys.readouterr().out
+
+
+def test_a_bad_file_of_one_split_moves_no_image_into_the_other(tmp_path):
+    (make_folder(tmp_path) / "test" / "cat" / "1.png").write_bytes(b"")
+    images = read(tmp_path, skip_bad=True)
+    assert images.train[:, 0, 0, 0].tolist() == [0] * 6  # red tells the split
+    assert images.test[:, 0, 0, 0].tolist() == [100] * 5
+    assert images.test_labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_the_size_of_a_folder_s_images_is_the_median_of_a_sample_of_all(tmp_path):
+    for side in (8, 32):
+        Image.new("RGB", (side, side + 5)).save(tmp_path / f"{side}.png")
+    several = lambda side, n: [(SimpleNamespace(path=tmp_path / f"{side}.png"), 0)] * n
+    # Thumbnails come first, and again in the middle.
+    files = several(8, 60) + several(32, 80) + several(8, 20) + several(32, 140)
+    assert folders.native_size(files) == 32
+
+
+def test_a_reduced_photograph_is_nearly_the_whole_JPEG_averaged(tmp_path):
+    noise = numpy.random.default_rng(0).integers(256, size=(512, 512, 3), dtype=numpy.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.jpg", quality=95)
+    whole = ImageOps.fit(Image.open(tmp_path / "x.jpg"), (64, 64), Image.Resampling.BILINEAR)
+    got = folders.decode(tmp_path / "x.jpg", 64).astype(int)
+    # 1.5; 4.1 if draft() reads the JPEG at 64 px, 13.5 if pixels are picked instead of averaged.
+    assert abs(got - numpy.array(whole)).mean() < 2.5

@@ -299,6 +299,21 @@ def test_lineval_computes_with_the_settings_of_training(tmp_path, monkeypatch):
     assert tuned == ["cpu", "cpu"]
 
 
+def test_other_images_are_normalised_by_the_mean_and_std_of_the_run(run, monkeypatch):
+    seen, extract = [], lineval.extract_features
+    monkeypatch.setattr(lineval, "extract_features", lambda *args: (
+        seen.append(args[2:4]), extract(*args))[1])
+    lineval.main([str(run), "--data", "shapes-tinted", "--epochs", "1", "--lr", "1"])
+    config = runs.load_checkpoint(run)["config"]
+    assert seen == [(config["mean"], config["std"])] * 2
+    assert data.load("shapes-tinted").mean_std()[0] != config["mean"]
+
+
+def test_a_run_may_be_named_by_its_checkpoint_and_the_result_lies_beside_it(run):
+    found = lineval.main([str(run / "checkpoint.pt"), "--epochs", "1", "--lr", "1"])
+    assert found == json.loads((run / "lineval.json").read_text())
+
+
 @pytest.mark.parametrize("argv", [["--pixels"], ["run", "--pixels", "--data", "shapes"], []])
 def test_pixels_need_data_and_no_run(argv, capsys):
     with pytest.raises(SystemExit):

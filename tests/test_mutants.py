@@ -132,6 +132,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "class Bottleneck"),
     },
     "augment.py": {
+        "the blur's kernel is always 3 pixels": (
+            "gaussian_blur(x, s, self.kernel_size)", "gaussian_blur(x, s, 3)"),
         "both views of an image are mirrored or neither": (
             "flip = chance(self.flip_p)",
             "flip = chance(self.flip_p)[: (n + 1) // 2].repeat(2)[:n]"),
@@ -239,6 +241,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "another --image-size is ignored": (
+            '("--image-size", args.image_size, view_size)', '("--image-size", None, view_size)'),
+        "resnet20 gets the recipe of a GPU": (
+            'if args.arch in ("resnet8", "resnet20"):', 'if args.arch == "resnet8":'),
         "--crop-min does not reach the views": (
             "args.std, args.crop_min, blur_p=args.blur)",
             "args.std, blur_p=args.blur)"),
@@ -280,6 +286,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "boxes are drawn in a view, not in the photograph": (
+            "draws = self.augment.draw(2 * len(indices), x.shape[2])",
+            "draws = self.augment.draw(2 * len(indices), self.augment.size)"),
+        "kNN sees whole photographs": (
+            "run.model.backbone, x, args.mean, args.std, args.image_size)",
+            "run.model.backbone, x, args.mean, args.std)"),
+        "torchrun's run goes on in one process": (
+            'python = "python" if processes == 1 else', 'python = "python" if processes else'),
         "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),
         "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
         "each rank evaluates with its own statistics": (
@@ -463,6 +477,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "held[::10] = True"),
     },
     "utils/folders.py": {
+        "endings in capitals are left out": (
+            "e.name.lower().endswith(IMG_EXTENSIONS)", "e.name.endswith(IMG_EXTENSIONS)"),
+        "a bad test image moves a training image": (
+            "int(good[:n_train].sum())", "n_train - len(cached.bad)"),
+        "the size is that of a file in the middle": ("    sides.sort()\n", ""),
+        "JPEGs are decoded too small": ("(2 * size, 2 * size)", "(size, size)"),
         "a changed file is not noticed": (
             "status = status.st_size, status.st_mtime_ns",
             "status = 0"),
@@ -514,6 +534,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the untrained line of a run without epoch 0": ('if first["epoch"] == 0:', "if True:"),
     },
     "utils/runs.py": {
+        "a path with a slash at its end has no name": (
+            "os.path.basename(os.path.abspath(args.data))", "os.path.basename(args.data)"),
         "files are written in place": ('path.with_name(path.name + ".part")', "path"),
         "no checksum": ("!= digest:", "!= digest and False:"),
         "code in a checkpoint is run": (
@@ -529,6 +551,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '["git", "rev-parse"'),
     },
     "utils/weights.py": {
+        "other images are normalised by their own mean": (
+            'if config.get("mean") is None:', "if True:"),
+        "a run named by its checkpoint has no place for the result": (
+            "folder = args.run if os.path.isdir(args.run) else os.path.dirname(args.run)",
+            "folder = args.run"),
         "an export of another network is refused": ('tensors, ""  #', '{}, ""  #'),
         "an export normalises by the batch": ("contiguous_format).eval()", "contiguous_format)"),
         "the map shows the training images": (
@@ -791,9 +818,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 
 # The tests that look at a script: those of its own name, and these.
 TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
-         "train.py": ["runs", "options", "wiring", "resume"], "baselines/lejepa.py": ["parallel"],
+         "train.py": ["runs", "options", "wiring", "resume", "console"], "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
-         "baselines/byol.py": ["wiring"],
+         "baselines/byol.py": ["wiring"], "utils/weights.py": ["lineval"],
          "utils/checkpoint.py": ["resume", "train", "runs", "wiring"],
          "utils/device.py": ["train", "options"],
          "utils/faults.py": ["options", "wiring", "parallel"],

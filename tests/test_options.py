@@ -261,3 +261,25 @@ def test_resuming_keeps_the_options_that_may_change_unless_told_otherwise(tmp_pa
     kept, changed = options.parse(resume), options.parse([*resume, "--checkpoint-every", "5m"])
     assert (kept.root, kept.checkpoint_every, kept.max_steps) == ("elsewhere", "2", None)
     assert kept.knn_every == 3 and changed.checkpoint_every == "5m"
+
+
+def test_a_size_that_the_images_do_not_have_is_refused():
+    args = options.parse([*TINY, "--data", "cifar10", "--image-size", "16"])
+    with pytest.raises(SystemExit, match="--image-size 16: --data cifar10 has images of 12 px"):
+        options.complete(args, data.load("shapes"))
+
+
+RECIPES = {
+    **{f"--data cifar10 --arch {arch}": dict(epochs=5, lr=0.8, batch_size=64, dim=256)
+       for arch in ("resnet8", "resnet20")},
+    "--data cifar10 --method moco": dict(queue=8192, encoder_momentum=0.99),
+    "--data cifar100": dict(arch="resnet18", dim=2048, proj_layers=3, epochs=100, batch_size=256,
+                            lr=0.05, weight_decay=1e-4, predictor_lr="constant", crop_min=0.2,
+                            blur=0.5),
+    "--data cifar100 --method moco": dict(queue=4096, encoder_momentum=0.99)}
+
+
+@pytest.mark.parametrize("argv", RECIPES)
+def test_a_command_line_gets_the_recipe_of_its_data_and_network(argv):
+    args = vars(options.fill_in(options.parse(argv.split()), 32))
+    assert {key: args[key] for key in RECIPES[argv]} == RECIPES[argv]

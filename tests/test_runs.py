@@ -644,3 +644,13 @@ def test_the_commit_is_that_of_the_code_and_not_of_the_current_directory_s_repos
     assert ask() == git(head, pathlib.Path(runs.__file__).parent) != git(head, tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert ask() == ""
+
+
+@pytest.mark.parametrize("argv, name", [
+    ("--data some/images/", "images"), ("--data .", "here"), ("--method byol", "shapes-byol"),
+    ("--no-stopgrad", "shapes-no-stopgrad"), ("--method swav --no-stopgrad", "shapes-swav")])
+def test_a_run_folder_is_named_after_the_data_and_the_method(argv, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for expected in (name, f"{name}-2"):
+        assert runs.make_run_dir(train.parse(argv.split())) == pathlib.Path("runs", expected)

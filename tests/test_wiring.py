@@ -456,3 +456,16 @@ def test_about_2048_outputs_are_kept_the_newest():
         train.remember(state, torch.tensor(0.0), torch.full((700, 2), float(i)))
     assert [int(z[0, 0]) for z in state.outputs] == [2, 3, 4]  # 2100: without 2 it would be 1400
     assert len(state.losses) == 5
+
+
+def test_all_of_a_photograph_kept_larger_than_its_views_is_cropped_and_kNN_sees_it_as_a_view(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, drawn, seen = built(), [], []
+    run.augment.size = run.args.image_size = 8  # of images that are kept at 12 px
+    draw, extract = run.augment.draw, train.extract_features
+    run.augment.draw = lambda n, size: (drawn.append(size), draw(n, size))[1]
+    monkeypatch.setattr(train, "extract_features", lambda *args: (
+        seen.append(args[-1]), extract(*args))[1])
+    train.start(run)  # views.png, three batches, kNN on two sets
+    assert drawn == [12] * 4 and seen == [8, 8]
