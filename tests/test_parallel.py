@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.run
 from hypothesis import given
+from PIL import Image
 from strategies import forked, gradients, make_folder, normal, records, seeds, tiny, views
 from torch import nn
 
@@ -155,7 +157,10 @@ def launch(folder):
 def folder(tmp_path_factory):
     """The files of the launch; "one" and "one then two" are runs of this process alone."""
     folder = tmp_path_factory.mktemp("parallel")
-    make_folder(folder / "images", n=8, size=(16, 16))
+    for i, file in enumerate(sorted(make_folder(folder / "images", n=8).rglob("*.png"))):
+        # Noise: flat images have a tiny std, and so inputs of size 100, with rounding to match.
+        noise = numpy.random.default_rng(i).integers(256, size=(16, 16, 3), dtype=numpy.uint8)
+        Image.fromarray(noise).save(file)
     run(folder, "one")
     run(folder, "one then two", "--max-steps", "1")
     launched = forked(launch, folder, log=folder / "log")
