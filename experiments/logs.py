@@ -68,9 +68,15 @@ def check_photographs():
     for log in folder.glob("logs/*.jsonl"):
         with contextlib.suppress(ValueError):  # empty or cut, as in read_log()
             logged = logged or json.loads(log.read_text().partition("\n")[0]).get("data_digest")
-    if logged and logged != data.load(path).digest():
+    if logged and logged != digest(path):
         raise SystemExit(f"{path}: the logs in {folder} are of other images, and one table cannot"
                          " have both; move that folder away to begin with no logs")
+
+
+@functools.cache
+def digest(path):
+    """The digest of the images at a path. Cached: each run asks for it."""
+    return data.load(path).digest()
 
 
 def results_dir(scale):

@@ -317,7 +317,7 @@ def test_a_link_to_the_folder_itself_is_an_empty_class_and_is_not_followed_furth
 
 
 # ------------------------------------------------------------------------------------------------
-# What an image becomes
+# Names, splits, sizes and pixels
 
 
 def test_endings_may_be_in_capitals_and_what_is_hidden_is_no_image_and_no_class(tmp_path, capsys):

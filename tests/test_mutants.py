@@ -685,7 +685,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/logs.py": {
         "logs of others' photographs are taken for one's own": (
-            "if logged and logged != data.load(path).digest():", "if False:"),
+            "if logged and logged != digest(path):", "if False:"),
         "a study's name is enough": (
             'if config.get("study_file", study_file(row)) != study_file(row):', "if False:"),
         "an interrupted run starts again": (
