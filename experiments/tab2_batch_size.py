@@ -3,10 +3,10 @@
     python -m experiments.tab2_batch_size
 
 In the paper SimSiam works over a wide range of batch sizes. Batches of 1024 or more get a warm-up,
-as in the paper.
-here: one epoch of warm-up where the paper has ten of 100: a fifth of a run on photographs. The lr
-was chosen at batch 64, the paper's perhaps at 512. Except at the scale of cifar there is a row for
-32 and none above 1024, because the runs would have too few steps.
+as they do there.
+here: one epoch of warm-up, a fifth of a run on photographs, where the paper has ten of 100. The lr
+was chosen at batch 64. Except at the scale of cifar there is a row for 32 and none above 1024,
+because the runs would have too few steps.
 """
 
 import sys
