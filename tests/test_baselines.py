@@ -163,7 +163,9 @@ def test_keys_have_length_one_and_no_gradient_and_are_queued_after_the_loss(seed
     expected += model_loss(model, model.f(x2), model.f_t(x1), before) / 2
     assert L.item() == pytest.approx(expected.item(), abs=1e-9)
     assert torch.allclose(model.queue.norm(dim=1), torch.ones(K).double())
-    assert not model.queue.requires_grad and int(model.next) == 2 * len(x1)
+    keys = torch.cat([model.f_t(x1), model.f_t(x2)])
+    assert torch.allclose(model.queue[: len(keys)], keys)
+    assert not model.queue.requires_grad and int(model.next) == len(keys)
 
 
 def test_measuring_the_untrained_network_leaves_the_queue_as_it_was():

@@ -12,6 +12,8 @@ from strategies import TINY, normal, seeds
 import lineval
 import train
 from experiments import compare
+from options import MAY_CHANGE
+from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot
 
 RECORD = dict(epoch=4, loss=-0.9, std=0.95, rank=20.0, knn=80.0)
@@ -51,6 +53,12 @@ def test_each_run_has_a_line_with_its_last_measures_and_one_with_the_options_tha
 
 def test_runs_that_differ_in_nothing_but_their_place_have_no_options_listed(write_run):
     assert len(table(write_run("a", dict(out="a")), write_run("b", dict(out="b")))) == 3
+
+
+@pytest.mark.parametrize("name", [*(set(MAY_CHANGE) - {"data"}), "classes", "data_digest", "mean",
+                                  "std", "n_train", "torch"])
+def test_what_nobody_chose_and_what_changes_no_number_is_not_listed(name, write_run):
+    assert len(table(write_run("a", {name: "one"}), write_run("b", {name: "another"}))) == 3
 
 
 def test_an_option_that_one_run_does_not_have_differs_and_so_does_the_data(write_run):
@@ -97,7 +105,10 @@ def test_the_curves_of_all_runs_are_drawn_with_chance_if_it_is_the_same(write_ru
     (path, curves, dim, lines), (_, _, other_dim, other_lines) = drawn
     assert path.name == "compare.png" and list(curves) == ["a", "b"] and len(curves["a"]) == 3
     assert dim == 0 and other_dim == 8
-    assert lines["knn"] == {"chance": 50} and "knn" not in other_lines and "std" in other_lines
+    assert lines["knn"] == {"chance": 50} and "knn" not in other_lines
+    for found in (lines, other_lines):
+        assert found["std"] == {"collapsed below": COLLAPSED_STD}
+        assert found["rank"] == {"collapsed below": COLLAPSED_RANK}
 
 
 @given(seeds, st.integers(1, 5))

@@ -16,6 +16,7 @@ from baselines import barlow, lejepa, moco, simclr, swav
 from experiments import sec52_alternation, sec52_expectation, theory_directpred
 from options import OPTIONS, RECIPES
 from resnet import ARCHS
+from utils import weights
 
 
 def default(function, name):
@@ -80,6 +81,8 @@ CONSTANTS = {  # source: what the code has, what the source says
     "LeJEPA's minimal example: 256 directions, 17 values of t up to 3, λ 0.02": (
         (lejepa.DIRECTIONS, lejepa.KNOTS, lejepa.LIMIT, OPTIONS["lejepa"]["sigreg"]),
         (256, 17, 3, 0.02)),
+    "torchvision's presets: the mean and std of ImageNet": (
+        weights.IMAGENET, {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
     "Tian et al.'s code: ρ 0.3, ε 0.1": (
         [default(theory_directpred.directpred, k) for k in ("rho", "eps")], [0.3, 0.1]),
 }

@@ -165,6 +165,17 @@ def test_every_epoch_of_a_fit_has_a_new_order_in_full_batches():
     assert len(set(epochs)) == 3 and all(len(set(epoch)) == 8 for epoch in epochs)
 
 
+@pytest.mark.parametrize("size", [4, 10, 256])
+def test_the_lr_of_a_fit_is_scaled_by_the_batch_that_it_really_has(size):
+    """Of ten images a batch of 256 has ten; with the lr of 256 its steps would be too long."""
+    lrs, probe = [], nn.Linear(1, 2)
+    optimizer = SGD([probe.parameters()])
+    optimizer.step = lrs.append
+    x, labels = torch.arange(10.0)[:, None], torch.arange(10) % 2
+    lineval.fit(probe, optimizer, x, labels, 1.0, epochs=3, batch_size=size)
+    assert lrs[0] == min(size, 10) / 256
+
+
 def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):
     fitted, tested = [], []
     monkeypatch.setattr(lineval, "fit_probe", lambda x, *_: fitted.append(x))

@@ -50,6 +50,19 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys
     assert {"knn", "top1", "top5", "probe_lr"} <= set(result)
 
 
+@pytest.mark.parametrize("init, began", [(None, "untrained"), ("w.pt", "loaded")])
+def test_the_picture_of_a_run_has_its_own_curves_and_says_what_epoch_0_was(
+        init, began, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(train.plot, "plot_curves", lambda *args: drawn.append(args))
+    record = dict(epoch=0, std=1.0, rank=9.0, knn=30.0)
+    args = SimpleNamespace(dim=8, classes=list("abcd"), init=init)
+    train.finish(SimpleNamespace(args=args, out=tmp_path, state=train.State(records=[record])))
+    lines = {"std": {"collapsed below": 0.1}, "rank": {"collapsed below": 2.0},
+             "knn": {"chance": 25}}
+    assert drawn == [(tmp_path / "curves.png", {tmp_path.name: [record]}, 8, lines, began)]
+
+
 def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
     def verdict(std, rank, knn):
         untrained = {"std": 0.99, "rank": 130.0, "knn": 15.8}

@@ -115,6 +115,7 @@ def test_weights_of_others_are_recognised_and_give_the_same_features(
     assert config["mean"] == (weights.IMAGENET["mean"] if stem == "imagenet" else None)
     said = capsys.readouterr().out
     assert source in said and "resnet8" in said and len(said.splitlines()) == 1
+    assert ("ImageNet's" if stem == "imagenet" else "the images'") in said
 
 
 class Tiny(nn.Module):
@@ -379,6 +380,19 @@ def test_an_exported_program_takes_any_number_of_images(tmp_path, capsys):
     extra = {"about.json": ""}
     torch.export.load(tmp_path / "w.pt2", extra_files=extra)
     assert json.loads(extra["about.json"])["classes"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("known, side", [
+    (dict(stem="cifar"), 32), (dict(stem="imagenet"), 224),
+    (dict(stem="cifar", image_size=40), 40)])
+def test_a_program_is_recorded_with_images_of_the_size_that_its_network_is_for(
+        known, side, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.export, "export", lambda network, args, **_: given.extend(args))
+    monkeypatch.setattr(torch.export, "save", lambda *_, **__: None)
+    network = resnet.resnet("resnet8", known["stem"])
+    weights.export(str(tmp_path / "w.pt2"), network, dict(arch="resnet8", **known))
+    assert [tuple(x.shape[1:]) for x in given] == [(3, side, side)]
 
 
 def test_what_is_exported_is_in_eval_mode_and_float32_and_the_network_stays_as_it_is(

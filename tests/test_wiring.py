@@ -277,6 +277,18 @@ def test_epoch_0_only_measures(tmp_path, monkeypatch, small_shapes):
     assert run.model.training and not any(z.requires_grad for z in run.state.losses)
 
 
+@pytest.mark.parametrize("batch, batches", [(64, 32), (100, 21), (1000, 3)])
+def test_epoch_0_measures_2048_images_or_the_batches_that_hold_them(
+        batch, batches, tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run = built()
+    run.args.batch_size = batch
+    run.images = run.images._replace(train=run.images.train[:1].expand(6400, -1, -1, -1))
+    monkeypatch.setattr(train, "evaluate", lambda run: None)
+    train.start(run)
+    assert len(run.state.losses) == batches
+
+
 def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
         tmp_path, monkeypatch, small_shapes):
     forward, seen = simsiam.SimSiam.forward, []
