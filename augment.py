@@ -39,7 +39,8 @@ class Augment:
         self.size, self.mean, self.std = size, mean, std
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
-        # here: odd, about a tenth of the view's side, as in SimCLR; the paper does not say.
+        # here: odd, about a tenth of the view's side, as in SimCLR; the paper does not say, and PIL,
+        # in the official code, has no such limit. Below 40 px it is 3: σ = 2 then blurs like 0.8.
         self.kernel_size = max(3, size // 20 * 2 + 1)
 
     def __call__(self, x, draws=None):
@@ -301,24 +302,26 @@ def to_device(v, device):
 
 
 def main():
-    """Write a picture of a data set's views."""
+    """Write a picture of a data set's views, as train.py makes them."""
+    import options
     from utils import data, plot
     from utils.arguments import ending, positive
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
     p.add_argument("--root", default="datasets", help="as in train.py (default: datasets)")
-    p.add_argument("--image-size", type=positive, help="as in train.py, for shapes and folders")
-    p.add_argument("--crop-min", type=float, default=0.2,
-                   help="smallest share of an image's area that a view shows (default: 0.2)")
-    p.add_argument("--blur", type=float, default=0.0, help="probability of blur (default: 0)")
+    p.add_argument("--image-size", type=positive, help="as in train.py")
+    p.add_argument("--crop-min", type=float, help="smallest share of an image's area that a view"
+                   " shows (default: that of train.py)")
+    p.add_argument("--blur", type=float, help="probability of blur (default: that of train.py)")
     p.add_argument("--seed", type=int, default=0, help="seed of the views (default: 0)")
     p.add_argument("--out", type=ending(".png"), default="views.png",
                    help="the picture (default: views.png)")
-    args = p.parse_args()
+    args = options.parser().parse_args([], p.parse_args())  # all else has train.py's defaults
     torch.manual_seed(args.seed)
     images = data.load(args.data, args.root, args.image_size)
-    size = images.view_size or images.train.shape[3]
+    size, _ = options.sizes(args, images)
+    args = options.fill_in(args, size)
     augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
     views = augment.view(x.repeat(2, 1, 1, 1), *augment.draw(2 * len(x), x.shape[2])).chunk(2)

@@ -100,7 +100,7 @@ def parser():
     network_options(group("network (Sec. 3, App. D)"))
     training_options(group("optimisation and views (Sec. 3, App. A)"))
     ablation_options(group("ablations (Sec. 4) and other methods (Sec. 6)", "Defaults are"
-                           " SimSiam's. A flag that does not apply to a method is refused."))
+                           " SimSiam's. A flag that the method does not have is refused."))
     return p
 
 
@@ -183,7 +183,8 @@ def ablation_options(g):
       help="Sec. 4.2: h is a trained MLP, the identity, or an MLP fixed at its initial weights"
       " (default: mlp)")
     g("--predictor-lr", choices=("constant", "cosine"),
-      help="Sec. 4.2: whether the predictor's learning rate decays with the encoder's")
+      help="Sec. 4.2: whether the predictor's learning rate decays with the encoder's (App. D's"
+      " recipe: cosine; all others: constant)")
     g("--bn", choices=BN, help="Sec. 4.4: BN in the heads, a row of Table 3; no-affine is like"
       " default, but the last BN of f has no scale and offset (default: default)")
     g("--similarity", choices=SIMILARITIES, help="Sec. 4.5: the D of the loss (default: cosine)")
@@ -262,15 +263,24 @@ def fill_in(args, image_size):
     return args
 
 
-def complete(args, images):
-    """All options in effect and facts about the data, as a new object; refuses impossible ones."""
+def sizes(args, images):
+    """The sides of a view and of a stored image, in pixels.
+
+    SystemExit: the options ask for others
+    """
     stored_size = images.train.shape[-1]
     view_size = images.view_size or stored_size
-    for option, given, size in (("--image-size", args.image_size, view_size),
-                                ("--stored-size", args.stored_size, stored_size)):
-        if given not in (None, size):  # only folders have a choice of both
-            raise SystemExit(f"{option} {given}: --data {args.data} has images of {size} px; leave"
-                             " it out")
+    for name, size in (("image_size", view_size), ("stored_size", stored_size)):
+        given = getattr(args, name)
+        if given not in (None, size):
+            raise SystemExit(f"--{name.replace('_', '-')} {given}: --data {args.data} has images of"
+                             f" {size} px; leave it out")
+    return view_size, stored_size
+
+
+def complete(args, images):
+    """All options in effect and facts about the data, as a new object; refuses impossible ones."""
+    view_size, stored_size = sizes(args, images)
     args = fill_in(args, view_size)
     args.stored_size = stored_size
     args.classes, args.n_train = images.classes, len(images.train)
@@ -331,7 +341,7 @@ def describe(run):
     if "stopgrad" in words:
         words["stopgrad"] = f"{'with' if args.stopgrad else 'without'} stop-gradient"
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
-    predictor = bool(list(run.model.h.parameters()))
+    learned = any(w.requires_grad for w in run.model.h.parameters())
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.stored_size} px,"
           f"\n  {len(args.classes)} classes, on {args.device}"
           + f", {processes} processes, BN {'local' if args.local_bn else 'synchronised'}"
@@ -339,10 +349,10 @@ def describe(run):
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
     print(wrapped(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
                   f"{', compiled' * args.compile}; {', '.join(heads)}"))
-    print(wrapped(f"{args.method}: {', '.join(words.values())}"))
+    print(wrapped(": ".join(filter(None, (args.method, ", ".join(words.values()))))))
     print(wrapped(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
                   f" {scaled_lr(args.lr, args.batch_size):g}"
-                  + f", the predictor's {args.predictor_lr}" * predictor
+                  + f", {args.predictor_lr} for the predictor" * learned
                   + f"; weight decay {args.weight_decay:g};"))
     print(f"  {args.epochs} epoch{'s' * (args.epochs > 1)} of {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))

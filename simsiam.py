@@ -11,8 +11,8 @@
     L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                (Eq. 4)
 
 Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
-learned. Eq. 4 has the same minimum, but in practice training does not end there. The whole paper is
-about this one difference; stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
+learned. Eq. 4 has the same minimum, but in practice, with a trained h, training does not end there:
+the paper's main finding. stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
 news, and output_std and effective_rank tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
@@ -152,9 +152,12 @@ class SimSiam(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.projector = projection_mlp(backbone.num_features, dim, proj_layers, bn)
+        # Made even if it is not used, so that the random numbers drawn after it are the same.
         self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
         if predictor == "none":
-            self.h = nn.Identity()  # Table 1 (a): p = z; stop-gradient only halves the symmetric ∇L
+            # Table 1 (a): p = z, so the stop-gradient only halves the gradient of the symmetric
+            # loss. That does not explain why the asymmetric loss fails, too.
+            self.h = nn.Identity()
         if predictor == "fixed":
             self.h.requires_grad_(False)  # Table 1 (b): stays random; the loss stays high
         self.D = partial(D, stopgrad=stopgrad, similarity=SIMILARITIES[similarity])
@@ -194,7 +197,8 @@ def output_std(z):
     """
     # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1. So their mean is at most
     # 1/d, and the mean std at most 1/√d (Jensen's inequality).
-    # Blind spot: if each row is u or -u, they use one direction, yet the std can be 1.
+    # Two blind spots. If each row is u or -u, they use one direction, yet the std can be 1. If only
+    # k of the d channels vary, it is about √(k/d), although the outputs use k directions.
     z = F.normalize(z, dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
 
@@ -229,7 +233,8 @@ def collapsed(std, rank):
     # the features, which kNN and the probe see, much later.
     # Blind spots: a last BN without γ and β can amplify the rounding noise of inputs that are all
     # equal, and its outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers
-    # ignore lengths (LeJEPA without its regulariser).
+    # ignore lengths (LeJEPA without its regulariser). And outputs that vary in a hundredth of their
+    # channels only have a std below 0.1, though they may use many directions.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

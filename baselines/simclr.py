@@ -8,9 +8,9 @@
     j is the other view of i's image; rows have length 1; p = h(z), or p = z without predictor
 
 What differs: views of different images are pushed apart, which prevents the collapse. SimSiam is
-"SimCLR without negative pairs" (Sec. 6.2). That section also gives SimCLR a predictor on one branch
-and a stop-gradient on the other. Neither helps (ImageNet: 66.5 plain, 66.4 with the predictor, 66.0
-with both): the paper concludes that they belong to another optimisation problem.
+"SimCLR without negatives" (Sec. 6.2). That section also gives SimCLR a predictor on one branch and
+a stop-gradient on the other. Neither helps (ImageNet: 66.5 plain, 66.4 with the predictor, 66.0
+with both): presumably, the paper says, they belong to another optimisation problem.
 
 here: T = 0.5, from SimCLR's CIFAR-10 runs (App. B.9 of SimCLR).
 here: two passes through f, where SimCLR has one: each view has BN statistics of its own.

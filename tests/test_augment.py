@@ -325,6 +325,15 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     assert torch.equal(torch.cat(views), both)  # drawn together, as in training
 
 
+def test_augment_py_refuses_a_size_that_the_images_do_not_have_as_train_py_does(
+        monkeypatch, small_shapes):
+    images = data.load("shapes")
+    monkeypatch.setattr(data, "load", lambda *_: images)
+    monkeypatch.setattr("sys.argv", ["augment.py", "--data", "cifar10", "--image-size", "64"])
+    with pytest.raises(SystemExit, match="--image-size 64: --data cifar10 has images of 12 px"):
+        A.main()
+
+
 def test_the_picture_of_photographs_shows_views_of_the_size_that_training_takes(
         monkeypatch, small_shapes):
     images, shown = data.load("shapes")._replace(view_size=8), []  # kept at 12 px

@@ -548,7 +548,7 @@ def test_augment_py_says_what_the_picture_shows_and_by_default_of_shapes(
     assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets", None)]
     (T,) = made
     images = load("shapes")
-    assert (T.size, T.crop_scale, T.blur_p) == (12, (0.2, 1.0), 0.0)
+    assert (T.size, T.crop_scale, T.blur_p) == (12, (0.4, 1.0), 0.0)  # the recipe for shapes
     assert (T.mean, T.std) == images.mean_std()
 
 

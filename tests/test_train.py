@@ -77,6 +77,13 @@ def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
     assert verdict(1.0, 1.2, 29.2) == f"collapsed: std 1.000, rank 1.2 of 256 (below 2){left}"
 
 
+def test_the_last_kNN_of_a_run_is_the_last_that_was_measured():
+    """A run stopped between two evaluations, and resumed with no step left, ends between them."""
+    record = dict(std=1.0, rank=9.0)
+    measured = [dict(record, knn=knn) for knn in (30.0, 40.0, None)]
+    assert train.verdict(measured, 16).endswith("kNN 40.0 % (untrained 30.0 %)")
+
+
 def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):
     images = SimpleNamespace(labelled=range(700), test=range(100))
     for last_step, knn_every, said, compile in (

@@ -227,7 +227,7 @@ HEADER = {  # option: what the header says of its value, and would not say of th
     "--no-stopgrad": "without stop-gradient", "--bn all": "bn all",
     "--similarity cross-entropy": "similarity cross-entropy",
     "--symmetry asymmetric": "symmetry asymmetric", "--lr 3": "lr 3 x 32 / 256 = 0.375",
-    "--batch-size 32": "x 32 / 256", "--predictor-lr cosine": "the predictor's cosine",
+    "--batch-size 32": "x 32 / 256",
     "--weight-decay 0.25": "weight decay 0.25;", "--epochs 5": "5 epochs of 6 steps",
     "--warmup-epochs 1": "1 of warm-up", "--crop-min 0.7": "70% to 100% of the area",
     "--blur 0.25": "blur 0.25;", "--seed 7": "seed 7"}
@@ -244,6 +244,17 @@ def test_the_header_says_what_is_in_effect(tmp_path, monkeypatch, capsys, small_
     assert "with stop-gradient" in said[0]
     assert said[0].startswith(
         "shapes: 192 training and 64 test images of 12 px, 10 classes, on cpu")
+
+
+@pytest.mark.parametrize("flags, said", [
+    ("", "constant"), ("--predictor-lr cosine", "cosine"), ("--predictor fixed", None),
+    ("--predictor none", None), ("--method barlow", None)])
+def test_the_header_gives_the_schedule_of_a_predictor_that_learns(
+        flags, said, tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    options.describe(built(*flags.split()))
+    line = [line for line in capsys.readouterr().out.splitlines() if line.startswith("SGD")][0]
+    assert re.findall(r"(\w+) for the predictor", line) == [said] * bool(said)
 
 
 WIDTHS = {  # flags: the width of every linear layer of projector and h
