@@ -304,8 +304,8 @@ def to_device(v, device):
 def main():
     """Write a picture of a data set's views, as train.py makes them."""
     import options
-    from utils import data, plot
-    from utils.arguments import ending, positive
+    from utils import data, faults, plot
+    from utils.arguments import ending, positive, seed
 
     p = argparse.ArgumentParser(description="Write a picture: originals above two views of each.")
     p.add_argument("--data", default="shapes", help="as in train.py (default: shapes)")
@@ -314,14 +314,16 @@ def main():
     p.add_argument("--crop-min", type=float, help="smallest share of an image's area that a view"
                    " shows (default: that of train.py)")
     p.add_argument("--blur", type=float, help="probability of blur (default: that of train.py)")
-    p.add_argument("--seed", type=int, default=0, help="seed of the views (default: 0)")
+    p.add_argument("--skip-bad-images", action="store_true", help="as in train.py")
+    p.add_argument("--seed", type=seed, default=0, help="seed of the views (default: 0)")
     p.add_argument("--out", type=ending(".png"), default="views.png",
                    help="the picture (default: views.png)")
     args = options.parser().parse_args([], p.parse_args())  # all else has train.py's defaults
     torch.manual_seed(args.seed)
-    images = data.load(args.data, args.root, args.image_size)
+    images = data.load(args.data, args.root, args.image_size, args.skip_bad_images)
     size, _ = options.sizes(args, images)
     args = options.fill_in(args, size)
+    options.refuse(faults.value_faults(args))
     augment = Augment(size, *images.mean_std(), args.crop_min, blur_p=args.blur)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
     views = augment.view(x.repeat(2, 1, 1, 1), *augment.draw(2 * len(x), x.shape[2])).chunk(2)

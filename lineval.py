@@ -226,6 +226,7 @@ def parse(argv=None):
     g("--pixels", action="store_true", help="instead of WEIGHTS: evaluate raw pixels; needs --data")
     g("--data", help="images to use instead of the run's own, named as in train.py")
     g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
+    g("--skip-bad-images", action="store_true", help="as in train.py (default: as the run did)")
     g("--labels", type=float, default=1.0, metavar="SHARE", help="use only this share of the"
       " training images, such as 0.01, equally many of each class (default: 1)")
     g("--seed", type=seed, default=0, help="seed of everything random (default: 0)")

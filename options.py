@@ -299,7 +299,12 @@ def check(args):
     if foreign:
         raise SystemExit(f"--{foreign[0].replace('_', '-')}: --method {args.method} has no such"
                          " option; leave it out")
-    for wrong, complaint in faults.of(args):
+    refuse(faults.of(args))
+
+
+def refuse(found):
+    """SystemExit with the first complaint that applies.   found: as faults.of() returns them"""
+    for wrong, complaint in found:
         if wrong:
             raise SystemExit(complaint)
 

@@ -37,6 +37,7 @@ import torch
 
 from exercises import exercise, transplant
 from utils import runs
+from utils.arguments import positive
 from utils.console import plain_errors
 
 # Of one exercise; the reference needs a second at most. 19 times 25 s are within Gradescope's 10
@@ -252,6 +253,7 @@ def as_csv(classes):
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["submission", "score", *(job.number for job in next(iter(classes.values())))])
     for name, jobs in classes.items():
+        name = name.encode("utf-8", "replace").decode()  # a zip may hold names in another encoding
         # A spreadsheet would run a name that starts like a formula.
         name = f"'{name}" if name[0] in "=+-@" else name
         rows.writerow([name, score(jobs), *(int(job.status == "passed") for job in jobs)])
@@ -312,7 +314,7 @@ def parse(argv):
         g(f"--{kind}", type=pathlib.Path, metavar="FILE", help=f"write the results as {kind}")
     g("--gradescope", type=pathlib.Path, metavar="FILE",
       help="write Gradescope's results.json; one submission only")
-    g("--at-once", type=int, default=min(8, os.cpu_count()), metavar="N",
+    g("--at-once", type=positive, default=min(8, os.cpu_count()), metavar="N",
       help="exercises to run at the same time (default: one per core, at most 8)")
     args = p.parse_args(argv)
     if args.gradescope and len(args.submissions) > 1:
@@ -329,7 +331,9 @@ def main(argv=None):
     for folder in args.submissions:
         path = root(folder)
         name = folder.resolve().name
-        name = name if name not in classes else str(folder)
+        name = name if name not in classes else str(folder.resolve())
+        if name in classes:
+            raise SystemExit(f"{folder}: is named twice; name each submission once")
         classes[name] = [Job(name, number, path) for number in numbers]
     every = [job for jobs in classes.values() for job in jobs]
     outputs = {args.json: as_json, args.csv: as_csv, args.junit: as_junit,

@@ -84,17 +84,23 @@ def stretches(lines, start, end, pattern):
 # The transplant.
 
 
+DEFINITIONS = ast.FunctionDef, ast.ClassDef
+
+
 def defined(tree):
     """What a module defines at its top level: {name: statement}."""
     found = {}
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found[node.name] = node
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update({(a.asname or a.name).split(".")[0]: node for a in node.names})
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            found.update({n.id: node for n in ast.walk(node)
-                          if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
+        # What is inside a function is its own; what is inside an if or try is the module's.
+        inside = [node] if isinstance(node, DEFINITIONS) else ast.walk(node)
+        for n in inside:
+            if isinstance(n, DEFINITIONS):
+                found[n.name] = node
+            elif isinstance(n, ast.alias):
+                name = (n.asname or n.name).split(".")[0]
+                found[f"* of {node.lineno}" if name == "*" else name] = node
+            elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
+                found[n.id] = node
     return found
 
 
@@ -107,6 +113,7 @@ def helpers(node, student, reference, kind=ast.Name):
     while todo:
         used = [n for n in ast.walk(todo.pop()) if isinstance(n, kind)]
         names = {n.id if kind is ast.Name else n.attr for n in used}
+        names |= {name for name in own if name.startswith("*")}  # any name may come from these
         for name in sorted(names & own.keys() - theirs.keys()):
             if own[name] not in found:
                 found.append(own[name])

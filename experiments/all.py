@@ -187,9 +187,7 @@ def main(argv=None):
                    help=f"some of {', '.join(MODULES)} (default: all)")
     p.add_argument("--dry-run", action="store_true",
                    help="train nothing, only write the results so far")
-    args = p.parse_args(argv)
-    if args.photographs and args.scale == "photographs":
-        logs.use_photographs(args.photographs)
+    args = table.parsed(p, argv)
     modules = {name: importlib.import_module(f"experiments.{name}") for name in MODULES}
     chosen = [modules[name] for name in args.only]
     for module in chosen:  # a mistake in its claims should not come to light after all the runs

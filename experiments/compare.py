@@ -35,8 +35,10 @@ def read_run(folder):
     try:
         config, records = json.loads((out / "config.json").read_text()), runs.read_metrics(out)
         linear = out / "lineval.json"
-        top1 = json.loads(linear.read_text())["top1"] if linear.exists() else None
-        records[-1]["top1"] = top1
+        probe = json.loads(linear.read_text()) if linear.exists() else {"top1": None}
+        top1 = probe["top1"]
+        # One that learned from a share of the labels cannot be compared with the others.
+        records[-1]["top1"] = top1 if probe.get("labels", 1) == 1 else None
         # What is read below must be there.
         [config[key] for key in ("dim", "classes")]
         [record[key] for record in records for key in ("epoch", "loss", "std", "rank", "knn")]

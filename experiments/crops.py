@@ -26,6 +26,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import torch
 from PIL import Image
 
 import augment
@@ -35,7 +36,7 @@ import train
 from experiments.claims import Pair, difference, pair_verdict
 from experiments.table import SEEDS, fmt, interval
 from utils.console import plain_errors
-from utils.folders import list_splits
+from utils.folders import FORMATS, list_splits
 
 
 def write_squares(source, out):
@@ -45,24 +46,27 @@ def write_squares(source, out):
     returns: the sides of both, in pixels
     """
     train_files, test_files, _ = list_splits(source)
+    side = 0
     for path in (pathlib.Path(entry.path) for entry, _ in train_files + test_files):
-        with Image.open(path) as image:
-            side, eighth = image.width, image.width // 8
-            if image.height != side:
-                raise SystemExit(f"{path}: not square; crops.py takes square photographs only")
+        with Image.open(path, formats=FORMATS) as image:
+            side = side or image.width
+            eighth = side // 8
+            if image.size != (side, side) or side % 8:
+                raise SystemExit(f"{path}: {image.width} x {image.height} px; crops.py takes only"
+                                 " squares of one size, a multiple of 8")
             photograph = image.convert("RGB").crop((0, eighth, side, side - eighth))
         # Also square, since train.py reads nothing else; boxes are stretched likewise, below.
         squares = {"square": photograph.crop((eighth, 0, side - eighth, side - 2 * eighth)),
                    "whole": photograph.resize((side, side), Image.Resampling.BICUBIC)}
         for name, square in squares.items():
-            file = out / name / path.relative_to(source).with_suffix(".png")
+            file = out / name / path.relative_to(source).with_name(f"{path.name}.png")
             file.parent.mkdir(parents=True, exist_ok=True)
             square.save(file)
     return side - 2 * eighth, side
 
 
 def accuracy(name, home, sizes, *options_of_run):
-    """Train on squares `name`, evaluate on central ones: lineval's dict; sizes: write_squares'."""
+    """Train on squares `name`: what evaluated() returns.   sizes: those of write_squares()"""
     with tempfile.TemporaryDirectory() as out:
         # Stretching 4:3 to a square makes boxes 4/3 as high, so width / height is 3/4 as large.
         ratio = augment.RATIO if name == "square" else [3 / 4 * r for r in augment.RATIO]
@@ -71,7 +75,19 @@ def accuracy(name, home, sizes, *options_of_run):
                 "--data", str(home / name), "--arch", "resnet8", "--image-size", str(sizes[0]),
                 "--stored-size", str(sizes[name == "whole"]), "--knn-every", "1000", "--out", out,
                 *options_of_run]))
-        return lineval.main([out, "--data", str(home / "square")])
+        return evaluated(out, home / "square")
+
+
+def evaluated(out, squares):
+    """kNN and the linear probe of the run in folder `out` on central squares: lineval's dict."""
+    args = lineval.parse([out, "--data", str(squares)])
+    torch.manual_seed(args.seed)
+    backbone, config = lineval.load_backbone(out)
+    # All networks must see the same pixels. lineval.main() would enlarge the squares to the side of
+    # the run's own images, and then show `whole` only the middle of them.
+    del config["stored_size"]
+    images, x, x_test, _ = lineval.load_features(args, backbone, config)
+    return lineval.evaluate(args, images, x, x_test)
 
 
 @plain_errors

@@ -30,8 +30,11 @@ def finetune(args, backbone, config, images):
     args: of lineval.py; with --export the fine-tuned classifier is written
     config: of weights.read()
     """
-    torch.manual_seed(args.seed)
     held_out, result = images.held_out(), {}
+    if min(args.batch_size, len(held_out.train_labels)) < 2:
+        raise SystemExit("--finetune: BN needs batches of two images; choose more --labels, or a"
+                         " larger --batch-size")
+    torch.manual_seed(args.seed)
     # In this order, so that `network` ends as the fine-tuned one, for --export.
     for start, state in ("scratch", {}), ("finetuned", backbone.state_dict()):
         train = lambda images, lr: train_classifier(args, state, config, images, lr)
@@ -48,7 +51,7 @@ def finetune(args, backbone, config, images):
 def train_classifier(args, state, config, images, lr):
     """A network trained from the weights in `state`, and its top-1 accuracy in percent."""
     torch.manual_seed(args.seed)  # the same crops and order for every start and learning rate
-    network = resnet(config["arch"], config["stem"], len(images.classes), config.get("bf16"))
+    network = weights.network(config, resnet, len(images.classes))
     network.load_state_dict({**network.state_dict(), **state})  # state has no fc: it starts anew
     network.to(args.device, memory_format=torch.channels_last)
     mean, std = config["mean"], config["std"]

@@ -187,7 +187,8 @@ def train_row(row, scale, seed, again=False):
     if scale == "photographs":
         check_photographs()
     path = log_path(row, scale, seed)
-    out = pathlib.Path("runs", "experiments", scale, path.stem)
+    # A study's file, too, so that no run goes on with another file's study of the same name.
+    out = pathlib.Path("runs", "experiments", scale, study_file(row), path.stem)
     resume = can_resume(out, row, scale, seed, again)
     folder = ["--out", str(out), *["--resume"] * resume]
     torch.compiler.reset()  # otherwise the ninth kind of network in a process runs uncompiled

@@ -13,6 +13,7 @@ from experiments import logs
 from experiments.claims import Pair, claim_verdict, decide, mean_std
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot
+from utils.arguments import positive
 from utils.console import plain_errors
 
 SEEDS = 3  # the runs of each row that the claims were written for
@@ -298,13 +299,23 @@ def add_options(p):
     """Add the options that every experiment takes."""
     p.add_argument("--scale", choices=logs.SCALES, default="shapes",
                    help="data, epochs and linear probe of all runs (default: shapes)")
-    p.add_argument("--seeds", type=int, default=1, help="runs of each row (default: 1)")
+    p.add_argument("--seeds", type=positive, default=1, help="runs of each row (default: 1)")
     p.add_argument("--again", action="store_true",
                    help="train the runs that have a log, too, and replace the log once a run has"
                    " succeeded")
     p.add_argument("--photographs", metavar="PATH",
                    help="folder with the images of the scale photographs (default: CIFAR-10,"
                    " through torchvision)")
+
+
+def parsed(p, argv):
+    """The options of a command line; the images of --photographs are in use from now on."""
+    args = p.parse_args(argv)
+    if args.photographs:
+        if args.scale != "photographs":
+            p.error("--photographs: needs --scale photographs")
+        logs.use_photographs(args.photographs)
+    return args
 
 
 @plain_errors
@@ -315,9 +326,7 @@ def main(module, argv=None):
         description=f"{module.__doc__.splitlines()[0]} Trains the runs that have no log yet,"
         " prints the table with a verdict on each claim, and draws the figure.")
     add_options(p)
-    args = p.parse_args(argv)
-    if args.photographs and args.scale == "photographs":
-        logs.use_photographs(args.photographs)
+    args = parsed(p, argv)
     claims(module, args.scale)  # a mistake in them should not come to light after all the runs
     trained = set()
     # rows() each time, because opt_optimizers adds its best lrs once they are known.

@@ -312,12 +312,13 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
     asked, load = [], data.load
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
-    argv = "--data shapes-tinted --root there --image-size 12 --crop-min 0.7 --blur 0.25 --seed 5"
+    argv = ("--data shapes-tinted --root there --image-size 12 --crop-min 0.7 --blur 0.25 --seed 5"
+            " --skip-bad-images")
     monkeypatch.setattr("sys.argv", ["augment.py", *argv.split(), "--out", str(tmp_path / "x.png")])
     A.main()
     assert made[0].crop_scale == (0.7, 1.0) and made[0].blur_p == 0.25
     torch.manual_seed(5)
-    assert asked == [("shapes-tinted", "there", 12)]
+    assert asked == [("shapes-tinted", "there", 12, True)]
     x = load("shapes-tinted").train[torch.randperm(192)[:16]]
     originals, views, path = shown[0]
     assert torch.equal(originals, x / 255) and path == tmp_path / "x.png"
@@ -332,6 +333,18 @@ def test_augment_py_refuses_a_size_that_the_images_do_not_have_as_train_py_does(
     monkeypatch.setattr("sys.argv", ["augment.py", "--data", "cifar10", "--image-size", "64"])
     with pytest.raises(SystemExit, match="--image-size 64: --data cifar10 has images of 12 px"):
         A.main()
+
+
+@pytest.mark.parametrize("wrong, why", [
+    ("--crop-min 0", "--crop-min must be in"), ("--crop-min nan", "--crop-min must be in"),
+    ("--crop-min 2", "--crop-min must be in"), ("--blur 7", "--blur must be in"),
+    ("--seed 1" + 24 * "0", "argument --seed")])
+def test_augment_py_refuses_values_that_train_py_refuses(wrong, why, monkeypatch, small_shapes,
+                                                         capsys):
+    monkeypatch.setattr("sys.argv", ["augment.py", *wrong.split()])
+    with pytest.raises(SystemExit) as stop:
+        A.main()
+    assert why in str(stop.value) + capsys.readouterr().err
 
 
 def test_the_picture_of_photographs_shows_views_of_the_size_that_training_takes(

@@ -61,6 +61,12 @@ def test_what_nobody_chose_and_what_changes_no_number_is_not_listed(name, write_
     assert len(table(write_run("a", {name: "one"}), write_run("b", {name: "another"}))) == 3
 
 
+def test_an_accuracy_from_a_share_of_the_labels_is_not_shown_beside_the_others(write_run, tmp_path):
+    a, b = write_run("a", top1=50.0), write_run("b")
+    (tmp_path / b / "lineval.json").write_text(json.dumps({"top1": 40.0, "labels": 0.1}))
+    assert [line.split()[-2] for line in table(a, b)[1:]] == ["50.0", "-"]
+
+
 def test_an_option_that_one_run_does_not_have_differs_and_so_does_the_data(write_run):
     a, b = write_run("a", dict(queue=64)), write_run("b", dict(data="cifar10"))
     assert table(a, b)[2::2] == ["  data shapes, queue 64", "  data cifar10, queue None"]

@@ -297,6 +297,26 @@ def _(p, z):''')
     assert outcome(3, {"simsiam.py": text.encode()}) == "passed"
 
 
+@pytest.mark.parametrize("added, similarity", [
+    ("from torch.nn.functional import *", "cosine_similarity(p, z)"),
+    ("try:\n    from torch.nn.functional import cosine_similarity as cs\nexcept ImportError:\n"
+     "    cs = None", "cs(p, z)"),
+    ("if True:\n    EPS = 1e-8\n    def short(v):\n        return EPS * v.norm()",
+     "F.cosine_similarity(p, z) + 0 * short(p)"),
+    ("with torch.no_grad():\n    ONE = torch.ones(())", "ONE * F.cosine_similarity(p, z)")])
+def test_what_a_student_adds_comes_along_in_whatever_statement_it_stands(added, similarity):
+    text = solved(1)["simsiam.py"].decode()
+    text = text.replace("def negative_cosine(p, z):", f"""{added}
+
+
+def negative_cosine(p, z):
+    return -({similarity})
+
+
+def _(p, z):""")
+    assert outcome(1, {"simsiam.py": text.encode()}) == "passed"
+
+
 def test_an_open_bracket_costs_its_own_function_only():
     text = solved(3)["simsiam.py"].decode()
     for line in ("    return similarity(p, z).mean()", "        z1, z2 = self.f(x1), self.f(x2)"):
@@ -370,6 +390,29 @@ def test_the_reports_have_the_forms_that_others_read():
     assert [test["score"] for test in results["tests"]] == [1.0, 0.0]
     assert json.loads(grade.as_json(classes))["b,c"]["exercises"]["2"]["status"] == "time"
     assert max(map(len, grade.table(classes).splitlines())) <= 80
+
+
+def test_every_submission_has_a_line_of_its_own_whatever_its_folder_is_called(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(grade, "grade", lambda jobs, at_once, report: [
+        setattr(job, "status", "passed") for job in jobs])
+    monkeypatch.chdir(tmp_path)
+    folders = ["hw", "a/hw", "b/hw", os.fsdecode(b"M\xfcller")]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    classes = grade.main([*folders, "--exercises", "1", "--csv", "marks.csv"])
+    assert len(classes) == 4 and {jobs[0].folder for jobs in classes.values()} == {
+        pathlib.Path(folder) for folder in folders}
+    assert len((tmp_path / "marks.csv").read_text().splitlines()) == 5
+    with pytest.raises(SystemExit, match="b/hw: is named twice"):
+        grade.main(["hw", "b/hw", "b/hw"])
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_a_grader_that_would_run_nothing_at_once_is_refused(number, capsys):
+    with pytest.raises(SystemExit):
+        grade.main([".", "--at-once", number])
+    assert "--at-once" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------

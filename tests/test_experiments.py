@@ -141,6 +141,17 @@ def test_a_log_of_another_file_s_study_of_the_same_name_is_refused(elsewhere, mo
         assert "\n" not in stop.value.code
 
 
+def test_no_run_goes_on_with_another_file_s_study_of_the_same_name(elsewhere, monkeypatch):
+    begun = []
+    monkeypatch.setattr(train, "train", lambda args, study: begun.append(args.out) or 1 / 0)
+    row = table.Row("a", study=scaled(1))
+    for file in "one", "another":
+        monkeypatch.setattr(logs, "study_file", lambda row: file)
+        with pytest.raises(ZeroDivisionError):
+            logs.train_row(row, "shapes", 0)
+    assert len({*begun}) == 2
+
+
 @pytest.mark.parametrize("scale", logs.SCALES)
 @pytest.mark.parametrize("module", MODULES, ids=every.MODULES)
 def test_the_table_of_every_experiment_can_be_written_at_every_scale(module, scale, elsewhere):
@@ -655,6 +666,14 @@ def test_the_options_of_the_experiments_reach_their_runs(elsewhere, monkeypatch)
     assert not ran and (elsewhere / "smoke" / "results.md").exists()
     every.main(["--only", "sec46_symmetry"])
     assert ran == [(label, "shapes", 0, False) for label in labels]
+
+
+@pytest.mark.parametrize("wrong", ["--seeds 0", "--seeds -3", "--photographs somewhere"])
+def test_options_of_experiments_that_cannot_be_meant_are_refused(wrong, elsewhere, capsys):
+    for main in every.main, lambda argv: table.main(references, argv):
+        with pytest.raises(SystemExit) as stop:
+            main(["--scale", "smoke", *wrong.split()])
+        assert stop.value.code == 2 and wrong.split()[0] in capsys.readouterr().err
 
 
 def test_photographs_may_lie_in_any_folder_and_where_they_lie_does_not_matter(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TINY, seeds, shrink_shapes
+from strategies import TINY, make_folder, seeds, shrink_shapes
 from torch import nn
 
 import lineval
@@ -255,6 +255,15 @@ def test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested_on_t
     for seed, same in (("5", True), ("6", False)):
         lineval.main([*argv, "--seed", seed])
         assert torch.equal(fits[-1][0], state) is same
+
+
+def test_lineval_leaves_out_bad_images_of_any_set_if_told_to(tmp_path):
+    folder = make_folder(tmp_path / "photos", n=4, size=(8, 8))
+    (folder / "train/cat/bad.png").write_bytes(b"no image")
+    argv = ["--pixels", "--data", str(folder), "--epochs", "1", "--lr", "1"]
+    with pytest.raises(SystemExit, match="--skip-bad-images"):
+        lineval.main(argv)
+    assert lineval.main([*argv, "--skip-bad-images"])["top5"] == 100
 
 
 @pytest.mark.parametrize("size", [None, 8])

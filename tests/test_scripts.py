@@ -205,11 +205,11 @@ def test_a_run_of_crops_has_views_of_the_square_s_side_and_is_evaluated_on_squar
         name, stored, monkeypatch):
     runs = []
     monkeypatch.setattr(crops.train, "train", runs.append)
-    monkeypatch.setattr(lineval, "main", lambda argv: runs.append(argv) or {"top1": 5})
+    monkeypatch.setattr(crops, "evaluated", lambda *args: runs.append(args) or {"top1": 5})
     home = pathlib.Path("home")
     assert crops.accuracy(name, home, (24, 32), "--seed", "2", "--lr", "0") == {"top1": 5}
-    args, (out, *argv) = runs
-    assert argv == ["--data", "home/square"] and out == args.out
+    args, (out, squares) = runs
+    assert squares == home / "square" and out == args.out
     assert (args.data, args.arch, args.image_size, args.stored_size, args.seed, args.lr,
             args.knn_every) == (f"home/{name}", "resnet8", 24, stored, 2, 0, 1000)
 
@@ -487,7 +487,8 @@ def test_fine_tuning_prints_both_starts_and_exports_the_fine_tuned_network(monke
         networks[bool(state), lr], top1[bool(state), lr]))
     exported = []
     monkeypatch.setattr(weights, "export", lambda *args: exported.append(args))
-    args, config, images = argparse.Namespace(seed=0, finetune=7, export="x.pt"), {}, fake_images()
+    args = argparse.Namespace(seed=0, finetune=7, export="x.pt", batch_size=4)
+    config, images = {}, fake_images()
     found = finetune.finetune(args, resnet.resnet("resnet8", "cifar"), config, images)
     assert found == {"scratch": 50.126, "scratch_lr": 1.6, "finetuned": 70.5, "finetuned_lr": 0.1}
     assert capsys.readouterr().out == ("fine-tuned, 7 epochs: top-1 70.50 % (base lr 0.1); from"
@@ -545,7 +546,7 @@ def test_augment_py_says_what_the_picture_shows_and_by_default_of_shapes(
     arguments(monkeypatch)
     augment.main()
     assert capsys.readouterr().out == "views.png: 16 images of shapes above two views of each\n"
-    assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets", None)]
+    assert pathlib.Path("views.png").exists() and asked == [("shapes", "datasets", None, False)]
     (T,) = made
     images = load("shapes")
     assert (T.size, T.crop_scale, T.blur_p) == (12, (0.4, 1.0), 0.0)  # the recipe for shapes

@@ -353,6 +353,27 @@ def test_the_printed_lines_know_that_solo_learn_s_CIFAR_stem_pads_by_2(tmp_path,
     assert same(ours, theirs)
 
 
+def test_a_stem_padded_by_2_survives_an_export_or_the_printed_lines_say_that_it_does_not(
+        tmp_path, capsys):
+    torch.save({"state_dict": under("backbone.", resnet.resnet("resnet18", "cifar").state_dict(),
+                                    *SOLO)}, tmp_path / "solo.pt")
+    theirs, config = load(tmp_path / "solo.pt")
+    weights.export(str(tmp_path / "w.pt"), theirs, config)
+    assert "lineval.py would pad by 1" in capsys.readouterr().out
+    pytest.importorskip("safetensors.torch")
+    weights.export(str(tmp_path / "w.safetensors"), theirs, config)
+    ours, config = load(tmp_path / "w.safetensors")
+    assert ours.conv1.padding == (2, 2) and same(ours, theirs.eval()) and config["mean"] is None
+
+
+def test_the_classifier_of_a_backbone_has_its_padding():
+    config = dict(arch="resnet8", stem="cifar", padding=2)
+    for classes in (0, 3):
+        assert weights.network(config, resnet.resnet, classes).conv1.padding == (2, 2)
+    del config["padding"]
+    assert weights.network(config, resnet.resnet).conv1.padding == (1, 1)
+
+
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_timm_loads_an_export_by_the_line_that_is_printed_for_it(arch, stem, tmp_path, capsys):
@@ -570,6 +591,16 @@ def test_with_a_share_of_the_labels_kNN_and_probe_learn_from_those_images_only(
         lineval.main([str(folder[0]), "--labels", share])
         assert (folder[0] / "lineval.json").exists()  # they are still the run's own data
     assert seen == [20, 39]  # 39 of 40 files can be decoded
+
+
+@pytest.mark.parametrize("batch_size, n", [(1, 8), (64, 2)])
+def test_fine_tuning_with_batches_of_one_image_is_refused_before_anything_is_trained(
+        batch_size, n, small_shapes):
+    images = data.load("shapes")
+    images = images._replace(train=images.train[:n], train_labels=images.train_labels[:n])
+    args = types.SimpleNamespace(batch_size=batch_size, seed=0)
+    with pytest.raises(SystemExit, match="BN needs batches of two images"):
+        finetune.finetune(args, None, {}, images)
 
 
 def test_fine_tuning_starts_from_the_weights_and_its_rival_from_scratch(monkeypatch):

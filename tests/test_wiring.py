@@ -138,9 +138,11 @@ LAWS = {  # script: {option: the law that it reaches what it is for}
         "--finetune": "test_fine_tuning_starts_from_the_weights_and_its_rival_from_scratch",
         "--export": "test_an_export_alone_needs_no_images_and_evaluates_nothing",
         "--features": "test_features_are_written_with_the_labels_and_names_of_their_images",
-        "--map": "test_lineval_draws_a_map_of_the_test_images"},
+        "--map": "test_lineval_draws_a_map_of_the_test_images",
+        "--skip-bad-images": "test_lineval_leaves_out_bad_images_of_any_set_if_told_to"},
     "augment": dict.fromkeys(
-        ("--data", "--root", "--image-size", "--crop-min", "--blur", "--seed", "--out"), VIEWS),
+        ("--data", "--root", "--image-size", "--crop-min", "--blur", "--seed", "--out",
+         "--skip-bad-images"), VIEWS),
     "experiments.all": {
         "--scale": RUNS, "--seeds": RUNS, "--only": RUNS, "--dry-run": RUNS,
         "--again": "test_again_repeats_a_run_from_the_start_and_keeps_the_old_log_until_it_has"

@@ -147,8 +147,8 @@ def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=Non
     """
     if name in ("shapes", "shapes-tinted"):
         if (image_size or 24) > 64:
-            raise SystemExit(f"--image-size {image_size}: shapes have at most 64 px; choose a"
-                             " smaller size")
+            raise SystemExit(f"--data {name}: shapes have at most 64 px, not {image_size}; choose a"
+                             " smaller --image-size, or other images")
         images = shapes(image_size or 24, tint=0.3 if name == "shapes-tinted" else 0.02)
     elif name in ("cifar10", "cifar100", "stl10"):
         images = download(name, root)

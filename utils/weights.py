@@ -43,11 +43,20 @@ def load_backbone(path, resnet, archs, parser, device="cpu"):
     resnet, archs: of resnet.py   parser: of train.py's options (utils/ imports none of them)
     """
     weights, config = read(path, resnet, archs, parser)
-    backbone = resnet(config["arch"], config["stem"], bf16=config.get("bf16", False))
+    backbone = network(config, resnet)
     load_weights(path, backbone, weights)
-    if config["source"] == "solo-learn" and config["stem"] == "cifar":
-        backbone.conv1.padding = 2, 2  # solo-learn's CIFAR stem pads by 2, which no weight shows
     return backbone.to(device, memory_format=torch.channels_last), config
+
+
+def network(config, resnet, classes=0):
+    """A network as a config from read() describes it, with new weights.
+
+    resnet: of resnet.py   classes: the number of outputs of a classifier, 0 for a backbone
+    """
+    made = resnet(config["arch"], config["stem"], classes, config.get("bf16", False))
+    if "padding" in config:
+        made.conv1.padding = (config["padding"],) * 2
+    return made
 
 
 def initialise(backbone, args, resnet, archs, parser):
@@ -66,8 +75,9 @@ def initialise(backbone, args, resnet, archs, parser):
 def read(path, resnet, archs, parser):
     """A backbone's weights and what is known about it: (state dict, config). Prints a summary.
 
-    config: a run's options; for other weights arch, stem, mean and std (None if not known);
-    "source": who wrote the weights   SystemExit: in one line, why they are refused
+    config: a run's options; for other weights arch, stem, mean and std (None if not known), and
+    padding if conv1 does not pad by 1; "source": who wrote the weights
+    SystemExit: in one line, why they are refused
     """
     path = pathlib.Path(path)
     tensors, about = ({}, {}) if path.is_dir() else read_file(path)
@@ -79,7 +89,7 @@ def read(path, resnet, archs, parser):
         weights, whose = below("backbone.", saved["model"]), "its own"
     else:
         weights, config = recognise(path, tensors, resnet, archs)
-        whose = "its own" if about else "ImageNet's" if config["mean"] else "the images'"
+        whose = "its own" if "mean" in about else "ImageNet's" if config["mean"] else "the images'"
         config.update(about)
     print(f"{path} ({config['source']}): {config['arch']}, {config['stem']} stem; mean and std:"
           f" {whose}")
@@ -87,7 +97,7 @@ def read(path, resnet, archs, parser):
 
 
 def read_file(path):
-    """The contents of a file, a dict, and the mean and std that export() wrote with it, if any."""
+    """The contents of a file, a dict, and what export() wrote with it: mean, std and padding."""
     try:
         content = runs.read_regular(path.resolve())  # download caches are full of links
         if path.suffix != ".safetensors":
@@ -96,9 +106,12 @@ def read_file(path):
         tensors = safetensors(path).load(content)  # refuses a malformed header
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         about = header.get("__metadata__", {})
-        about = {key: json.loads(about[key]) for key in IMAGENET if key in about}
-        if about and checkpoint.differs(about, IMAGENET, "metadata"):
+        about = {key: json.loads(about[key]) for key in (*IMAGENET, "padding") if key in about}
+        normalisation = {key: about[key] for key in about if key != "padding"}
+        if normalisation and checkpoint.differs(normalisation, IMAGENET, "metadata"):
             raise ValueError("its mean and std are impossible")
+        if about.get("padding", 2) not in (1, 2):
+            raise ValueError("its padding is impossible")
         return tensors, about
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint or file of weights; name another")
@@ -147,7 +160,9 @@ def recognise(path, tensors, resnet, archs):
     if bad := [key for key, w in weights.items() if not w.isfinite().all()]:
         raise SystemExit(f"{path} ({source}): its {bad[0]} is not finite; choose another")
     # The stem is the only hint at what images the weights were trained on.
-    known = IMAGENET if stem == "imagenet" else dict.fromkeys(IMAGENET)
+    known = dict(IMAGENET) if stem == "imagenet" else dict.fromkeys(IMAGENET)
+    if source == "solo-learn" and stem == "cifar":
+        known["padding"] = 2  # which no weight shows
     return {**zeros, **weights}, {"arch": arch, "stem": stem, "source": source, **known}
 
 
@@ -189,8 +204,8 @@ def export(path, network, config, classes=()):
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
     network.bf16 = False  # whoever loads it decides
     about = {**config, "classes": list(classes)}
-    about = {key: about[key] for key in ("arch", "stem", "image_size", "mean", "std", "commit",
-                                         "classes") if about.get(key)}  # without what is not known
+    about = {key: about[key] for key in ("arch", "stem", "padding", "image_size", "mean", "std",
+                                         "commit", "classes") if about.get(key)}  # what is known
     state = dict(network.state_dict())
     ending, file = pathlib.Path(path).suffix, io.BytesIO()
     if ending == ".pt":
@@ -225,6 +240,8 @@ def usage(path, network, about):
         lines = [f"net = resnet.resnet({arch!r}, {stem!r}, {classes})  # resnet.py"]
     if ending == ".pt":
         lines += [f"net.load_state_dict(torch.load({name}))"]
+        if "padding" in about:
+            lines += ["# lineval.py would pad by 1; export .safetensors to use it there"]
     if ending == ".safetensors":
         lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
     if "mean" in about:
@@ -297,7 +314,7 @@ def load_images(args, config):
     if not args.data:
         raise SystemExit("--data: must name the images, as in train.py; these weights do not")
     images = data.load(args.data, args.root or "datasets", config.get("image_size"),
-                       config.get("skip_bad_images", False),
+                       args.skip_bad_images or config.get("skip_bad_images", False),
                        config.get("stored_size", config.get("image_size")))
     if config.get("mean") is None:
         config["mean"], config["std"] = images.mean_std()
