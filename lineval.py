@@ -67,7 +67,7 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     returns: (N,) int64
     """
     # here: k = 200 and T = 0.1, as in the MoCo authors' demo on CIFAR-10. The paper gives neither;
-    # its first author names k = 200 and T = 0.2 (issue 10 of the official code), Wu et al. T = 0.07.
+    # its first author names 200 and 0.2 (issue 10 of the official code), Wu et al. T = 0.07.
     # With rows of length 1, q @ bank is the cosine, as in Eq. 1; otherwise the longest rows of the
     # bank would be the nearest to most queries.
     bank = F.normalize(bank, dim=1).T  # (c, M)
@@ -111,9 +111,9 @@ def percentage(right):
 # The linear probe. Its features are frozen: with fine-tuning they would also learn from labels.
 #
 # App. A: LARS, base lr 0.02 (0.1 in the official code), batch 4096, 90 epochs, no weight decay.
-# here: by default SGD, batch 256, 100 epochs; App. A tried such a probe, too, with base lr 30: about
-# 1 % lower. The options can set the paper's values, but on shapes these mean one step per epoch, too
-# few in all.
+# here: by default SGD, batch 256, 100 epochs; App. A tried such a probe, too, with base lr 30, and
+# ended about 1 % lower. The options can set the paper's values, but on shapes these mean one step
+# per epoch, too few in all.
 # here: the features are computed once, without augmentation, which is fast. The official code
 # computes them anew at every step, from random crops and flips; the paper does not say.
 
