@@ -242,7 +242,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "options.py": {
         "another --image-size is ignored": (
-            '("--image-size", args.image_size, view_size)', '("--image-size", None, view_size)'),
+            '(("image_size", view_size), ("stored_size", stored_size))',
+            '(("stored_size", stored_size),)'),
+        "the header has a schedule for a predictor that does not learn": (
+            "any(w.requires_grad for w in run.model.h.parameters())",
+            "any(True for w in run.model.h.parameters())"),
         "resnet20 gets the recipe of a GPU": (
             'if args.arch in ("resnet8", "resnet20"):', 'if args.arch == "resnet8":'),
         "--crop-min does not reach the views": (
@@ -286,6 +290,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "epoch 0 measures half as many images": ("math.ceil(2048 /", "math.ceil(1024 /"),
+        "the last kNN may be one that was not measured": (
+            'f"{knns[-1]:.1f} % (', 'f"{last[\'knn\']:.1f} % ('),
         "boxes are drawn in a view, not in the photograph": (
             "draws = self.augment.draw(2 * len(indices), x.shape[2])",
             "draws = self.augment.draw(2 * len(indices), self.augment.size)"),
@@ -360,6 +367,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
+        "the lr is scaled by the batch that was asked for": (
+            "    batch_size = min(batch_size, len(x))\n",
+            "    base_lr *= batch_size / (batch_size := min(batch_size, len(x)))\n"),
         "the probe's best lr may be at an edge": ("in (min(tried), max(tried))", "in ()"),
         "every epoch has the order of the first": (
             "if step % steps_per_epoch == 0:",
@@ -551,6 +561,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '["git", "rev-parse"'),
     },
     "utils/weights.py": {
+        "the padding of a stem is not exported": (
+            '"stem", "padding", "image_size"', '"stem", "image_size"'),
+        "a program is recorded with small images": (
+            '224 if about["stem"] == "imagenet" else 32', "32"),
         "other images are normalised by their own mean": (
             'if config.get("mean") is None:', "if True:"),
         "a run named by its checkpoint has no place for the result": (
@@ -592,6 +606,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "D(p1, self.f_t(x1)) / 2 + D(p2, self.f_t(x2)) / 2"),
     },
     "baselines/moco.py": {
+        "the keys of the second view are queued twice": ("/ 2, [k1, k2]", "/ 2, [k2, k2]"),
         "keys are queued before the loss": (
             "        L, keys = self.info_nce(z1, k2), [k2]\n",
             "        self.enqueue(k2)\n"
@@ -684,6 +699,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "a run goes on with another file's study": ("scale, study_file(row), path", "scale, path"),
         "logs of others' photographs are taken for one's own": (
             "if logged and logged != digest(path):", "if False:"),
         "a study's name is enough": (
@@ -804,6 +820,19 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "DirectPred's F is of one view": (
             "set_predictor(torch.cat([z1, z2]))",
             "set_predictor(z1)"),
+    },
+    "experiments/crops.py": {
+        "whole is evaluated on parts of the squares": (
+            'del config["stored_size"]', 'config["stored_size"]'),
+        "an ending is lost": ('.with_name(f"{path.name}.png")', '.with_suffix(".png")'),
+    },
+    "experiments/compare.py": {
+        "a share of the labels counts like all": ('probe.get("labels", 1) == 1', "True"),
+    },
+    "experiments/finetune.py": {
+        "the classifier pads its stem by 1": (
+            "weights.network(config, resnet, len(images.classes))",
+            'resnet(config["arch"], config["stem"], len(images.classes))'),
     },
     "experiments/speed.py": {
         "the first turn counts": ("rates[1][1:]", "rates[1]"),

@@ -509,8 +509,9 @@ def test_a_classifier_learns_from_labelled_crops_and_flips_and_is_tested_on_whol
         made.append(augment(*args, **p)), made[-1])[1])
     images, mean, std = fake_images(view_size), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
     args = argparse.Namespace(seed=0, finetune=7, batch_size=5, device="cpu")
-    config = dict(arch="resnet8", stem="cifar", mean=mean, std=std)
+    config = dict(arch="resnet8", stem="cifar", padding=2, mean=mean, std=std)
     network, top1 = finetune.train_classifier(args, {}, config, images, 0.4)
+    assert network.conv1.padding == (2, 2)
     assert top1 == 100 * 7 / 8 and network.fc.out_features == 4  # one of eight is wrong
     ((network_, test, *how),) = tested
     assert network_ is network and test is images.test and how == [mean, std, view_size]
