@@ -167,6 +167,13 @@ def test_the_copy_has_no_tests_answers_results_or_grader():
     assert "For teachers" not in COPY["README.md"]
 
 
+def test_the_README_of_a_copy_speaks_only_of_exercises_that_it_has():
+    for numbers in [1, 2, 3, 4], [1, 5], [2, 17]:
+        text = make.readme(numbers)
+        assert ("17 and 18" in text) == (17 in numbers)
+        assert ("1 to 4 take" in text) == ({1, 2, 3, 4} <= {*numbers})
+
+
 def test_every_python_file_of_the_copy_parses_and_nothing_but_bodies_has_changed():
     for name, text in COPY.items():
         if name.endswith(".py") and (HOME / name).exists():
