@@ -40,7 +40,8 @@ class Augment:
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
         # here: odd, about a tenth of the view's side, as in SimCLR. The paper does not say; PIL, in
-        # the official code, has no such limit. Below 40 px it is 3, so that σ = 2 blurs like 0.8.
+        # the official code, does not cut its blur off. Below 40 px the kernel has 3 pixels, with
+        # which σ = 2 blurs only as much as 0.8 does with a large one.
         self.kernel_size = max(3, size // 20 * 2 + 1)
 
     def __call__(self, x, draws=None):

@@ -354,7 +354,7 @@ def describe(run):
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))
     print(wrapped(f"network: {args.arch}, {args.stem} stem{', bfloat16' * args.bf16}"
                   f"{', compiled' * args.compile}; {', '.join(heads)}"))
-    print(wrapped(": ".join(filter(None, (args.method, ", ".join(words.values()))))))
+    print(wrapped(f"{args.method}: {', '.join(words.values())}".rstrip(": ")))
     print(wrapped(f"{type(run.optimizer).__name__}: lr {args.lr:g} x {args.batch_size} / 256 ="
                   f" {scaled_lr(args.lr, args.batch_size):g}"
                   + f", {args.predictor_lr} for the predictor" * learned

@@ -233,8 +233,8 @@ def collapsed(std, rank):
     # the features, which kNN and the probe see, much later.
     # Blind spots: a last BN without γ and β can amplify the rounding noise of inputs that are all
     # equal, and its outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers
-    # ignore lengths (LeJEPA without its regulariser). And outputs that vary in a hundredth of their
-    # channels only have a std below 0.1, though they may use many directions.
+    # ignore lengths (LeJEPA without its regulariser). Outputs that vary in less than a hundredth of
+    # their channels have a std below 0.1, however many directions they use.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

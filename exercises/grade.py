@@ -328,12 +328,12 @@ def main(argv=None):
     args, classes, written = parse(argv), {}, 0.0
     torch.set_num_threads(1)
     numbers = sorted(set(args.exercises))
-    for folder in args.submissions:
+    for i, folder in enumerate(args.submissions):
+        if folder.resolve() in [other.resolve() for other in args.submissions[:i]]:
+            raise SystemExit(f"{folder}: is named twice; name each submission once")
         path = root(folder)
         name = folder.resolve().name
         name = name if name not in classes else str(folder.resolve())
-        if name in classes:
-            raise SystemExit(f"{folder}: is named twice; name each submission once")
         classes[name] = [Job(name, number, path) for number in numbers]
     every = [job for jobs in classes.values() for job in jobs]
     outputs = {args.json: as_json, args.csv: as_csv, args.junit: as_junit,

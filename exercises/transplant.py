@@ -88,20 +88,31 @@ DEFINITIONS = ast.FunctionDef, ast.ClassDef
 
 
 def defined(tree):
-    """What a module defines at its top level: {name: statement}."""
+    """What a module defines at its top level: {name: [the statements that define it]}."""
     found = {}
     for node in tree.body:
         # What is inside a function is its own; what is inside an if or try is the module's.
-        inside = [node] if isinstance(node, DEFINITIONS) else ast.walk(node)
-        for n in inside:
+        for n in [node] if isinstance(node, DEFINITIONS) else ast.walk(node):
+            name = ""
             if isinstance(n, DEFINITIONS):
-                found[n.name] = node
+                name = n.name
             elif isinstance(n, ast.alias):
                 name = (n.asname or n.name).split(".")[0]
-                found[f"* of {node.lineno}" if name == "*" else name] = node
             elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
-                found[n.id] = node
+                name = n.id
+            if name and node not in found.setdefault(name, []):
+                found[name].append(node)
     return found
+
+
+def used(node, kind):
+    """The names that a statement uses and does not bind itself; kind: as in helpers()."""
+    inside = list(ast.walk(node))
+    if kind is ast.Attribute:
+        return {n.attr for n in inside if isinstance(n, kind)}
+    bound = {n.arg for n in inside if isinstance(n, ast.arg)}
+    bound |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {n.id for n in inside if isinstance(n, ast.Name)} - bound
 
 
 def helpers(node, student, reference, kind=ast.Name):
@@ -111,13 +122,11 @@ def helpers(node, student, reference, kind=ast.Name):
     """
     own, theirs, found, todo = defined(student), defined(reference), [], [node]
     while todo:
-        used = [n for n in ast.walk(todo.pop()) if isinstance(n, kind)]
-        names = {n.id if kind is ast.Name else n.attr for n in used}
-        names |= {name for name in own if name.startswith("*")}  # any name may come from these
+        names = used(todo.pop(), kind) | {"*"}  # any name may come from a starred import
         for name in sorted(names & own.keys() - theirs.keys()):
-            if own[name] not in found:
-                found.append(own[name])
-                todo.append(own[name])
+            new = [statement for statement in own[name] if statement not in found]
+            found += new
+            todo += new
     return sorted(found, key=lambda statement: statement.lineno)
 
 

@@ -66,7 +66,7 @@ def write_squares(source, out):
 
 
 def accuracy(name, home, sizes, *options_of_run):
-    """Train on squares `name`: what evaluated() returns.   sizes: those of write_squares()"""
+    """Train on squares `name`, and return the result of evaluated(); sizes: write_squares'."""
     with tempfile.TemporaryDirectory() as out:
         # Stretching 4:3 to a square makes boxes 4/3 as high, so width / height is 3/4 as large.
         ratio = augment.RATIO if name == "square" else [3 / 4 * r for r in augment.RATIO]
@@ -82,7 +82,7 @@ def evaluated(out, squares):
     """kNN and the linear probe of the run in folder `out` on central squares: lineval's dict."""
     args = lineval.parse([out, "--data", str(squares)])
     torch.manual_seed(args.seed)
-    backbone, config = lineval.load_backbone(out)
+    backbone, config = lineval.load_backbone(out, args.device)
     # All networks must see the same pixels. lineval.main() would enlarge the squares to the side of
     # the run's own images, and then show `whole` only the middle of them.
     del config["stored_size"]

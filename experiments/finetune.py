@@ -32,8 +32,8 @@ def finetune(args, backbone, config, images):
     """
     held_out, result = images.held_out(), {}
     if min(args.batch_size, len(held_out.train_labels)) < 2:
-        raise SystemExit("--finetune: BN needs batches of two images; choose more --labels, or a"
-                         " larger --batch-size")
+        raise SystemExit("--finetune: BN needs batches of at least two images; choose a larger"
+                         " share with --labels, or a larger --batch-size")
     torch.manual_seed(args.seed)
     # In this order, so that `network` ends as the fine-tuned one, for --export.
     for start, state in ("scratch", {}), ("finetuned", backbone.state_dict()):

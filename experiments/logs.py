@@ -187,7 +187,7 @@ def train_row(row, scale, seed, again=False):
     if scale == "photographs":
         check_photographs()
     path = log_path(row, scale, seed)
-    # A study's file, too, so that no run goes on with another file's study of the same name.
+    # Under its study's file: another file may have a study of the same name.
     out = pathlib.Path("runs", "experiments", scale, study_file(row), path.stem)
     resume = can_resume(out, row, scale, seed, again)
     folder = ["--out", str(out), *["--resume"] * resume]

@@ -7,6 +7,7 @@ import ast
 import csv
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
@@ -121,6 +122,16 @@ def test_every_law_is_a_sentence_and_says_what_to_read(number):
     laws = [law for name, law in vars(module).items() if name.startswith("law_")]
     for law in laws:
         assert re.fullmatch(r"[^\n]{10,98}\.", law.__doc__), law
+
+
+def test_the_sheet_of_exercise_17_and_the_README_say_how_many_mistakes_must_be_noticed():
+    from exercises import hidden_17
+
+    n = len(hidden_17.ANSWERS["WRONG"])
+    assert (n, math.ceil(hidden_17.SHARE * n)) == (18, 14)
+    assert "by eighteen wrong" in exercise.sheet(17).read_text()
+    assert "At least fourteen must" in exercise.sheet(17).read_text()
+    assert "fourteen of eighteen planted" in " ".join(exercise.read("exercises/README.md").split())
 
 
 def test_what_exercise_19_calls_seen_is_what_the_logs_of_shapes_end_with():
@@ -310,7 +321,10 @@ def _(p, z):''')
      "    cs = None", "cs(p, z)"),
     ("if True:\n    EPS = 1e-8\n    def short(v):\n        return EPS * v.norm()",
      "F.cosine_similarity(p, z) + 0 * short(p)"),
-    ("with torch.no_grad():\n    ONE = torch.ones(())", "ONE * F.cosine_similarity(p, z)")])
+    ("with torch.no_grad():\n    ONE = torch.ones(())", "ONE * F.cosine_similarity(p, z)"),
+    ("EPS = 1e-12\nif EPS:\n    EPS = 1e-8", "F.cosine_similarity(p, z, eps=EPS)"),
+    ("EPS = 1e-9\nEPS += 1e-8", "F.cosine_similarity(p, z, eps=EPS)"),
+    ("for p in range(3):\n    z = print(D, p)", "F.cosine_similarity(p, z)")])
 def test_what_a_student_adds_comes_along_in_whatever_statement_it_stands(added, similarity):
     text = solved(1)["simsiam.py"].decode()
     text = text.replace("def negative_cosine(p, z):", f"""{added}
@@ -411,8 +425,9 @@ def test_every_submission_has_a_line_of_its_own_whatever_its_folder_is_called(
     assert len(classes) == 4 and {jobs[0].folder for jobs in classes.values()} == {
         pathlib.Path(folder) for folder in folders}
     assert len((tmp_path / "marks.csv").read_text().splitlines()) == 5
-    with pytest.raises(SystemExit, match="b/hw: is named twice"):
-        grade.main(["hw", "b/hw", "b/hw"])
+    for twice in ["hw", "./hw"], ["hw", "b/hw", "b/hw"]:
+        with pytest.raises(SystemExit, match="is named twice"):
+            grade.main(twice)
 
 
 @pytest.mark.parametrize("number", ["0", "-1"])

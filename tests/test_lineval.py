@@ -352,6 +352,15 @@ def spoiled(run, change):
     return stop.value.code
 
 
+@pytest.mark.parametrize("padding", ["text", -1, None, 2000])
+def test_a_padding_in_a_run_s_checkpoint_has_no_effect(padding, run):
+    saved = runs.load_checkpoint(run)
+    saved["config"]["padding"] = padding
+    runs.write_checkpoint(run / "checkpoint.pt", saved)
+    backbone, config = lineval.load_backbone(run)
+    assert backbone.conv1.padding == (1, 1) and "padding" not in config
+
+
 W = "backbone.conv1.weight"
 SPOILED = {
     "a weight is NaN": lambda s: s["model"][W][0].fill_(math.nan),

@@ -455,6 +455,9 @@ def test_the_metadata_of_safetensors_say_what_is_known_and_a_forged_mean_is_refu
     about["mean"] = '["a", 1]'
     package.torch.save_file(state, tmp_path / "forged.safetensors", about)
     assert "mean and std" in refused(tmp_path / "forged.safetensors")
+    for padding in "2000", "2.0", "true", '"2"':
+        package.torch.save_file(state, tmp_path / "forged.safetensors", {"padding": padding})
+        assert "its padding is impossible" in refused(tmp_path / "forged.safetensors")
 
 
 def test_without_the_safetensors_package_its_format_is_refused_in_one_line(tmp_path, monkeypatch):
@@ -594,12 +597,12 @@ def test_with_a_share_of_the_labels_kNN_and_probe_learn_from_those_images_only(
 
 
 @pytest.mark.parametrize("batch_size, n", [(1, 8), (64, 2)])
-def test_fine_tuning_with_batches_of_one_image_is_refused_before_anything_is_trained(
+def test_fine_tuning_with_batches_of_one_image_is_refused(
         batch_size, n, small_shapes):
     images = data.load("shapes")
     images = images._replace(train=images.train[:n], train_labels=images.train_labels[:n])
     args = types.SimpleNamespace(batch_size=batch_size, seed=0)
-    with pytest.raises(SystemExit, match="BN needs batches of two images"):
+    with pytest.raises(SystemExit, match="BN needs batches of at least two"):
         finetune.finetune(args, None, {}, images)
 
 
