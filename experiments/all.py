@@ -73,11 +73,11 @@ What was changed after results had been seen:
  held-out images; since then the search goes on as long as the best is the lowest or highest tried.\
  Logs that give probe_lr are of the new search. Raw pixels on photographs rose from 37.1 to\
  40.3. The untrained runs, those without stop-gradient, without predictor or with a fixed one, and\
- on shapes those without BN in the heads at the full rate were repeated: losses and kNN are the\
- same bit for bit, and no linear accuracy changed by more than 1.3 points, even where a rate beyond\
- 100 was chosen (seven runs, all of them collapsed). Each rate tried also changes the random\
- numbers of the final fit. Other runs were not repeated, so a difference between an old and a new\
- run, such as one of Sec. 5.2's moving average, contains this, too.
+ on shapes those of the recipe, those with h's learning rate decayed, and those without BN in the\
+ heads at the full rate were repeated: losses and kNN are the same bit for bit, and no linear\
+ accuracy changed by more than 1.3 points, even where a rate beyond 100 was chosen (nine runs, seven\
+ of them collapsed). Each rate tried also changes the random numbers of the final fit. Other runs\
+ were not repeated, so a difference between an old and a new run contains this, too.
 """
 
 
