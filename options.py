@@ -320,13 +320,13 @@ def build(args):
     if args.init and not args.resume:  # now, because byol and moco copy the backbone
         weights.initialise(backbone, args, resnet, ARCHS, parser())
     model = METHODS[args.method](backbone, **own)
-    if parallel.world() > 1 and not args.local_bn:
+    if parallel.world_size() > 1 and not args.local_bn:
         sync_bn.synchronise(model)
     if args.compile:
         # On a GPU also record a pass's kernels and start them all at once (CUDA graphs): one by
         # one, starting them takes longer than running them. Not with --accumulate: the next piece
         # would overwrite the gradients of the last.
-        whole = parallel.world() == args.accumulate == 1
+        whole = parallel.world_size() == args.accumulate == 1
         graphs = whole and torch.device(args.device).type == "cuda"
         model.compile(mode="reduce-overhead" if graphs else "default")
     # channels_last keeps the channels of a pixel side by side, as fast convolutions want them
@@ -340,7 +340,7 @@ def augmentation(args):
 
 def describe(run):
     """Print the options in effect."""
-    args, n_test, processes = run.args, len(run.images.test), parallel.world()
+    args, n_test, processes = run.args, len(run.images.test), parallel.world_size()
     words = {name: f"{name.replace('_', ' ')} {getattr(args, name)}"
              for name in OPTIONS[args.method]}
     if "stopgrad" in words:

@@ -100,12 +100,12 @@ class Run:
         draws = self.augment.draw(2 * len(indices), x.shape[2])  # in all processes alike
         # This process's slice of each of the K pieces, which are the same for any number of
         # processes.
-        indices = parallel.own(indices, K)
+        indices = parallel.shard(indices, K)
         x = x.index_select(0, to_device(indices, x.device))  # (N, 3, C, C)
         if x.device.type == "cpu":  # also if the set does not fit into the GPU's memory
             x = to_device(x, self.args.device)
         x = x.repeat(2, 1, 1, 1)  # (2N, 3, C, C)
-        return self.augment(x, [parallel.own(v, 2 * K) for v in draws]).chunk(2)
+        return self.augment(x, [parallel.shard(v, 2 * K) for v in draws]).chunk(2)
 
 
 def param_groups(model):
@@ -147,7 +147,7 @@ def pretrain(run, loss_fn, signals):
                 x1, x2 = run.two_views(run.indices)
                 if i + 1 < S:  # a set larger than memory: begin to read the next batch from disk
                     following = state.order[(i + 1) * N : (i + 2) * N]
-                    run.images.prefetch(parallel.own(following, args.accumulate))
+                    run.images.prefetch(parallel.shard(following, args.accumulate))
                 run.optimizer.zero_grad()  # first, as --accumulate calls backward() in loss_fn
                 L, z1 = loss_fn(x1, x2)
 
@@ -180,7 +180,7 @@ def remember(state, L, z1):
     # Enough for std and rank, and cheap to hold and to save. They come from as many networks as
     # batches, though: while the learning rate is high, both look better than they are (shapes, seed
     # 0, epoch 1: rank 73, of the last network alone 30; without stop-gradient std 0.57 and 0.38).
-    if sum(map(len, state.outputs[1:])) * parallel.world() >= 2048:
+    if sum(map(len, state.outputs[1:])) * parallel.world_size() >= 2048:
         del state.outputs[0]
 
 
@@ -285,7 +285,7 @@ def train(args, study=None):
     """
     # run.indices and run.two_views() are those of the whole batch, of which loss_fn would get a
     # piece.
-    if study and args.accumulate * parallel.world() > 1:
+    if study and args.accumulate * parallel.world_size() > 1:
         raise SystemExit(f"the study {study.__name__} needs its batch as a whole: run it in one"
                          " process, without --accumulate")
     tune(args.device)
@@ -315,7 +315,7 @@ def train(args, study=None):
 
 def stopped(run, study, signals):
     """Say how to continue a run that a signal has stopped, and exit."""
-    processes, resume = parallel.world(), f"--resume --out {shlex.quote(str(run.out))}"
+    processes, resume = parallel.world_size(), f"--resume --out {shlex.quote(str(run.out))}"
     python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
     again = (f"the same command again; a script of your own needs {resume}" if study
              else f"{python} train.py {resume}")

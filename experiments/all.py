@@ -75,9 +75,9 @@ What was changed after results had been seen:
  40.3. The untrained runs, those without stop-gradient, without predictor or with a fixed one, and\
  on shapes those of the recipe, those with h's learning rate decayed, and those without BN in the\
  heads at the full rate were repeated: losses and kNN are the same bit for bit, and no linear\
- accuracy changed by more than 1.3 points, even where a rate beyond 100 was chosen (nine runs, seven\
- of them collapsed). Each rate tried also changes the random numbers of the final fit. Other runs\
- were not repeated, so a difference between an old and a new run contains this, too.
+ accuracy changed by more than 1.3 points, even where a rate beyond 100 was chosen (nine runs,\
+ seven of them collapsed). Each rate tried also changes the random numbers of the final fit. Other\
+ runs were not repeated, so a difference between an old and a new run contains this, too.
 """
 
 

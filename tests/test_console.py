@@ -349,7 +349,7 @@ def test_an_empty_or_cut_log_counts_as_none(content, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("processes, python", [(1, "python"), (3, "torchrun --nproc-per-node 3")])
 def test_a_stopped_run_names_a_command_that_continues_it(processes, python, monkeypatch, capsys):
-    monkeypatch.setattr(train.parallel, "world", lambda: processes)
+    monkeypatch.setattr(train.parallel, "world_size", lambda: processes)
     run = SimpleNamespace(out="o 1 $x", state=SimpleNamespace(step=3), last_step=9)
     with pytest.raises(SystemExit):
         train.stopped(run, None, [signal.SIGTERM])

@@ -266,8 +266,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "nothing is compiled": (
             'model.compile(mode="reduce-overhead" if graphs else "default")', "pass"),
         "no graphs on a GPU": ("if graphs", "if not graphs"),
-        "graphs overwrite the gradients of a piece": ("parallel.world() == args.accumulate == 1",
-                                                      "parallel.world() == 1"),
+        "graphs overwrite the gradients of a piece": (
+            "parallel.world_size() == args.accumulate == 1", "parallel.world_size() == 1"),
         "bf16 does not reach the network": ("bf16=args.bf16", "bf16=False"),
         "a flag younger than the run is accepted": ("{**vars(p.parse_args([])), **saved}", "saved"),
         "a resumed run takes other options": ("    if changed:\n", "    if False:\n"),
@@ -510,7 +510,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "utils/parallel.py": {
         "each rank computes everything": (
-            "    if world() == 1:\n        return function(x)",
+            "    if world_size() == 1:\n        return function(x)",
             "    if True:\n        return function(x)"),
         "no statistics are shared": ("        dist.broadcast(buffer, 0)", "        pass"),
         "every rank has the gradient of its own loss": ("return AllSum.apply(grad)", "return grad"),
@@ -518,14 +518,15 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "        model = nn.parallel.DistributedDataParallel(model)\n",
             "        pass\n"),
         "all ranks take the first slice": ("[:, rank()].flatten", "[:, 0].flatten"),
-        "the rows come in the order of the ranks": ("chunk(world()), dim=1)", "chunk(world()))"),
+        "the rows come in the order of the ranks": (
+            "chunk(world_size()), dim=1)", "chunk(world_size()))"),
         "a signal stops one process only": ("dist.all_reduce(flags, dist.ReduceOp.MAX)", "pass"),
     },
     "utils/sync_bn.py": {
         "BN stays local": ("m.__class__ = SyncBN", "pass"),
         "the running variance is biased": ("(M / (M - 1))", "1"),
         "the running variance knows only one slice": (
-            "M = world() * x.numel()",
+            "M = world_size() * x.numel()",
             "M = x.numel()"),
     },
     "utils/plot.py": {

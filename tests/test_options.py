@@ -125,7 +125,7 @@ def test_a_network_compiled_for_one_gpu_and_whole_batches_is_replayed_as_a_graph
     modes = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode))
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
-    monkeypatch.setattr(options.parallel, "world", lambda: processes)
+    monkeypatch.setattr(options.parallel, "world_size", lambda: processes)
     args = options.fill_in(options.parse(["--compile", "--accumulate", pieces]), 24)
     args.device = device
     options.build(args)
@@ -207,7 +207,7 @@ def test_a_bound_is_accepted_and_what_lies_beyond_it_is_refused(option, capsys):
 
 
 def test_with_synchronised_BN_a_process_may_have_a_single_image(monkeypatch):
-    monkeypatch.setattr(options.parallel, "world", lambda: 64)
+    monkeypatch.setattr(options.parallel, "world_size", lambda: 64)
     argv = ["--device", "cpu", "--batch-size", "64"]
     assert options.complete(options.parse(argv), data.load("shapes")).batch_size == 64
 

@@ -55,7 +55,7 @@ def several_steps(*argv):
         loss_fn = parallel.in_pieces(loss_fn, args.accumulate)
     for step in range(3):
         sgd.zero_grad()
-        L, z1 = loss_fn(*(parallel.own(normal(10 * step + i, 8, 3, 8, 8), args.accumulate)
+        L, z1 = loss_fn(*(parallel.shard(normal(10 * step + i, 8, 3, 8, 8), args.accumulate)
                           for i in range(2)))
         L.backward()
         found |= {f"gradient {step} of {name}": w.grad.clone()
@@ -119,7 +119,7 @@ def main(folder):
     x = 100 + 0.01 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     bn = nn.BatchNorm1d(3, eps=0)
     sync_bn.synchronise(bn)
-    found["far from zero"] = parallel.gather(bn(parallel.own(x)).detach())
+    found["far from zero"] = parallel.gather(bn(parallel.shard(x)).detach())
     bn.running_mean.fill_(parallel.rank())
     parallel.share_buffers(bn)
     found["shared"] = bn.running_mean.tolist()
@@ -353,7 +353,7 @@ def test_a_piece_leaves_memory_before_the_next_is_computed():
     (2, ["--device", "meta"], "--device meta: under torchrun")])
 def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
         processes, argv, refusal, monkeypatch, small_shapes):
-    monkeypatch.setattr(parallel, "world", lambda: processes)
+    monkeypatch.setattr(parallel, "world_size", lambda: processes)
     with pytest.raises(SystemExit) as stop:
         options.complete(options.parse(["--device", "cpu", *argv]), data.load("shapes"))
     assert refusal in stop.value.code and "\n" not in stop.value.code

@@ -213,7 +213,7 @@ def test_the_header_names_processes_and_pieces_if_there_are_several(
         run = built()
         vars(run.args).update(flags)
         with monkeypatch.context() as patch:
-            patch.setattr(options.parallel, "world", lambda: processes)
+            patch.setattr(options.parallel, "world_size", lambda: processes)
             options.describe(run)
         return capsys.readouterr().out.splitlines()[1]
 
@@ -330,7 +330,7 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
 def test_a_study_that_would_not_get_whole_batches_is_refused(
         processes, flags, tmp_path, monkeypatch, small_shapes):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.parallel, "world", lambda: processes)
+    monkeypatch.setattr(train.parallel, "world_size", lambda: processes)
     with pytest.raises(SystemExit, match="the study study needs its batch as a whole"):
         built(*flags)
     assert not [*tmp_path.iterdir()]

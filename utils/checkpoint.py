@@ -81,7 +81,7 @@ def restore(run):
     saved["start_time"] = time.time() - saved["seconds"]
     if saved["order"] is not None:  # the checkpoint of epoch 0 has none yet
         saved["order"] = saved["order"].cpu()  # slices of it are pinned on their way to a GPU
-    saved["outputs"] = [parallel.own(z) for z in saved["outputs"]]
+    saved["outputs"] = [parallel.shard(z) for z in saved["outputs"]]
     vars(run.state).update({name: saved[name] for name in vars(run.state)})
     # --max-steps may have left the record of an unfinished epoch, and a kill left records of epochs
     # after this checkpoint: those epochs will be run again.

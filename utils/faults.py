@@ -15,7 +15,7 @@ def of(args):
 
 def batch_faults(args):
     """What can be wrong with the batch and its pieces."""
-    P, K, N = parallel.world(), args.accumulate, args.batch_size
+    P, K, N = parallel.world_size(), args.accumulate, args.batch_size
     fewer = f" or a smaller --accumulate than {K}" * (K > 1)
     return (
         (not 2 <= N <= args.n_train, f"--batch-size {N}: must be between 2 (BN needs two) and"
@@ -36,8 +36,9 @@ def machine_faults(args):
     return (
         (args.device == "cuda" and processes > torch.cuda.device_count(), "--nproc-per-node: more"
          " processes than this machine has GPUs; choose fewer, or --device cpu"),
-        (parallel.world() > 1 and args.device not in ("cpu", "cuda"), f"--device {args.device}:"
-         " under torchrun, choose cpu or cuda, which is then each process's own GPU"),
+        (parallel.world_size() > 1 and args.device not in ("cpu", "cuda"),
+         f"--device {args.device}: under torchrun, choose cpu or cuda, which is then each process's"
+         " own GPU"),
         (no_compiler, f"--compile: it needs a {language} compiler, and {no_compiler} does not run;"
          f" install it, set the variable {variable} to another one, or leave --compile out"))
 

@@ -27,7 +27,7 @@ def rank():
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def world():
+def world_size():
     """P, the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
@@ -48,40 +48,40 @@ class AllSum(torch.autograd.Function):
 
 def gather(x):
     """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (P n, ...)."""
-    if world() == 1:
+    if world_size() == 1:
         return x
     # Again a sum: where one rank has its rows, the others have zeros.
     return AllSum.apply(torch.cat([x if r == rank() else x.new_zeros(x.shape)
-                                   for r in range(world())]))
+                                   for r in range(world_size())]))
 
 
-def own(x, parts=1):
+def shard(x, parts=1):
     """This rank's slice of a batch, or of each of its equal parts: (P n, ...) -> (n, ...)."""
-    if world() == 1:
+    if world_size() == 1:
         return x
-    return x.unflatten(0, (parts, world(), -1))[:, rank()].flatten(0, 1)
+    return x.unflatten(0, (parts, world_size(), -1))[:, rank()].flatten(0, 1)
 
 
 def spread(function, x):
     """function(x) by rows, shared out: each rank computes every P-th; (M, ...) -> (M, ...)."""
-    if world() == 1:
+    if world_size() == 1:
         return function(x)
-    y, n = function(x[rank() % len(x) :: world()]), -(-len(x) // world())
+    y, n = function(x[rank() % len(x) :: world_size()]), -(-len(x) // world_size())
     y = torch.cat([y, y[: n - len(y)]])  # n rows, as gather() needs the same number from all
-    return torch.stack(gather(y).chunk(world()), dim=1).flatten(0, 1)[: len(x)]
+    return torch.stack(gather(y).chunk(world_size()), dim=1).flatten(0, 1)[: len(x)]
 
 
 def agree(*flags):
     """For each flag, whether it is true in any process; waits for all of them."""
     flags = torch.tensor([0, *flags], dtype=torch.uint8)  # on the CPU: GPUs need not wait
-    if world() > 1:
+    if world_size() > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
     return flags[1:].bool().tolist()
 
 
 def averaged(model):
     """The model to call once per step, so that backward() leaves the mean gradient of all ranks."""
-    if world() > 1:
+    if world_size() > 1:
         model = nn.parallel.DistributedDataParallel(model)
         # Not at every step: SyncBN's statistics and MoCo's queue are the same on all ranks anyway.
         model.broadcast_buffers = False
@@ -113,7 +113,7 @@ def in_pieces(loss_fn, K):
 
 def share_buffers(model):
     """Give all ranks rank 0's running statistics: with --local-bn each has its own."""
-    for buffer in model.buffers() if world() > 1 else ():
+    for buffer in model.buffers() if world_size() > 1 else ():
         dist.broadcast(buffer, 0)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.parallel import AllSum, world
+from utils.parallel import AllSum, world_size
 
 
 class SyncBN(nn.modules.batchnorm._BatchNorm):
@@ -20,15 +20,16 @@ class SyncBN(nn.modules.batchnorm._BatchNorm):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                                 eps=self.eps)
         x, dtype, dims = x.to(self.running_mean.dtype), x.dtype, [0, *range(2, x.ndim)]
-        mean = AllSum.apply(x.mean(dims, keepdim=True)) / world()  # (1, C, 1, 1)
+        mean = AllSum.apply(x.mean(dims, keepdim=True)) / world_size()  # (1, C, 1, 1)
         # First the mean, then the squares around it. E[x²] - E[x]² needs only one exchange, but in
         # float32 it is rounding noise, even negative, if the mean is 10,000 times the std.
         x = x - mean
-        var = AllSum.apply(x.square().mean(dims, keepdim=True)) / world()
+        var = AllSum.apply(x.square().mean(dims, keepdim=True)) / world_size()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.flatten(), self.momentum)
-            M = world() * x.numel() / x.shape[1]  # `var` divides by M, the running one by M - 1
+            # `var` divides by M, the running variance by M - 1.
+            M = world_size() * x.numel() / x.shape[1]
             self.running_var.lerp_(var.flatten() * (M / (M - 1)), self.momentum)
         scale, shift = (var + self.eps).rsqrt(), torch.zeros_like(mean)
         if self.affine:
