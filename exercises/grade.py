@@ -51,6 +51,19 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 # A submission. Only its bytes are read here.
 
 
+def named(folders):
+    """The roots of submissions by their names, which are the folders', or the paths of namesakes.
+
+    SystemExit: a folder does not exist, or is named twice
+    """
+    found, paths = {}, [folder.resolve() for folder in folders]
+    for folder, path in zip(folders, paths):
+        if paths.count(path) > 1:
+            raise SystemExit(f"{folder}: is named twice; name each submission once")
+        found[path.name if path.name not in found else str(path)] = root(folder)
+    return found
+
+
 def root(folder):
     """The folder that has the files of a submission: often there is another one around it.
 
@@ -325,16 +338,11 @@ def parse(argv):
 @plain_errors
 def main(argv=None):
     """Grade as a command line says; returns the jobs of each submission by its name."""
-    args, classes, written = parse(argv), {}, 0.0
+    args, written = parse(argv), 0.0
     torch.set_num_threads(1)
     numbers = sorted(set(args.exercises))
-    for i, folder in enumerate(args.submissions):
-        if folder.resolve() in [other.resolve() for other in args.submissions[:i]]:
-            raise SystemExit(f"{folder}: is named twice; name each submission once")
-        path = root(folder)
-        name = folder.resolve().name
-        name = name if name not in classes else str(folder.resolve())
-        classes[name] = [Job(name, number, path) for number in numbers]
+    classes = {name: [Job(name, number, folder) for number in numbers]
+               for name, folder in named(args.submissions).items()}
     every = [job for jobs in classes.values() for job in jobs]
     outputs = {args.json: as_json, args.csv: as_csv, args.junit: as_junit,
                args.gradescope: lambda classes: as_gradescope(*classes.values())}
