@@ -359,11 +359,19 @@ def test_a_stem_padded_by_2_survives_an_export_or_the_printed_lines_say_that_it_
                                     *SOLO)}, tmp_path / "solo.pt")
     theirs, config = load(tmp_path / "solo.pt")
     weights.export(str(tmp_path / "w.pt"), theirs, config)
-    assert "lineval.py would pad by 1" in capsys.readouterr().out
+    assert "only that keeps what is not a weight" in capsys.readouterr().out
     pytest.importorskip("safetensors.torch")
     weights.export(str(tmp_path / "w.safetensors"), theirs, config)
     ours, config = load(tmp_path / "w.safetensors")
     assert ours.conv1.padding == (2, 2) and same(ours, theirs.eval()) and config["mean"] is None
+
+
+@pytest.mark.parametrize("mean, lost", [([0.4] * 3, True), (weights.IMAGENET["mean"], False),
+                                        (None, False)])
+def test_a_state_dict_comes_with_a_warning_if_it_loses_the_mean_of_the_images(mean, lost):
+    about = {"arch": "resnet8", "stem": "imagenet", **({"mean": mean, "std": mean} if mean else {})}
+    lines = weights.usage("w.pt", resnet.resnet("resnet8", "imagenet"), about)
+    assert any("export .safetensors" in line for line in lines) == lost
 
 
 def test_the_classifier_of_a_backbone_has_its_padding():

@@ -241,8 +241,9 @@ def usage(path, network, about):
         lines = [f"net = resnet.resnet({arch!r}, {stem!r}, {classes})  # resnet.py"]
     if ending == ".pt":
         lines += [f"net.load_state_dict(torch.load({name}))"]
-        if "padding" in about:
-            lines += ["# lineval.py would pad by 1; export .safetensors to use it there"]
+        if "padding" in about or about.get("mean") not in (None, IMAGENET["mean"]):
+            lines += ["# to use it in lineval.py, export .safetensors: only that keeps what is not"
+                      " a weight"]
     if ending == ".safetensors":
         lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
     if "mean" in about:
