@@ -41,10 +41,10 @@ How to read the claims:
 
 * They are the paper's where it makes one, otherwise ours. They were written before the runs, for\
  {seeds} seeds per row; search.md says what had been seen by then. Git cannot show this for the\
- first runs: those of the recipe, which are in nearly every table, and on shapes seed 0 of\
- supervised and BYOL, whose logs name commits before the one with the claims (d1cc4be); and those\
- without stop-gradient and untrained, whose logs were written again later. (Commit 2f85018, which\
- four logs name, no longer exists.)
+ first runs, whose logs name commits before the one with the claims (d1cc4be) or were written again\
+ later: those of the recipe, which are in nearly every table, those without stop-gradient and\
+ untrained, and on shapes seed 0 of supervised and BYOL. (Commit 2f85018, which four logs name, no\
+ longer exists.)
 * Unless a claim says otherwise, "<", "better" and "worse" refer to linear accuracy. Below such a\
  claim are the differences of means, in points (loss: as it is). Each is tested by Welch's t, and\
  the claim holds if all are significant at 5 % after Holm's correction over the differences of the\
