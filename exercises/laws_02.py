@@ -143,6 +143,22 @@ def law_no_affine():
         wanted = [True, bn != "no-affine"]
         assert got == wanted, (f'In projection_mlp(10, 8, 2, "{bn}") the BNs must have affine ='
                                f" {wanted}; yours have {got}.")
+        assert all(m.affine for m in bns(seeded(prediction_mlp, 10, 3, bn))), (
+            f'In prediction_mlp(10, 3, "{bn}") all BNs must have γ and β.')
+
+
+def law_biases_where_no_BN_follows():
+    """In both heads a linear layer has a bias just where no BN follows it."""
+    for bn, (hidden, output, h_hidden, h_output) in BN.items():
+        for call, g, followed in (
+                (f'projection_mlp(10, 8, 3, "{bn}")', seeded(projection_mlp, 10, 8, 3, bn),
+                 [hidden, hidden, output]),
+                (f'prediction_mlp(10, 3, "{bn}")', seeded(prediction_mlp, 10, 3, bn),
+                 [h_hidden, h_output])):
+            got = [m.bias is not None for m in g.modules() if isinstance(m, nn.Linear)]
+            wanted = [not each for each in followed]
+            assert got == wanted, (f"Whether the linear layers of {call} have a bias must be"
+                                   f" {wanted}; yours: {got}.")
 
 
 def law_the_predictor_is_a_bottleneck():

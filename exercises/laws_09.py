@@ -94,13 +94,30 @@ def law_the_number_of_learning_rates_must_fit():
 
 
 def law_no_gradient_no_step():
-    """A parameter whose gradient is None stays as it is, in spite of weight decay."""
+    """A parameter whose gradient is None stays as it is, in spite of decay and momentum."""
     frozen, w = parameter(1.0), parameter(1.0, gradient=[1.0])
-    steps(SGD([[frozen, w]], 0.9, weight_decay=0.1), 1.0)
+    sgd = SGD([[frozen, w]], 0.9, weight_decay=0.1)
+    steps(sgd, 1.0)
     demand(frozen.detach(), [1.0], "Weight 1, no gradient (None), weight decay 0.1: after a step it"
            " must be")
     demand(w.detach(), [-0.1], "The next weight of the same group, 1 with gradient 1, lr 1 and"
            " weight decay 0.1, must be")
+    w.grad = None  # now the whole group has no gradient
+    steps(sgd, 1.0)
+    demand(w.detach(), [-0.1], "After a second step, for which its gradient is None, it must still"
+           " be")
+
+
+def law_the_velocity_follows_direction():
+    """What is added to m v is self.direction(w), which LARS overrides."""
+    class Sign(SGD):
+        def direction(self, w):
+            return w.grad.sign()
+
+    w = parameter(1.0, gradient=[5.0])
+    steps(Sign([[w]], 0.9), 0.1)
+    demand(w.detach(), [0.9], "Weight 1, gradient 5, lr 0.1, and a class derived from SGD whose"
+           " direction() is the gradient's sign: after a step the weight must be")
 
 
 def law_the_velocity_is_where_checkpoints_find_it():

@@ -55,11 +55,11 @@ def law_a_vote_weighs_exp_of_cosine_over_T():
     """A vote weighs exp(cosine / T): a cosine larger by T weighs e = 2.718 times as much."""
     # cos 0° = 1 and cos 25.842° = 0.9
     for n, T, wanted in ((2, 0.1, 0), (3, 0.1, 1), (2, 1.0, 1), (7, 0.05, 0), (8, 0.05, 1)):
-        bank = at(0, *[25.842] * n)
-        demand(predict(bank, [0] + [1] * n, at(0), 2, k=n + 1, T=T), [wanted], "Bank: one row with"
-               f" cosine 1 to the query (class 0) and {n} with cosine 0.9 (class 1), k = {n + 1},"
-               f" T = {T}: exp(0.1 / T) is {math.exp(0.1 / T):.3g}, so the query must be of the"
-               " class")
+        bank, query = at(0, *[25.842] * n, length=5), at(0, length=3)
+        demand(predict(bank, [0] + [1] * n, query, 2, k=n + 1, T=T), [wanted], "Bank: one row with"
+               f" cosine 1 to the query (class 0) and {n} with cosine 0.9 (class 1), all of length"
+               f" 5, a query of length 3, k = {n + 1}, T = {T}: exp(0.1 / T) is"
+               f" {math.exp(0.1 / T):.3g}, so the query must be of the class")
 
 
 def law_only_the_k_nearest_vote():

@@ -41,8 +41,11 @@ class Normed(nn.Module):
         self.f = nn.BatchNorm1d(1)
 
 
-def a_run(step, model=None, order=(5, 3, 1, 0, 2, 4, 7, 6), batch_size=2):
-    """A run of 4 steps per epoch whose views of image i are i + 0.25 and i + 0.5."""
+def a_run(step, model=None, order=(5, 3, 1, 0, 2, 4, 7, 6, 8), batch_size=2):
+    """A run of 4 steps per epoch whose views of image i are i + 0.25 and i + 0.5.
+
+    One image is left over, too few for a batch.
+    """
     asked = []
 
     def two_views(indices):

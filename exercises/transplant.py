@@ -14,6 +14,7 @@ import functools
 import importlib.abc
 import importlib.util
 import re
+import symtable
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -106,13 +107,17 @@ def defined(tree):
 
 
 def used(node, kind):
-    """The names that a statement uses and does not bind itself; kind: as in helpers()."""
-    inside = list(ast.walk(node))
+    """The names that a statement takes from its module; kind: as in helpers()."""
     if kind is ast.Attribute:
-        return {n.attr for n in inside if isinstance(n, kind)}
-    bound = {n.arg for n in inside if isinstance(n, ast.arg)}
-    bound |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return {n.id for n in inside if isinstance(n, ast.Name)} - bound
+        return {n.attr for n in ast.walk(node) if isinstance(n, kind)}
+    found, tables = set(), [symtable.symtable(ast.unparse(node), "", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        module = table.get_type() == "module"
+        found |= {symbol.get_name() for symbol in table.get_symbols()
+                  if (symbol.is_referenced() if module else symbol.is_global())}
+    return found
 
 
 def helpers(node, student, reference, kind=ast.Name):
@@ -221,19 +226,32 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.code.get(name) or compiled(name), vars(module))
 
 
+def load_only(modules):
+    """Of OURS, let `import` find just these as already loaded: {name: module}."""
+    for name in OURS:
+        package, _, child = name.rpartition(".")
+        sys.modules.pop(name, None)
+        if package in sys.modules:  # a package has its modules as attributes, too
+            vars(sys.modules[package]).pop(child, None)
+    for name, module in modules.items():
+        package, _, child = name.rpartition(".")
+        sys.modules[name] = module
+        if package:
+            setattr(sys.modules[package], child, module)
+
+
 @contextlib.contextmanager
 def imported(trees):
     """A context in which `import` finds these trees instead of this repository's modules."""
     importer = Importer(trees)
-    before = {name: sys.modules.pop(name) for name in OURS & sys.modules.keys()}
+    before = {name: sys.modules[name] for name in OURS & sys.modules.keys()}
+    load_only({})
     sys.meta_path.insert(0, importer)
     try:
         yield
     finally:
         sys.meta_path.remove(importer)
-        for name in OURS & sys.modules.keys():
-            del sys.modules[name]
-        sys.modules.update(before)
+        load_only(before)
 
 
 def judge(number, files):

@@ -23,6 +23,7 @@ import contextlib
 import datetime
 import gc
 import importlib.metadata
+import importlib.util
 import io
 import os
 import pathlib
@@ -216,6 +217,8 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", action="store_true", help="measure lightly, too")
     args = p.parse_args()
+    if args.peers and not importlib.util.find_spec("lightly"):
+        p.error("--peers needs a package: pip install lightly")
     tune(DEVICE)
     peers = {"torchvision on PIL": torchvision_peer}
     if args.peers:

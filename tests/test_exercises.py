@@ -324,7 +324,9 @@ def _(p, z):''')
     ("with torch.no_grad():\n    ONE = torch.ones(())", "ONE * F.cosine_similarity(p, z)"),
     ("EPS = 1e-12\nif EPS:\n    EPS = 1e-8", "F.cosine_similarity(p, z, eps=EPS)"),
     ("EPS = 1e-9\nEPS += 1e-8", "F.cosine_similarity(p, z, eps=EPS)"),
-    ("for p in range(3):\n    z = print(D, p)", "F.cosine_similarity(p, z)")])
+    ("for p in range(3):\n    z = print(D, p)", "F.cosine_similarity(p, z)"),
+    ("calls = [0]\ndef half(v):\n    global calls\n    calls = [1 + calls[0]]\n    return v / 2",
+     "F.cosine_similarity(half(p), (lambda half: half)(z))")])
 def test_what_a_student_adds_comes_along_in_whatever_statement_it_stands(added, similarity):
     text = solved(1)["simsiam.py"].decode()
     text = text.replace("def negative_cosine(p, z):", f"""{added}
@@ -336,6 +338,19 @@ def negative_cosine(p, z):
 
 def _(p, z):""")
     assert outcome(1, {"simsiam.py": text.encode()}) == "passed"
+
+
+def test_after_a_judgement_imports_find_the_repository_s_own_modules_again():
+    before = dict(sys.modules)
+    with transplant.imported(transplant.changed(16, solved(16))):
+        from experiments import logs, sec52_alternation
+
+        assert logs is not before.get("experiments.logs") and sec52_alternation
+    for name in transplant.OURS:
+        package, _, child = name.rpartition(".")
+        assert sys.modules.get(name) is before.get(name), name
+        if package in sys.modules:
+            assert vars(sys.modules[package]).get(child) is before.get(name), name
 
 
 def test_an_open_bracket_costs_its_own_function_only():

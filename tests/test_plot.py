@@ -1,7 +1,9 @@
 """The laws of utils/plot.py: what its pictures show.    pytest tests/test_plot.py"""
 
 import io
+import math
 
+import matplotlib.figure
 import numpy
 import pytest
 import torch
@@ -66,6 +68,20 @@ def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeyp
 
 def test_eight_lines_differ_in_marker_and_can_be_told_apart_without_colour():
     assert len({plot.line_style(i, 8)["marker"] for i in range(8)}) == 8
+
+
+@pytest.mark.parametrize("name", ["_old", "__", "_child", "$", "é"])
+def test_the_legend_has_every_run_whatever_its_name(name, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: found.extend(
+        text.get_text() for text in figure.legends[0].get_texts()))
+    plot.plot_curves(tmp_path / "x.png", {name: RECORDS, "new": RECORDS}, 8)
+    assert found == [name, "new"]
+
+
+def test_a_run_whose_rank_is_never_a_number_has_a_figure(tmp_path):
+    plot.plot_curves(tmp_path / "x.png", {"a": [dict(r, rank=math.nan) for r in RECORDS]}, 8)
+    assert (tmp_path / "x.png").exists()
 
 
 def test_a_figure_is_written_as_a_complete_png_with_a_legend_if_its_lines_are_named(tmp_path):

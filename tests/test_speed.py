@@ -2,6 +2,7 @@
 
 import pathlib
 
+import pytest
 import torch
 
 import options
@@ -9,6 +10,14 @@ from experiments import benchmark, cost, speed
 from experiments.peers import torchvision_peer
 from simsiam import SimSiam
 from utils import runs
+
+
+def test_peers_without_lightly_are_refused_before_anything_is_timed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speed.py", "--peers"])
+    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert "pip install lightly" in capsys.readouterr().err
 
 
 def test_rivals_take_turns_the_first_turn_does_not_count_and_medians_are_compared(monkeypatch):

@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 import pathlib
+import re
 
 from utils.runs import atomic_write
 
@@ -34,8 +35,12 @@ def save_figure(figure, path):
     """Write a figure to a PNG file, with a legend of its first panel's lines if they are named."""
     from matplotlib import pyplot
 
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    # Matplotlib calls lines without a name _child0, _child1, ...; left to itself it would leave out
+    # all other names that begin with _, too.
+    handles = [each for each in (*figure.axes[0].lines, *figure.axes[0].collections)
+               if not re.fullmatch(r"_child\d+", each.get_label())]
     if handles:
+        labels = [each.get_label() for each in handles]
         # Names may be folder names: any bytes, and perhaps a $ that does not start a formula.
         labels = [label.encode("utf-8", "replace").decode() for label in labels]
         for text in figure.legend(handles, labels, loc="outside right center").get_texts():
@@ -70,7 +75,8 @@ def plot_curves(path, runs, dim, references=None, began="untrained"):
         # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
         if key != "loss" or axis.get_ylim()[1] < 1:
             low, high = limits
-            axis.set(ylim=(low, high or 1.05 * axis.dataLim.y1))
+            top = axis.dataLim.y1  # not finite if a run has no rank but NaN
+            axis.set(ylim=(low, high or (1.05 * top if math.isfinite(top) else 1)))
             if key == "loss":
                 reference_line(axis, -1, "minimum", va="top")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -96,6 +96,18 @@ def prediction_mlp(dim=2048, hidden=512, bn="default"):
     return nn.Sequential(*linear_bn_relu(dim, hidden, False, True),
                          *linear_bn_relu(hidden, dim, BN[bn][3], False))
 '''),
+    "the predictor loses γ and β, too": (H, '''
+def prediction_mlp(dim=2048, hidden=512, bn="default"):
+    return nn.Sequential(*linear_bn_relu(dim, hidden, BN[bn][2], True, bn != "no-affine"),
+                         *linear_bn_relu(hidden, dim, BN[bn][3], False))
+'''),
+    "never a bias in the hidden layer": (H, '''
+def prediction_mlp(dim=2048, hidden=512, bn="default"):
+    hidden_bn, output_bn = BN[bn][2:]
+    return nn.Sequential(nn.Linear(dim, hidden, bias=False),
+                         *[nn.BatchNorm1d(hidden)] * hidden_bn, nn.ReLU(),
+                         *linear_bn_relu(hidden, dim, output_bn, False))
+'''),
     "no bottleneck": (H, '''
 def prediction_mlp(dim=2048, hidden=512, bn="default"):
     return nn.Sequential(*linear_bn_relu(dim, dim, BN[bn][2], True),

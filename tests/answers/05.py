@@ -32,6 +32,19 @@ def shortcut(c_in, c_out, stride):
         return None
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
 '''),
+    "a projection without γ and β": (SHORTCUT, '''
+def shortcut(c_in, c_out, stride):
+    if stride == 1 and c_in == c_out:
+        return None
+    return nn.Sequential(conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out, affine=False))
+'''),
+    "a ReLU on the Bottleneck's shortcut": (BOTTLENECK, '''
+def forward(self, x):
+    out = self.relu(self.bn1(self.conv1(x)))
+    out = self.relu(self.bn2(self.conv2(out)))
+    out = self.bn3(self.conv3(out))
+    return self.relu(out + torch.relu(x if self.downsample is None else self.downsample(x)))
+'''),
     "a ReLU on the branch": (BLOCK, '''
 def forward(self, x):
     out = self.relu(self.bn1(self.conv1(x)))

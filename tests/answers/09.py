@@ -48,16 +48,28 @@ WRONG = {
         "w.requires_grad_(False)", G, "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)", head=""),
     "one velocity for all": step(
         G, "v = self.velocity[0][0]", "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)"),
+    "LARS becomes SGD": step(G, "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)"),
+    "weights without gradient coast": step(
+        "if w.grad is not None:", "    v.mul_(self.momentum).add_(self.direction(w))",
+        "w.sub_(lr * v)", skip="pass"),
+    "a group without any gradient fails": (STEP, '''
+@torch.no_grad()
+def step(self, *lrs):
+    for group, velocities, lr in zip(self.param_groups, self.velocity, lrs, strict=True):
+        w, v = zip(*[(w, v) for w, v in zip(group, velocities) if w.grad is not None])
+        torch._foreach_mul_(v, self.momentum)
+        torch._foreach_add_(v, [self.direction(w_i) for w_i in w])
+        torch._foreach_add_(w, v, alpha=-lr)
+'''),
     "the velocity is kept elsewhere": step(
         "self.own = getattr(self, 'own', {})", G,
         "v = self.own[id(w)] = self.momentum * self.own.get(id(w), 0) + g", "w.sub_(lr * v)"),
 }
 
 RIGHT = {
-    "w -= lr * v": step(G, "v *= self.momentum", "v += g", "w -= lr * v"),
+    "w -= lr * v": step("g = self.direction(w)", "v *= self.momentum", "v += g", "w -= lr * v"),
     "with .data": step(
-        "v.data = self.momentum * v + w.grad.data + self.weight_decay * w.data",
-        "w.data = w.data - lr * v", head=""),
+        "v.data = self.momentum * v + self.direction(w).data", "w.data = w.data - lr * v", head=""),
     "by index, the length checked first": (STEP, '''
 @torch.no_grad()
 def step(self, *lrs):

@@ -37,6 +37,7 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
 
 
 WRONG = {
+    "the query is not normalised": chunks(unit="F.normalize(bank, dim=1).T, query"),
     "Euclidean distance": knn(similar="-(q - row).norm()", weight="math.exp(s)"),
     "not normalised": chunks(unit="bank.T, query"),
     "the bank is not normalised": chunks(unit="bank.T, F.normalize(query, dim=1)"),

@@ -75,6 +75,8 @@ def topk(line):
 
 
 WRONG = {
+    "the same rows are left out in every epoch": fit(
+        once="x, labels = x[: steps * size], labels[: steps * size]"),
     "two layers": fit_probe(probe="nn.Sequential(nn.Linear(x.shape[1], 8), nn.ReLU(),"
                             " nn.Linear(8, classes)); probe.weight, probe.bias ="
                             " probe[2].weight, probe[2].bias"),
@@ -148,6 +150,9 @@ WRONG = {
 
 RIGHT = {
     "loops over epochs and batches": fit(),
+    "only the cosine by hand": fit(
+        once="import math", lr="peak / 2 * (1 + math.cos(math.pi * step / (epochs * steps)))"),
+    "only the scaling by hand": fit(peak="base_lr * size / 256"),
     "without the functions of optim.py": fit(
         once="import math", peak="base_lr * size / 256",
         lr="peak / 2 * (1 + math.cos(math.pi * step / (epochs * steps)))"),

@@ -37,6 +37,7 @@ WRONG = {
     "for this batch only": eta(last="i + 1"),
     "always for the rest of the epoch": eta(last="S"),
     "one batch too many": eta(last="min(i + k + 1, S)"),
+    "for the incomplete last batch, too": eta(last="min(i + k, -(-len(run.state.order) // N))"),
     "beyond the end of the epoch": eta(last="i + min(k, S)"),
     "the second epoch has none": eta(i="run.state.step"),
     "of this batch's images again": eta(indices="run.state.order[i * N : (i + 1) * N]"),
