@@ -45,7 +45,7 @@ class SGD:
     def step(self, *lrs):
         """Move every parameter that has a gradient, and its velocity v in self.velocity.
 
-        v becomes m v + self.direction(w), in place.
+        v becomes m v + self.direction(w).
         lrs: the learning rate η of each group; ValueError if there are more or fewer than groups
         A parameter without gradient (None) stays as it is, whatever the weight decay.
         """

@@ -64,10 +64,10 @@ class TorchSGD(Notes):
 
 
 def schedule():
-    """cosine_lr and scaled_lr are exercise 10; here lr falls in a line, and all is written down."""
+    """cosine_lr and scaled_lr are exercise 10; here lr rises, as in no answer by hand."""
     return replaced(scaled_lr=lambda base_lr, batch_size: base_lr * batch_size,
                     cosine_lr=lambda lr, step, total_steps, warmup_steps=0:
-                    lr * (1 - step / total_steps))
+                    lr * (1 + step / total_steps))
 
 
 def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
@@ -182,10 +182,10 @@ def law_the_learning_rate_is_scaled_and_decays():
                                f" steps; yours has {len(got)}.")
         # What schedule() gives where it was called; otherwise half of 1 + cos 0°, 45°, 90°, 135°.
         peak = 256.0 if got[0] == 256.0 else 1.0
-        if got != [peak * share for share in (1.0, 0.75, 0.5, 0.25)]:
+        if got != [peak * share for share in (1.0, 1.25, 1.5, 1.75)]:
             demand(got, [peak * share for share in (1.0, 0.853553, 0.5, 0.146447)], f"{way}, for"
                    " base_lr 64, batches of 4, and 4 steps in all: the learning rates (they start"
-                   " at 256 if yours calls scaled_lr, and fall in a line if it calls cosine_lr,"
+                   " at 256 if yours calls scaled_lr, and rise in a line if it calls cosine_lr,"
                    " both of which this law replaces) must be")
 
 
@@ -236,6 +236,9 @@ def law_fewer_classes_than_k():
 
 class StandIn(float):
     """Stands for a probe: the learning rate with which it was fitted."""
+
+    def eval(self):
+        return self
 
     def __call__(self, *_):
         raise AssertionError("The probe must be tested by topk_accuracy, which this law replaces;"

@@ -101,8 +101,10 @@ def readme(numbers):
     rows = [line for line in text.splitlines()
             if not (row := re.match(r"\| *(\d+) *\|", line)) or int(row[1]) in numbers]
     text = re.sub(r"\]\((?=\d\d_)", "](exercises/", "\n".join(rows)) + "\n"
-    if not {17, 18} & set(numbers):
-        text = re.sub(r" \(but 17 and 18\s+use `D` and `SimSiam`\)", "", text)
+    own = [number for number in (17, 18) if number in numbers]
+    if len(own) < 2:
+        note = f" (but {own[0]} uses `D` and `SimSiam`)" if own else ""
+        text = re.sub(r" \(but 17 and 18\s+use `D` and `SimSiam`\)", note, text)
     if not {1, 2, 3, 4} <= set(numbers):
         text = re.sub(r"Exercises 1 to 4 take an afternoon\.\s+", "", text)
     return re.sub(r"(check\.py|exercise) 1\b", rf"\1 {numbers[0]}", text)

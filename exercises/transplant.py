@@ -110,13 +110,17 @@ def used(node, kind):
     """The names that a statement takes from its module; kind: as in helpers()."""
     if kind is ast.Attribute:
         return {n.attr for n in ast.walk(node) if isinstance(n, kind)}
-    found, tables = set(), [symtable.symtable(ast.unparse(node), "", "exec")]
+    try:
+        found, tables = set(), [symtable.symtable(ast.unparse(node), "", "exec")]
+    except SyntaxError:  # compile() will find it, too, and name the student's own line
+        return set()
     while tables:
         table = tables.pop()
         tables += table.get_children()
-        module = table.get_type() == "module"
+        # A function's own names hide the module's; a class can still read them: EPS = EPS.
+        outside = table.get_type() in ("module", "class")
         found |= {symbol.get_name() for symbol in table.get_symbols()
-                  if (symbol.is_referenced() if module else symbol.is_global())}
+                  if (symbol.is_referenced() if outside else symbol.is_global())}
     return found
 
 
@@ -151,12 +155,12 @@ def transplant(reference, student, names, hidden=()):
         place = find(reference, outer) if outer else reference
         place.body[place.body.index(find(reference, name))] = new
         top = reference.body.index(find(reference, name.split(".")[0]))
-        used = [new]
+        nodes = [new]
         if isinstance(place, ast.ClassDef):
             extra = helpers(new, find(student, outer), place, ast.Attribute)
             place.body += extra
-            used += extra
-        for node in used:
+            nodes += extra
+        for node in nodes:
             extra = helpers(node, student, reference)
             reference.body[top:top] = extra
             top += len(extra)

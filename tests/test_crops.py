@@ -58,7 +58,8 @@ def test_every_network_is_evaluated_on_all_of_the_same_squares(stored, tmp_path,
     for path in squares.glob("*/*/*.png"):
         Image.effect_noise((24, 24), 99).convert("RGB").save(path)
     config = dict(image_size=24, stored_size=stored, mean=[0.5] * 3, std=[0.5] * 3)
-    monkeypatch.setattr(crops.lineval, "load_backbone", lambda *_: (torch.nn.Flatten(), config))
+    monkeypatch.setattr(crops.lineval, "load_backbone",
+                        lambda out, device: (torch.nn.Flatten(), config))
     monkeypatch.setattr(crops.lineval, "evaluate", lambda args, images, x, x_test: x_test)
     x = crops.evaluated("a run", squares)
     real = data.load(str(squares)).test

@@ -43,7 +43,7 @@ def write_log(row, knn, **more):
     path = logs.log_path(row, "shapes", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     config = {"image_size": 24, "top1": knn, "outputs": {}, **more}
-    record = {**dict.fromkeys(table.DIGITS, 1.0), "knn": knn}
+    record = {**dict.fromkeys(table.DIGITS, 1.0), "knn": knn, "seconds": 1.0}
     path.write_text(json.dumps(config) + "\n" + json.dumps(record))
 
 
@@ -361,7 +361,7 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     (elsewhere / "shapes" / "logs" / "pixels.json").write_text('{"knn": 35, "top1": 40}')
     *_, untrained, pixels = table.table(module, "shapes").splitlines()
     assert untrained.startswith("| untrained network | `--lr 0 --epochs 1` |")
-    assert pixels == "| raw pixels |  |  | 40.0 | 35.0 |  |  |  |  | 1 |"
+    assert pixels == "| raw pixels |  |  | 40.0 | 35.0 |  |  |  | 1 |"
     write_log(references.SUPERVISED, 90.0)
     lines = table.reference_lines("shapes", list("abcd"))
     assert lines["knn"] == {"chance": 25, "raw pixels": 35, "supervised": 90}

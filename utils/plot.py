@@ -43,8 +43,10 @@ def save_figure(figure, path):
         labels = [each.get_label() for each in handles]
         # Names may be folder names: any bytes, and perhaps a $ that does not start a formula.
         labels = [label.encode("utf-8", "replace").decode() for label in labels]
-        for text in figure.legend(handles, labels, loc="outside right center").get_texts():
-            text.set_parse_math(False)
+        # First without them: until version 3.10 a legend leaves out names that begin with _.
+        legend = figure.legend(handles, ["x"] * len(labels), loc="outside right center")
+        for text, label in zip(legend.get_texts(), labels):
+            text.set(parse_math=False, text=label)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
     pyplot.close(figure)  # or pyplot would keep it in memory
@@ -75,7 +77,7 @@ def plot_curves(path, runs, dim, references=None, began="untrained"):
         # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
         if key != "loss" or axis.get_ylim()[1] < 1:
             low, high = limits
-            top = axis.dataLim.y1  # not finite if a run has no rank but NaN
+            top = axis.dataLim.y1  # not finite if no rank is
             axis.set(ylim=(low, high or (1.05 * top if math.isfinite(top) else 1)))
             if key == "loss":
                 reference_line(axis, -1, "minimum", va="top")

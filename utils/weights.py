@@ -84,7 +84,7 @@ def read(path, resnet, archs, parser):
     if path.is_dir() or {"config", "model"} <= tensors.keys():
         saved = runs.load_checkpoint(path)
         config = {**saved["config"], "source": "train.py", "commit": str(saved.get("commit", ""))}
-        config.pop("padding", None)  # none of train.py's, and so not checked below
+        config.pop("padding", None)  # no option of train.py, so not checked below
         checkpoint.check_config(path, config, parser)
         # The heads, and the target encoder of byol and moco, are left out.
         weights, whose = below("backbone.", saved["model"]), "its own"
@@ -111,7 +111,7 @@ def read_file(path):
         normalisation = {key: about[key] for key in about if key != "padding"}
         if normalisation and checkpoint.differs(normalisation, IMAGENET, "metadata"):
             raise ValueError("its mean and std are impossible")
-        if repr(about.get("padding", 2)) != "2":  # export() writes no other
+        if repr(about.get("padding", 2)) != "2":  # export() writes no other; 2.0 would equal 2
             raise ValueError("its padding is impossible")
         return tensors, about
     except FileNotFoundError:

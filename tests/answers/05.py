@@ -127,6 +127,15 @@ def shortcut(c_in, c_out, stride):
         return nn.Sequential(nn.Conv2d(c_in, c_out, kernel_size=1, stride=stride, bias=False),
                              nn.BatchNorm2d(c_out))
 '''),
+    "named layers": (SHORTCUT, '''
+def shortcut(c_in, c_out, stride):
+    if stride == 1 and c_in == c_out:
+        return None
+    net = nn.Sequential()
+    net.add_module("projection", nn.Conv2d(c_in, c_out, 1, stride, bias=False))
+    net.add_module("bn", nn.BatchNorm2d(c_out))
+    return net
+'''),
     "torch.clamp for the ReLU": (BLOCK, '''
 def forward(self, x):
     branch = self.bn1(self.conv1(x)).clamp(min=0)

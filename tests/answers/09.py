@@ -15,7 +15,7 @@ def step(self, *lrs):
 """ + "".join(f"                {line}\n" for line in lines)
 
 
-G = "g = w.grad + self.weight_decay * w"
+G = "g = self.direction(w)"
 
 WRONG = {
     "damped momentum": step(
@@ -48,7 +48,8 @@ WRONG = {
         "w.requires_grad_(False)", G, "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)", head=""),
     "one velocity for all": step(
         G, "v = self.velocity[0][0]", "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)"),
-    "LARS becomes SGD": step(G, "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)"),
+    "LARS becomes SGD": step(
+        "g = w.grad + self.weight_decay * w", "v.mul_(self.momentum).add_(g)", "w.sub_(lr * v)"),
     "weights without gradient coast": step(
         "if w.grad is not None:", "    v.mul_(self.momentum).add_(self.direction(w))",
         "w.sub_(lr * v)", skip="pass"),

@@ -75,6 +75,9 @@ def topk(line):
 
 
 WRONG = {
+    "it falls in a line": fit(lr="peak * (1 - step / (epochs * steps))"),
+    "it falls in a line, scaled by hand": fit(
+        lr="peak * (1 - step / (epochs * steps))", peak="base_lr * size / 256"),
     "the same rows are left out in every epoch": fit(
         once="x, labels = x[: steps * size], labels[: steps * size]"),
     "two layers": fit_probe(probe="nn.Sequential(nn.Linear(x.shape[1], 8), nn.ReLU(),"
@@ -177,6 +180,7 @@ RIGHT = {
         "v = probe(x); return 100.0 * ((v > v.gather(1, labels[:, None])).sum(dim=1) < k)"
         ".float().mean().item()"),
     "a loop over learning rates": choose(),
+    "in eval mode": choose(settings="*settings).eval("),
     "the tail of a permutation": choose(
         fit="x[order[:-tenth]]", labels="labels[order[:-tenth]]", test="order[-tenth:]"),
 }
