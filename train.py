@@ -177,8 +177,8 @@ def remember(state, L, z1):
     # clone(): with --compile on a GPU the next step writes its results into the same memory.
     state.losses.append(L.detach().clone())
     state.outputs.append(z1.detach().clone())
-    # Enough for std and rank, and cheap to hold and to save. They come from as many networks as
-    # batches, though: while the learning rate is high, both look better than they are (shapes, seed
+    # Enough for std and rank, and cheap to hold and to save. But each batch's outputs come from
+    # another network: while the learning rate is high, both look better than they are (shapes, seed
     # 0, epoch 1: rank 73, of the last network alone 30; without stop-gradient std 0.57 and 0.38).
     if sum(map(len, state.outputs[1:])) * parallel.world_size() >= 2048:
         del state.outputs[0]

@@ -605,8 +605,7 @@ def test_with_a_share_of_the_labels_kNN_and_probe_learn_from_those_images_only(
 
 
 @pytest.mark.parametrize("batch_size, n", [(1, 8), (64, 2)])
-def test_fine_tuning_with_batches_of_one_image_is_refused(
-        batch_size, n, small_shapes):
+def test_fine_tuning_with_batches_of_one_image_is_refused(batch_size, n, small_shapes):
     images = data.load("shapes")
     images = images._replace(train=images.train[:n], train_labels=images.train_labels[:n])
     args = types.SimpleNamespace(batch_size=batch_size, seed=0)
