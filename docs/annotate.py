@@ -256,7 +256,7 @@ def script_html(script, sources, places):
 
 def page():
     """The whole page, as HTML."""
-    sources, places = {script: (HOME / f"{script}.py").read_text() for script in SCRIPTS}, {}
+    sources, places = {script: (HOME / f"{script}.py").read_text("utf-8") for script in SCRIPTS}, {}
     body = "\n".join(script_html(script, sources, places) for script in SCRIPTS)
     index = "\n".join(f'<div class="row head" id="{anchor(tag)}"><div class="tags">{tag}</div>'
                       f'<div class="prose"><p>{links_to(places[tag])}</p></div></div>'

@@ -23,6 +23,10 @@ HOME = pathlib.Path(__file__).resolve().parent.parent
 HAVE_HIDDEN_LAWS = {17, 19}  # hidden_NN.py, which is in no copy
 SUBMITTED = {}  # {name: text} of the files of a submission that grade.py has read
 
+if not __debug__:  # every answer would pass
+    raise SystemExit("the laws are assertions, which python -O and PYTHONOPTIMIZE leave out: run"
+                     " without them")
+
 
 def numbers():
     """The numbers of all exercises in this folder."""
@@ -39,7 +43,7 @@ def sheet(number):
 
 
 def title(number):
-    return sheet(number).read_text().partition("\n")[0].partition(". ")[2]
+    return sheet(number).read_text("utf-8").partition("\n")[0].partition(". ")[2]
 
 
 @functools.cache
@@ -74,12 +78,12 @@ def find(tree, name):
 @functools.cache
 def read(name):
     """The text of a file of the repository."""
-    return (HOME / name).read_text()
+    return (HOME / name).read_text("utf-8")
 
 
 def submitted(name):
     """The text of a file that the student wrote from scratch."""
-    return SUBMITTED[name] if name in SUBMITTED else (HOME / name).read_text()
+    return SUBMITTED[name] if name in SUBMITTED else (HOME / name).read_text("utf-8")
 
 
 # ------------------------------------------------------------------------------------------------

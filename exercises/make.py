@@ -61,7 +61,7 @@ def cut(files, numbers):
 # ------------------------------------------------------------------------------------------------
 # The copy.
 
-STUDENT = "check", "exercise"  # the scripts of exercises/ that a student gets
+STUDENT = "__init__", "check", "exercise"  # the scripts of exercises/ that a student gets
 
 AGENTS = """\
 # For assistants
@@ -112,18 +112,18 @@ def readme(numbers):
 
 def copy_of(numbers):
     """The files of a student's copy: {name: text or bytes}."""
-    files = {str(path.relative_to(HOME)): path.read_text() for folder in
+    files = {str(path.relative_to(HOME)): path.read_text("utf-8") for folder in
              (".", "utils", "baselines", "experiments") for path in HOME.glob(f"{folder}/*.py")}
     cut(files, numbers)
     infos = [exercise.about(number) for number in numbers]
-    wanted = [name for name in files if not name.startswith("experiments/")]
+    wanted = [name for name in files if not re.match("experiments/(?!__)", name)]
     wanted += [place.split(":")[0] for info in infos for place in info.BLANKS]
     keep = needed(files, wanted)
     files = {name: text for name, text in files.items() if name in keep}
     for name in (*STUDENT, *(f"laws_{number:02}" for number in numbers)):
         files[f"exercises/{name}.py"] = exercise.read(f"exercises/{name}.py")
     for number in numbers:
-        files[exercise.within(exercise.sheet(number))] = exercise.sheet(number).read_text()
+        files[exercise.within(exercise.sheet(number))] = exercise.sheet(number).read_text("utf-8")
     for info in infos:
         files.update(info.FILES)
     for name in ("LICENSE", "requirements.txt", ".gitignore", "docs/method.svg"):
@@ -147,7 +147,7 @@ def main(argv=None):
     for name, text in copy_of(numbers).items():
         path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, "utf-8")
     print(f"{args.folder}: exercises {', '.join(map(str, numbers))}; start with"
           f" {args.folder / 'README.md'}")
 

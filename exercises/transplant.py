@@ -204,7 +204,7 @@ def decoded(name, content):
 @functools.cache
 def compiled(name):
     """The compiled code of an unchanged module of this repository."""
-    return compile(FILES[name].read_text(), str(FILES[name]), "exec")
+    return compile(FILES[name].read_text("utf-8"), str(FILES[name]), "exec")
 
 
 class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):

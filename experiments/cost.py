@@ -1,13 +1,12 @@
 """What a run of train.py costs in time and memory, by batch size and data set.
 
     python -m experiments.cost    on a GPU if there is one; else on the CPU, in
-                                  two minutes on two cores
+                                  two minutes on two cores (Linux only)
 
 Each row is a process of its own that trains for two epochs on a folder of JPEGs
 of 32 px. The images/s are those of the second epoch, kNN not counted. The
-memory is a peak: on a GPU, of what PyTorch has allocated; on a CPU (Linux
-only), of what the process has in RAM. The rows are appended to
-results/speed.md.
+memory is a peak: on a GPU, of what PyTorch has allocated; on a CPU, of what the
+process has in RAM. The rows are appended to results/speed.md.
 """
 
 import argparse

@@ -18,6 +18,8 @@ from simsiam import SimSiam
 from utils import data, plot
 
 seeds = st.integers(0, 2**31)
+# For file names: a byte that is not UTF-8, which macOS refuses.
+ODD = "\udcff" if sys.platform == "linux" else "ü"
 
 # A run of two epochs, seconds long: the options that make it so.
 TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
@@ -118,7 +120,7 @@ def shrink_shapes(monkeypatch, figures=False):
 
 def decode_in_a_thread(monkeypatch):
     """For laws that do not depend on who decodes a folder: starting processes takes longer."""
-    thread = lambda initializer: concurrent.futures.ThreadPoolExecutor(1)
+    thread = lambda *_: concurrent.futures.ThreadPoolExecutor(1)
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", thread)
 
 

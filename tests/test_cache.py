@@ -318,6 +318,7 @@ def test_the_next_batch_is_read_from_the_file_while_a_step_computes(tmp_path, mo
     make_folder(tmp_path, n=8)
     monkeypatch.setattr(os, "posix_fadvise", lambda file, *range: asked.append(
         os.pread(file, range[1], range[0])), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)  # macOS has neither
     at_once = lambda target, args, daemon: SimpleNamespace(start=lambda: target(*args))
     monkeypatch.setattr(data, "threading", SimpleNamespace(Thread=at_once))
     two_views = train.Run.two_views

@@ -24,6 +24,7 @@ import options
 from exercises import check, exercise, grade, make, transplant
 from exercises.exercise import HOME
 from simsiam import collapsed
+from strategies import ODD
 
 NUMBERS = exercise.numbers()
 
@@ -436,7 +437,7 @@ def test_every_submission_has_a_line_of_its_own_whatever_its_folder_is_called(
     monkeypatch.setattr(grade, "grade", lambda jobs, at_once, report: [
         setattr(job, "status", "passed") for job in jobs])
     monkeypatch.chdir(tmp_path)
-    folders = ["hw", "a/hw", "b/hw", os.fsdecode(b"M\xfcller")]
+    folders = ["hw", "a/hw", "b/hw", f"M{ODD}ller"]
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     classes = grade.main([*folders, "--exercises", "1", "--csv", "marks.csv"])
@@ -453,6 +454,27 @@ def test_a_grader_that_would_run_nothing_at_once_is_refused(number, capsys):
     with pytest.raises(SystemExit):
         grade.main([".", "--at-once", number])
     assert "--at-once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["check.py", "grade.py", "make.py"])
+def test_without_assertions_nothing_is_checked_graded_or_copied(script):
+    """Under python -O every answer would pass."""
+    done = subprocess.run([sys.executable, "-O", HOME / "exercises" / script, "."],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "python -O" in done.stderr and not done.stdout
+
+
+def test_on_macOS_a_process_that_has_ended_is_no_error_and_memory_is_in_bytes(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    pipe = os.open(os.devnull, os.O_RDONLY)
+    pid = os.posix_spawn(shutil.which("true"), ["true"], os.environ)
+    job = grade.Job("hw", 1, HOME, pid=pid, pipe=pipe)
+    job.finish(late=False)
+    assert job.status == "died" and 0 < job.peak < 1_000_000  # Linux gives it in KB
 
 
 # ------------------------------------------------------------------------------------------------

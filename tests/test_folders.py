@@ -2,20 +2,26 @@
 
 import concurrent.futures
 import os
+import pathlib
 import re
 import signal
+import subprocess
+import sys
 import time
 import zlib
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy
 import pytest
 import torch
 from PIL import Image, ImageOps
 
-from strategies import forked, make_folder, wait_for
+from strategies import ODD, forked, make_folder, wait_for
 from utils import console, folders
 from utils.data import Data
+
+HOME = pathlib.Path(folders.__file__).parents[1]
 
 
 def read(path, **options):
@@ -149,6 +155,38 @@ def test_without_shared_memory_images_are_decoded_one_after_another(tmp_path, mo
     assert torch.equal(read(tmp_path).train, expected.train)
 
 
+def run_script(folder, *lines):
+    """Run a script that loads a folder of images and has no `if __name__ == "__main__":`."""
+    make_folder(folder / "images")
+    (folder / "script.py").write_text("\n".join([
+        "import multiprocessing, sys, torch", *lines, "from utils import data",
+        'print(len(data.load("images").train))']))
+    return subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(HOME)})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a script needs the guard")
+def test_a_script_without_a_guard_decodes_a_folder_once(tmp_path):
+    """... also if the start method is that of Python 3.14, whose workers run the script first."""
+    done = run_script(tmp_path, 'assert __name__ == "__main__", "a worker runs the script"',
+                      'multiprocessing.set_start_method("forkserver")')
+    assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr
+
+
+def test_elsewhere_a_script_without_a_guard_is_told_so_and_does_not_wait_for_itself(tmp_path):
+    done = run_script(tmp_path, 'sys.platform = "darwin"',
+                      'multiprocessing.set_start_method("spawn", force=True)')
+    assert done.returncode == 1 and "__main__" in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_more_processes_decode_than_the_cores_in_use_or_the_files_keep_busy():
+    for cores, n, wanted in (2, 1000, 2), (2, 16, 1), (64, 17, 2), (64, 1, 1):
+        with mock.patch.object(folders, "os", SimpleNamespace(
+                sched_getaffinity=lambda _, cores=cores: range(cores))):
+            assert folders.start_workers(n)._max_workers == wanted
+
+
 def decode_slowly(path):
     """What a run does with a folder: each worker prints its number before each image."""
     for number in (signal.SIGINT, signal.SIGHUP):  # a background job may ignore both
@@ -181,9 +219,10 @@ def test_the_processes_that_decode_end_with_their_parent(number, code, tmp_path)
 
 def is_alive(process):
     try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        os.kill(process, 0)
+        stat = pathlib.Path(f"/proc/{process}/stat")  # Linux: one that has ended may be a zombie
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
 
 
@@ -273,9 +312,10 @@ HOSTILE = {  # what a folder of images may contain under the name of one
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 def test_a_file_that_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp_path, capsys):
-    make(make_folder(tmp_path) / "train" / "dog" / "1 \n\udcff.png")
+    make(make_folder(tmp_path) / "train" / "dog" / f"1 \n{ODD}.png")
     said = message(tmp_path)
-    assert "1 of 13 files cannot be decoded" in said and r"dog/1 \n\udcff.png" in said
+    assert "1 of 13 files cannot be decoded" in said
+    assert repr(f"dog/1 \n{ODD}.png")[1:-1] in said
     for _ in range(2):  # the second time from the cache
         images = read(tmp_path, skip_bad=True)
         assert "left out 1 files that cannot be decoded" in capsys.readouterr().out
@@ -294,7 +334,7 @@ def test_a_class_without_any_good_image_is_refused(tmp_path):
 def test_a_decoder_that_is_killed_ends_the_run_in_one_line_and_the_next_start_decodes(
         tmp_path, monkeypatch):
     class Pool:
-        def __init__(self, **_):
+        def __init__(self, *_):
             self.shutdown = lambda **_: None
 
         def map(self, *_, **__):

@@ -493,6 +493,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "int(good[:n_train].sum())", "n_train - len(cached.bad)"),
         "the size is that of a file in the middle": ("    sides.sort()\n", ""),
         "JPEGs are decoded too small": ("(2 * size, 2 * size)", "(size, size)"),
+        "workers run the script first": ('"fork" if sys.platform == "linux" else None', "None"),
+        "a worker for each core of the machine": (
+            "min(cores, math.ceil(n / 16))", "os.cpu_count()"),
         "a changed file is not noticed": (
             "status = status.st_size, status.st_mtime_ns",
             "status = 0"),

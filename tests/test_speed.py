@@ -1,6 +1,7 @@
 """That experiments/speed.py and cost.py measure fairly.    pytest tests/test_speed.py"""
 
 import pathlib
+import sys
 
 import pytest
 import torch
@@ -127,6 +128,7 @@ def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(monkeypatch):
     assert cost.cost("--arch resnet8", 4, "a folder") == (20.0, 5.0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is read from /proc")
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
     benchmark.write_folder(tmp_path, 16)
     images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)

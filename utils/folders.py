@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import sys
 import threading
 import warnings
 
@@ -36,6 +37,9 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     skip_bad: leave out files that cannot be decoded, instead of stopping
     SystemExit: in one line, what is wrong and what to do
     """
+    # A worker that runs a script without a guard (see START) would wait here for its own parent.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(1)
     path = pathlib.Path(path)
     train_files, test_files, classes = list_splits(path)
     files, n_train = train_files + test_files, len(train_files)
@@ -175,10 +179,10 @@ def decode_all(paths, size, first=0):
             # Processes, not threads: a file that crashes the decoder or exhausts the memory kills
             # only a worker, raising an exception here. A thread would take the whole program with
             # it.
-            pool = concurrent.futures.ProcessPoolExecutor(initializer=prepare_worker)
+            pool = start_workers(len(paths) - first)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
             decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
-        except OSError:  # no shared memory: /dev/shm may be read-only or full
+        except (OSError, NotImplementedError):  # no shared memory: /dev/shm may be read-only or full
             decode_some = lambda some: map(decode, some, itertools.repeat(size))
         # Not all at once: results that are waiting to be written would fill the memory.
         some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
@@ -188,7 +192,21 @@ def decode_all(paths, size, first=0):
                             mininterval=1, disable=None)
         except concurrent.futures.process.BrokenProcessPool:
             raise SystemExit("decoding was killed, probably because memory ran out: choose a"
-                             " smaller --image-size, or remove huge images")
+                             " smaller --image-size, or remove huge images" + UNGUARDED)
+
+
+# Without fork, as on macOS and by default since Python 3.14, each worker would import torch again and
+# run the user's script, down to `if __name__ == '__main__':`, before it decodes.
+START = "fork" if sys.platform == "linux" else None
+UNGUARDED = "; or your script lacks `if __name__ == '__main__':`" * (START is None)
+
+
+def start_workers(n):
+    """A pool of processes for n files: one for each core, or fewer if the files are few."""
+    # Cores that this process may use: a cluster's job has only some of the machine's.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return concurrent.futures.ProcessPoolExecutor(
+        min(cores, math.ceil(n / 16)), multiprocessing.get_context(START), prepare_worker)
 
 
 def prepare_worker():
