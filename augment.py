@@ -102,8 +102,8 @@ def random_boxes(n, size, scale):
 
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
     returns: start (top, left) and box_size (height, width): (n, 2) whole pixels each
-    As in torchvision, which App. A names, the first of ten tries that fits is taken; if none fits,
-    the whole image.
+    As in torchvision, which App. A names: each of ten tries draws area and ratio anew, and rounds
+    the sides; the first box that fits and is not empty is taken, or the whole image if none is.
     All positions inside the image are equally likely, top and left independent.
     """
     area = size**2 * torch.empty(n, 10).uniform_(*scale)

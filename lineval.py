@@ -84,7 +84,7 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
 def neighbours(labels, classes):
     """k for a bank with these labels (M,): 200, or half the size of a class if that is less.
 
-    returns: an int, at least 1; the size of a class is taken as M / classes, rounded down
+    returns: an int, at least 1; the size of a class is M / classes; both are rounded down
     """
     # here: 200 suits CIFAR-10, which has 5000 images per class. With a k above the size of a class
     # other classes would get votes even if the features were perfect.
@@ -127,9 +127,9 @@ def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
     """Minimise the cross-entropy of logits(x) over the parameters of an optimiser.
 
     logits: (n, ...) -> (n, classes)   x: (N, ...)   labels: (N,) int64
-    The learning rate is base_lr · batch_size / 256 and decays along a cosine. An epoch is a new
-    order of x in batches of batch_size, or of N if that is less; a last incomplete batch is left
-    out.
+    An epoch is a new order of x in batches of batch_size, or of N if that is less; a last
+    incomplete batch is left out. The learning rate is base_lr · (size of a batch) / 256 and decays
+    along a cosine over all steps.
     """
     batch_size = min(batch_size, len(x))
     steps_per_epoch = len(x) // batch_size
@@ -148,7 +148,7 @@ def fit_probe(x, labels, base_lr, classes, optimizer, epochs, batch_size):
     """Fit a linear classifier to frozen features, as fit() does (App. A).
 
     x: (N, c)   labels: (N,) int64   returns: nn.Linear(c, classes)
-    optimizer: the class SGD or LARS, with momentum 0.9 and no weight decay
+    optimizer: the class SGD or LARS, to be made with momentum 0.9 and no weight decay
     Weights start as Gaussian numbers with std 0.01, biases at 0.
     """
     probe = nn.Linear(x.shape[1], classes)

@@ -40,7 +40,8 @@ def momentum_update(target, online, m):
 
     target, online: modules with the same parameters in the same order; target changes in place
     m: in [0, 1]; 0 copies `online`, 1 leaves `target` as it is
-    Buffers, such as BN's running statistics, are left alone.   ValueError: more parameters in one
+    Buffers, such as BN's running statistics, are left alone.
+    ValueError if one has more parameters than the other
     """
     # The target's own statistics belong to its own outputs.
     for w_t, w in zip(target.parameters(), online.parameters(), strict=True):

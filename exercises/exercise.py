@@ -129,7 +129,7 @@ def outcome(number):
 
 def explain(error, number):
     """The status that an exception means, and the reason in plain words."""
-    text = str(error) or type(error).__name__
+    text = str(error)
     blank = re.fullmatch(r"exercise (\d+): (.*)", text, re.S)
     if isinstance(error, NotImplementedError) and blank:
         if int(blank[1]) == number:
@@ -147,7 +147,7 @@ def explain(error, number):
            and within(f.filename).count("/") < 2]  # deeper down, in a .venv, lies torch
     place = f"{within(own[-1].filename)}, line {own[-1].lineno}: " if own else ""
     kind = "" if isinstance(error, OutOfTime) else f"{type(error).__name__}: "
-    return "failed", place + kind + text
+    return "failed", (place + kind + text).removesuffix(": ")
 
 
 def within(filename):
@@ -177,6 +177,6 @@ def demand(got, wanted, what, rtol=1e-5, atol=1e-6):
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError(f"{what} {show(wanted)}; yours is a {type(got).__name__}.")
     same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol, atol)
-    got = torch.where(got.abs() < atol, 0.0, got)  # not 1.2e-09
+    got = torch.where(got.abs() < min(atol, 1e-6), 0.0, got)  # not 1.2e-09
     digits = 4 if show(got) != show(wanted) else 8
     assert same, f"{what} {show(wanted, digits)}; yours is {show(got, digits)}."

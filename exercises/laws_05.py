@@ -63,11 +63,12 @@ def law_a_projection_where_the_shape_changes():
 
 def law_the_projection_is_a_1x1_convolution_and_BN():
     """The projection is a 1 × 1 convolution without bias (BN would subtract it), then BN."""
-    kinds = [type(m) for m in shortcut(2, 4, 2)]
+    net = shortcut(2, 4, 2)
+    kinds = [type(m) for m in net] if isinstance(net, nn.Sequential) else [type(net)]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d], (
-        "shortcut(2, 4, 2) must be an nn.Sequential of Conv2d and BatchNorm2d; yours has"
+        "shortcut(2, 4, 2) must be an nn.Sequential of Conv2d and BatchNorm2d; yours is"
         f" {', '.join(kind.__name__ for kind in kinds)}.")
-    layer = shortcut(2, 4, 2)[0]
+    layer = net[0]
     got = layer.kernel_size, layer.bias is None
     assert got == ((1, 1), True), ("The convolution must have a 1 × 1 kernel and no bias; yours has"
                                    f" a {got[0][0]} × {got[0][1]} kernel and"
@@ -168,3 +169,6 @@ def law_torchvision_agrees():
             x = torch.randn(4, c, 6, 6)
             demand_all(ours(x), oracle(x), f"For a random input of shape {list(x.shape)} four"
                        f" outputs of {block.__name__}({c}, 2, {stride}) must be")
+            for own, (name, v) in zip(ours.buffers(), oracle.named_buffers()):
+                demand(own.double().mean(), v.double().mean(), f"After one batch in training mode"
+                       f" the mean of {name}, each layer having been used once, must be")

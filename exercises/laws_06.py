@@ -18,13 +18,14 @@ IMAGE = [[11, 12, 13, 14], [21, 22, 23, 24], [31, 32, 33, 34], [41, 42, 43, 44]]
 
 
 def crop(image, top, left, height, width, size, flip=False):
-    """The crop of one image of one channel."""
-    got = resized_crop(torch.tensor(image, dtype=torch.float32)[None, None],
+    """The first channel of the crop of one image, whose channels are all the same."""
+    got = resized_crop(torch.tensor(image, dtype=torch.float32).repeat(1, 3, 1, 1),
                        torch.tensor([[top, left]]), torch.tensor([[height, width]]),
                        torch.tensor([flip]), size)
-    assert got.shape == (1, 1, size, size), (
-        f"For one image of one channel and size {size} the shape of the result must be"
-        f" [1, 1, {size}, {size}]; yours is {list(got.shape)}.")
+    shape = list(got.shape) if torch.is_tensor(got) else f"of a {type(got).__name__}"
+    assert shape == [1, 3, size, size], (
+        f"For one image and size {size} the shape of the result must be [1, 3, {size}, {size}];"
+        f" yours is {shape}.")
     return got[0, 0]
 
 
@@ -82,20 +83,20 @@ def law_height_and_width_are_resized_each_by_its_own_factor():
 def law_every_image_has_its_own_box_and_flip():
     """Every image of a batch has its own box and its own flip; all its channels share them."""
     image = torch.tensor(IMAGE, dtype=torch.float32)
-    x = torch.stack([image, 10 * image]).repeat(2, 1, 1, 1)
+    x = torch.stack([image, 10 * image, 100 * image]).repeat(2, 1, 1, 1)
     got = resized_crop(x, torch.tensor([[0, 0], [1, 2]]), torch.tensor([[2, 2], [2, 2]]),
                        torch.tensor([False, True]), 2)
     for i, (wanted, box) in enumerate(
             (([[11, 12], [21, 22]], "top 0 and left 0"),
              ([[24, 23], [34, 33]], "top 1 and left 2, mirrored"))):
-        for channel, factor in enumerate((1, 10)):
+        for channel, factor in enumerate((1, 10, 100)):
             demand(got[i, channel], factor * torch.tensor(wanted), f"In a batch of two, image {i}"
                    f" (2 × 2 pixels from {box}), channel {channel}, must be")
 
 
 def law_the_images_stay():
     """The images themselves stay as they are: the other view is cut from the same ones."""
-    x = torch.tensor(IMAGE, dtype=torch.float32)[None, None]
+    x = torch.tensor(IMAGE, dtype=torch.float32).repeat(1, 3, 1, 1)
     resized_crop(x, torch.tensor([[1, 1]]), torch.tensor([[2, 2]]), torch.tensor([True]), 4)
     demand(x[0, 0], IMAGE, "After the call the image must still be")
 

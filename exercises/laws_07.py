@@ -47,10 +47,18 @@ def law_value_and_saturation_stay():
            " half a turn, must be")
 
 
-def law_gray_stays():
-    """Gray, black and white have no hue and stay as they are."""
+def law_grey_stays():
+    """Grey, black and white have no hue and stay as they are."""
     for v in (0.0, 0.5, 1.0):
-        demand(rotated([v] * 3, 0.1), [v] * 3, f"The gray {show([v] * 3)}, rotated by 0.1, must be")
+        demand(rotated([v] * 3, 0.1), [v] * 3, f"The grey {show([v] * 3)}, rotated by 0.1, must be")
+
+
+def law_nearly_grey_is_rotated_like_any_colour():
+    """A colour that is nearly grey is rotated, too: dividing by c must not go wrong there."""
+    color = [0.51, 0.5, 0.49]
+    for shift, wanted in ((1 / 3, [0.49, 0.51, 0.5]), (0.5, [0.49, 0.5, 0.51])):
+        demand(rotated(color, shift), wanted, f"The colour {color}, rotated by {shift:.4g}, must"
+               " be", atol=1e-5, rtol=1e-5)
 
 
 def law_no_shift_changes_nothing():
@@ -98,7 +106,7 @@ def words(order):
 def law_each_operation_has_its_own_factor():
     """Each operation takes its own column of factors, wherever it stands in the order."""
     pixels = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
-    # The gray of red is 0.2989, and the mean of 0.2989 and 0.5 is 0.3995.
+    # The grey of red is 0.2989, and the mean of 0.2989 and 0.5 is 0.3995.
     for name, factor, wanted in (("brightness", 0.5, [[0.5, 0, 0], [0.25] * 3]),
                                  ("contrast", 0.0, [[0.3995] * 3] * 2),
                                  ("saturation", 0.0, [[0.2989] * 3, [0.5] * 3]),
@@ -107,6 +115,15 @@ def law_each_operation_has_its_own_factor():
             got = jittered(pixels, order, **{name: factor})
             demand(got, wanted, f"With the order {words(order)} and {name} {factor:.4g} alone (the"
                    f" others change nothing), the pixels {pixels} must become")
+
+
+def law_each_result_is_cut_to_0_and_1():
+    """The result of each operation is clipped to [0, 1] before the next, as in blend()."""
+    # 0.2, 0.8 become 0.4, 1.6; cut, they are 0.4 and 1, with the mean 0.7.
+    order = [BRIGHTNESS, CONTRAST, SATURATION, HUE]
+    demand(jittered([[0.2] * 3, [0.8] * 3], order, brightness=2.0, contrast=0.5),
+           [[0.55] * 3, [0.85] * 3], f"With the order {words(order)}, brightness 2, which takes 0.2"
+           " and 0.8 to 0.4 and 1, and contrast 0.5, these pixels must become")
 
 
 def law_the_order_counts():
@@ -123,10 +140,10 @@ def law_the_order_counts():
 
 def law_the_hue_has_its_place_in_the_order():
     """The hue is rotated at its own place in the order, not always first or last."""
-    # A green pixel has the gray 0.587, a red one 0.2989.
+    # A green pixel has the grey 0.587, a red one 0.2989.
     for order in itertools.permutations(NAMES):
-        gray = 0.587 if order.index(HUE) < order.index(SATURATION) else 0.2989
-        demand(jittered([[1.0, 0.0, 0.0]], order, saturation=0.0, hue=1 / 3), [[gray] * 3],
+        grey = 0.587 if order.index(HUE) < order.index(SATURATION) else 0.2989
+        demand(jittered([[1.0, 0.0, 0.0]], order, saturation=0.0, hue=1 / 3), [[grey] * 3],
                f"With the order {words(order)}, saturation 0 and hue 1/3, a red pixel must become")
 
 
@@ -145,9 +162,16 @@ def law_every_image_has_its_own_order_and_factors():
     order = torch.tensor([[0, 1, 2, 3], [1, 0, 2, 3], [3, 2, 1, 0], [NONE] * 4])
     got = color_jitter(x, factors, order)
     for i, wanted in enumerate(([0.55, 0.85], [0.7, 1.0], [0.1, 0.4], [0.2, 0.8])):
-        demand(got[i, 0, 0], wanted, "In a batch of four whose pixels are gray, 0.2 and 0.8, with"
+        demand(got[i, 0, 0], wanted, "In a batch of four whose pixels are grey, 0.2 and 0.8, with"
                f" the factors {show(factors)} and the orders {order.tolist()}, image {i} must have"
                " the pixels")
+    x = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    factors[:, HUE] = torch.tensor([0.3, -0.2, 0.1, 0.5])
+    got = color_jitter(x.clone(), factors, order)
+    for i in range(4):
+        alone = color_jitter(x[i : i + 1].clone(), factors[i : i + 1], order[i : i + 1])
+        demand(got[i, :, 0, 0], alone[0, :, 0, 0], f"In a batch of four images of random colours"
+               f" the first pixel of image {i} must be what it is if the image is alone,")
 
 
 def law_torchvision_agrees():

@@ -12,12 +12,21 @@ READ = "App. A, RandomResizedCrop; the docstring of random_boxes in augment.py."
 def boxes(n, size, low, high, seed=0):
     """(top, left, height, width) of n boxes: four lists of whole numbers."""
     torch.manual_seed(seed)
-    start, box_size = random_boxes(n, size, (low, high))
+    got = random_boxes(n, size, (low, high))
+    pair = isinstance(got, (tuple, list)) and [*map(torch.is_tensor, got)] == [True, True]
+    assert pair, f"random_boxes must return two tensors ({n}, 2); yours returns {kinds(got)}."
+    start, box_size = got
     for name, v in (("start", start), ("box_size", box_size)):
         assert v.shape == (n, 2), (f"For {n} images the shape of {name} must be [{n}, 2]; yours is"
                                    f" {list(v.shape)}.")
         assert (v == v.round()).all(), f"{name} must be whole pixels; yours has {show(v[:3])}."
     return [*start.T.tolist(), *box_size.T.tolist()]
+
+
+def kinds(got):
+    """In words, what a function has returned."""
+    several = isinstance(got, (tuple, list)) and len(got) < 5
+    return " and ".join(f"a {type(v).__name__}" for v in (got if several else [got]))
 
 
 def call(n, size, low, high):
@@ -53,7 +62,7 @@ def law_every_image_has_its_own_box():
     """Every image has a box of its own."""
     distinct = len(set(zip(*boxes(100, 1000, 0.2, 0.8))))
     assert distinct > 90, (f"{call(100, 1000, 0.2, 0.8)} must give 100 boxes, nearly all different;"
-                           f" yours has {distinct} different ones.")
+                           f" yours gives {distinct} different ones.")
 
 
 def law_the_area_is_a_share_of_the_image():
@@ -95,12 +104,17 @@ def law_the_logarithm_of_the_ratio_is_uniform():
          " width / height between √(3/4) and √(4/3)")
 
 
+def law_sides_are_rounded_to_the_nearest_pixel():
+    """Height and width are rounded to the nearest whole number of pixels."""
+    _, _, height, width = boxes(3000, 4, 0.25, 0.25)
+    assert set(height) == set(width) == {2}, (
+        f"The boxes of {call(3000, 4, 0.25, 0.25)} have sides of 1.73 to 2.31 pixels, which round"
+        f" to 2; yours have heights {sorted(set(height))} and widths {sorted(set(width))}.")
+
+
 def law_all_positions_are_equally_likely():
     """All positions of a box inside the image are equally likely, even the first and the last."""
-    top, left, height, width = boxes(3000, 4, 0.25, 0.25)
-    assert set(height) == set(width) == {2}, (
-        f"{call(3000, 4, 0.25, 0.25)} must have only boxes of 2 × 2 pixels, up to rounding; yours"
-        f" have heights {sorted(set(height))} and widths {sorted(set(width))}.")
+    top, left, _, _ = boxes(3000, 4, 0.25, 0.25)
     for name, v in (("top", top), ("left", left)):
         counts = [v.count(i) for i in range(3)]
         for i in range(3):
@@ -129,6 +143,14 @@ def law_a_box_that_does_not_fit_is_drawn_again():
     # In 1 % of cases all ten tries fail: 21 of 2000.
     near(len(whole), 21, 20, "37 % of the boxes with a share of 0.9 fit, so all ten tries fail in"
          " 1 % of cases. Of 2000 boxes the number that are the whole image")
+
+
+def law_each_try_draws_the_area_anew():
+    """Each try draws area and ratio anew, so that large boxes, which fit less often, are rarer."""
+    _, _, height, width = boxes(4000, 1000, 0.5, 1.0)
+    share = torch.tensor(height) * torch.tensor(width) / 1000**2
+    near(share.mean().item(), 0.692, 0.0095, f"Of the boxes of {call(4000, 1000, 0.5, 1.0)} the"
+         " mean share of the area, if each try draws both area and ratio,")
 
 
 def law_if_none_fits_it_is_the_whole_image():

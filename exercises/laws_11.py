@@ -72,6 +72,9 @@ def law_no_gradient_no_NaN():
     """Where d is all zeros the direction is zero as well, not NaN."""
     demand(direction([[3.0, 4.0]], [[0.0, 0.0]]), [[0.0, 0.0]], "Weights [[3, 4]], gradient"
            " [[0, 0]], no weight decay: the direction must be")
+    demand(direction([[3.0, 4.0]], [[-3.0, -4.0]], weight_decay=1.0), [[0.0, 0.0]], "Weights"
+           " [[3, 4]], gradient [[-3, -4]], weight decay 1: d is [[0, 0]], and the direction must"
+           " be")
 
 
 def law_weights_and_gradient_stay():
@@ -85,7 +88,7 @@ def law_weights_and_gradient_stay():
 
 
 def law_scaled_weights_scale_the_direction():
-    """Twice the weights at any gradient: twice the direction, so a step turns them as much."""
+    """Twice the weights give twice the direction, so a step turns them by the same angle."""
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         w, g = torch.randint(-3, 4, (2, 2, 2), generator=generator).float()

@@ -20,6 +20,8 @@ def at(*degrees, length=1.0):
 
 def predict(bank, labels, query, classes, **options):
     got = knn_predict(bank, torch.tensor(labels), query, classes, **options)
+    assert torch.is_tensor(got), ("knn_predict must return a tensor; yours returns a"
+                                  f" {type(got).__name__}.")
     assert got.shape == (len(query),) and got.dtype == torch.int64, (
         f"For a query of {len(query)} rows the result must have the shape [{len(query)}] and the"
         f" dtype int64; yours has {list(got.shape)} and {got.dtype}.")
@@ -112,6 +114,14 @@ def law_the_bank_knows_itself():
     for i in range(40):
         demand(got[i], labels[i], f"A bank of 40 random rows is its own query, k = 1: row {i} must"
                " be of the class")
+
+
+def law_the_features_stay():
+    """Bank and query stay as they are: the linear probe uses the same features."""
+    bank, query = at(0, 90, length=5), at(30, length=3)
+    predict(bank, [0, 1], query, 2, k=1)
+    demand(bank, at(0, 90, length=5), "After the call the bank must still be")
+    demand(query, at(30, length=3), "After the call the query must still be")
 
 
 def law_k_is_half_a_class_and_at_most_200():

@@ -37,10 +37,19 @@ class Notes:
     last = None
 
     def __init__(self, param_groups, momentum=0.9, weight_decay=0.0):
-        self.parameters = [w for group in param_groups for w in group]
+        self.param_groups = [list(group) for group in self.checked(param_groups)]
+        self.parameters = sum(self.param_groups, [])
         self.momentum, self.weight_decay = momentum, weight_decay
         self.lrs, self.gradients = [], []  # of each step; gradients of the weight (classes, c)
         Notes.last = self
+
+    @staticmethod
+    def checked(param_groups):
+        groups = list(param_groups)
+        assert not any(torch.is_tensor(group) for group in groups), (
+            "The optimizer takes a list of groups, each a list of parameters; yours is given"
+            " parameters that are in no group.")
+        return groups
 
     def zero_grad(self):
         for w in self.parameters:
@@ -63,37 +72,48 @@ class TorchSGD(Notes):
         self.sgd.step()
 
 
+CALLS = []  # the arguments with which the last run called cosine_lr
+
+
 def schedule():
     """cosine_lr and scaled_lr are exercise 10; here lr rises, as in no answer by hand."""
+    def cosine_lr(lr, step, total_steps, warmup_steps=0):
+        CALLS.append((lr, step, total_steps) + (warmup_steps,) * bool(warmup_steps))
+        return lr * (1 + step / total_steps)
+
+    CALLS.clear()
     return replaced(scaled_lr=lambda base_lr, batch_size: base_lr * batch_size,
-                    cosine_lr=lambda lr, step, total_steps, warmup_steps=0:
-                    lr * (1 + step / total_steps))
+                    cosine_lr=cosine_lr)
 
 
-def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes):
-    """fit_probe's probe of n rows, row i being 1 in column i, else 0; labels 0, 1, 0, 1, ..."""
-    torch.manual_seed(0)
+def probed(n=8, base_lr=0.5, classes=2, epochs=2, batch_size=2, optimizer=Notes, seed=0):
+    """fit_probe's probe of n rows, row i being 2 in column i, else 0; labels 0, 1, 0, 1, ..."""
+    torch.manual_seed(seed)
+    Notes.last = None
     with schedule():
-        return fit_probe(torch.eye(n), torch.arange(n) % 2, base_lr, classes, optimizer, epochs,
-                         batch_size)
+        probe = fit_probe(2 * torch.eye(n), torch.arange(n) % 2, base_lr, classes, optimizer,
+                          epochs, batch_size)
+    assert Notes.last, ("fit_probe must make its optimizer from the class that it is given, the"
+                        " argument `optimizer`.")
+    return probe
 
 
-def fitted(n=8, base_lr=0.5, epochs=2, batch_size=2):
+def fitted(n=8, base_lr=0.5, epochs=2, batch_size=2, seed=0):
     """The same with fit() alone, for inputs (n, n, 1) that only the function `logits` can read."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     probe = nn.Linear(n, 2)
     nn.init.zeros_(probe.weight), nn.init.zeros_(probe.bias)
     with schedule():
-        fit(lambda x: probe(x.squeeze(2)), Notes([probe.parameters()]), torch.eye(n)[..., None],
+        fit(lambda x: probe(x.squeeze(2)), Notes([probe.parameters()]), 2 * torch.eye(n)[..., None],
             torch.arange(n) % 2, base_lr, epochs, batch_size)
 
 
 WAYS = {"fit": fitted, "fit_probe": probed}  # fit_probe may have a loop of its own
 
 
-def batches(way, n, epochs, batch_size):
+def batches(way, n, epochs, batch_size, seed=0):
     """The rows of each batch: those whose column has a gradient."""
-    WAYS[way](n, epochs=epochs, batch_size=batch_size)
+    WAYS[way](n, epochs=epochs, batch_size=batch_size, seed=seed)
     return [[i for i in range(n) if g[:, i].any()] for g in Notes.last.gradients]
 
 
@@ -110,10 +130,10 @@ def law_the_probe_is_linear():
 def law_it_starts_near_zero():
     """Its weights start as Gaussian numbers with std 0.01, its biases at 0."""
     probe = probed(n=50, classes=20, epochs=1)
-    demand(probe.weight.std(), 0.01, "The std of 1000 weights that the optimizer leaves alone must"
-           " be", atol=0.0015)
-    demand(probe.bias.abs().max(), 0.0, "The largest bias, if the optimizer leaves all alone, must"
-           " be")
+    demand(probe.weight.std(), 0.01, "Before any step the std of 1000 weights must be", atol=0.0015)
+    assert probe.weight.abs().max() > 0.022, (
+        "Of 1000 Gaussian numbers with std 0.01 some are beyond ±0.022; of your weights none is.")
+    demand(probe.bias.abs().max(), 0.0, "Before any step the largest bias must be")
 
 
 def law_an_epoch_is_every_row_once():
@@ -149,44 +169,60 @@ def law_every_epoch_has_a_new_order():
                                  f" {len(orders)} different orders.")
 
 
+def law_the_order_follows_torch_s_seed():
+    """The random order follows torch's seed, which --seed sets: same seed, same order."""
+    for way in WAYS:
+        first, again = (batches(way, 8, 5, 2) for _ in range(2))
+        assert first == again, (f"{way}: after torch.manual_seed(0) the batches must be the same"
+                                " each time; yours are not.")
+
+
 def law_the_loss_is_the_mean_cross_entropy():
     """The loss is the cross-entropy, averaged over the batch, of the current batch alone."""
-    # Both classes have a probability near 1/2: (1/2 - 1) / 2 for a row's own class, 1/4 for others.
+    # Both classes have a probability near 1/2, and the mean is over two rows, whose number is 2:
+    # 2 (1/2 - 1) / 2 for a row's own class, 2 (1/2) / 2 for the other.
     for way in WAYS:
         WAYS[way](n=2, epochs=3, batch_size=2)
         for step, gradient in enumerate(Notes.last.gradients, start=1):
-            demand(gradient, [[-0.25, 0.25], [0.25, -0.25]], f"{way}, for two rows [1, 0] and"
-                   " [0, 1] with the labels 0 and 1, and weights near 0: the gradient of the"
-                   f" weights must at step {step} be about", atol=0.02)
+            demand(gradient, [[-0.5, 0.5], [0.5, -0.5]], f"{way}, for two rows [2, 0] and"
+                   " [0, 2] with the labels 0 and 1, and weights near 0: the gradient of the"
+                   f" weights must at step {step} be about", atol=0.04)
 
 
 def law_all_of_the_probe_is_trained_without_weight_decay():
     """The optimizer gets weights and biases in one group, momentum 0.9, and no weight decay."""
     probe, notes = probed(), Notes.last
     assert {id(w) for w in notes.parameters} == {id(w) for w in probe.parameters()}, (
-        "The optimizer must be given the probe's weight and bias; yours is given"
-        f" {len(notes.parameters)} parameters: {[list(w.shape) for w in notes.parameters]}.")
+        "The optimizer must be given the probe's weight and bias; yours is given parameters of the"
+        f" shapes {[list(w.shape) for w in notes.parameters]}.")
     got = notes.momentum, notes.weight_decay
     assert got == (0.9, 0.0), ("The optimizer must have momentum 0.9 and weight decay 0; yours has"
                                f" {got[0]} and {got[1]}.")
-    assert all(len(lrs) == 1 for lrs in notes.lrs), (
-        "The optimizer must have one group, and step() one learning rate.")
+    got = len(notes.param_groups), {len(lrs) for lrs in notes.lrs}
+    assert got == (1, {1}), ("The optimizer must have one group, and step() one learning rate;"
+                             f" yours has {got[0]} and {', '.join(map(str, got[1]))}.")
 
 
 def law_the_learning_rate_is_scaled_and_decays():
     """The learning rate is base_lr · batch_size / 256, and falls along a cosine over all steps."""
-    for way in WAYS:
-        WAYS[way](n=8, base_lr=64.0, epochs=2, batch_size=4)
+    for way, (n, size) in itertools.product(WAYS, ((8, 4), (5, 2))):
+        WAYS[way](n=n, base_lr=256 / size, epochs=2, batch_size=size)
         got = [lr for lr, in Notes.last.lrs]
-        assert len(got) == 4, (f"{way}, for 8 rows, batches of 4 and 2 epochs: there must be 4"
-                               f" steps; yours has {len(got)}.")
-        # What schedule() gives where it was called; otherwise half of 1 + cos 0°, 45°, 90°, 135°.
-        peak = 256.0 if got[0] == 256.0 else 1.0
-        if got != [peak * share for share in (1.0, 1.25, 1.5, 1.75)]:
-            demand(got, [peak * share for share in (1.0, 0.853553, 0.5, 0.146447)], f"{way}, for"
-                   " base_lr 64, batches of 4, and 4 steps in all: the learning rates (they start"
-                   " at 256 if yours calls scaled_lr, and rise in a line if it calls cosine_lr,"
-                   " both of which this law replaces) must be")
+        what = f"{way}, for {n} rows, batches of {size}, 2 epochs and base_lr {256 / size:g}"
+        assert len(got) == 4, f"{what}: there must be 4 steps; yours has {len(got)}."
+        # base_lr · size is 256: what scaled_lr returns in this law. By hand it is 1.
+        peak = (CALLS or [got])[0][0]
+        peak = peak if peak in (1.0, 256.0) else 256.0
+        if CALLS:
+            wanted = [(peak, step, 4) for step in range(4)]
+            assert CALLS == wanted, (
+                f"{what}: cosine_lr must be called with {show(wanted)}; yours was called with"
+                f" {show(CALLS)}. (In this law scaled_lr returns 256.)")
+            demand(got, [peak * share for share in (1.0, 1.25, 1.5, 1.75)], f"{what}: in this law"
+                   " cosine_lr returns numbers that rise in a line, and step() must be given")
+        else:  # half of 1 + cos 0°, 45°, 90°, 135°
+            demand(got, [peak * share for share in (1.0, 0.853553, 0.5, 0.146447)], f"{what} (in"
+                   " this law scaled_lr returns 256): the learning rates must be")
 
 
 def law_the_probe_learns():
@@ -301,7 +337,8 @@ def law_the_search_goes_on_at_an_edge():
     for accuracies, beyond, wanted in (
             ((5.0, 6.0, 7.0, 8.0), {1e3: 9.0, 1e4: 10.0, 1e5: 9.0, 1e6: 50.0}, 1e4),
             ((9.0, 6.0, 7.0, 8.0), {1e-2: 10.0, 1e-3: 11.0, 1e-4: 3.0, 1e-5: 50.0}, 1e-3),
-            ((5.0, 6.0, 7.0, 8.0), {1e3: 8.0, 1e4: 50.0}, 100.0)):
+            ((5.0, 6.0, 7.0, 8.0), {1e3: 8.0, 1e4: 50.0}, 100.0),
+            ((9.0, 8.0, 7.0, 6.0), {1e-2: 9.0, 1e-3: 50.0}, 0.1)):
         got = chosen(accuracies=accuracies, beyond=beyond)[0]
         known = dict(zip(LRS, accuracies)) | beyond
         demand(got, wanted, f"If the accuracies are {known}, the chosen lr must be")
@@ -328,6 +365,9 @@ def law_the_tenth_is_random_and_the_same_for_all():
     assert all(r == rows[0] for r in rows), (
         "All learning rates must be tested on the same rows; yours are tested on"
         f" {rows[0]} and on {next(r for r in rows if r != rows[0])}, for example.")
+    again = sorted(chosen()[2][0][1])
+    assert again == rows[0], ("After torch.manual_seed(0) the held-out rows must be the same each"
+                              " time; yours are not.")
     gaps = {b - a for a, b in zip(rows[0], rows[0][1:])}
     assert len(gaps) > 1, ("The held-out rows must be drawn at random, as a data set may be sorted"
                            f" by class; yours are {rows[0]}.")

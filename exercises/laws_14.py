@@ -1,7 +1,5 @@
 """The laws of exercise 14: BYOL's momentum encoder."""
 
-import copy
-
 from torch import nn
 
 from baselines.byol import momentum_update
@@ -92,9 +90,11 @@ def law_buffers_are_left_alone():
 def law_no_gradient():
     """The update is no part of any gradient, and the target's weights stay parameters."""
     online = linear(1.0, 1.0)
-    target = copy.deepcopy(online).requires_grad_(False)
+    target = linear(0.0, 0.0).requires_grad_(False)  # as BYOL's
     weight = target.weight
     momentum_update(target, online, 0.9)
+    demand(numbers(target), [0.1, 0.1], "Target weight and bias 0, neither of which requires a"
+           " gradient, encoder weight and bias 1, m = 0.9: the target's must be")
     assert target.weight is weight, (
         "The target's weight must be the same tensor as before, with new numbers; yours is another"
         " tensor.")
@@ -116,12 +116,16 @@ def law_the_target_may_ask_for_a_gradient():
 
 
 def law_networks_that_do_not_fit():
-    """Networks with different numbers of parameters are a ValueError; none is left out silently."""
+    """For networks with different numbers of parameters it raises a ValueError."""
     small, large = linear(0.0, 0.0), nn.Sequential(linear(1.0, 1.0), linear(1.0, 1.0))
     for target, online, what in ((small, large, "the encoder"), (large, small, "the target")):
         try:
             momentum_update(target, online, 0.9)
         except ValueError:
             continue
-        raise AssertionError(f"If {what} has four parameters and the other two, it must be a"
-                             " ValueError; yours raises none.")
+        except Exception as error:
+            raised = type(error).__name__
+        else:
+            raised = "nothing"
+        raise AssertionError(f"If {what} has four parameters and the other two, momentum_update"
+                             f" must raise a ValueError; yours raises {raised}.")

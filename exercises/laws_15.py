@@ -56,6 +56,8 @@ def law_no_gradient():
     z = torch.tensor([[3.0, 4.0], [3.0, 4.0]], requires_grad=True)
     got = moving_average(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), z, 0.8)
     assert not got.requires_grad, "For z with gradient the new targets must have none; yours do."
+    assert z.requires_grad, ("z itself must keep its gradient, as the loss needs it; after the call"
+                             " yours has none.")
 
 
 def law_eta_and_z_stay():

@@ -149,9 +149,12 @@ def law_BN_normalises_by_the_batch_but_keeps_its_statistics():
 
 
 def law_each_prediction_meets_the_other_views_target():
-    """The loss is D(h(f(x1)), η2) / 2 + D(h(f(x2)), η1) / 2, Eq. 4 with given targets."""
+    """The loss is Eq. 4 with given targets: each prediction meets the target of the other view."""
     x1, x2 = torch.tensor([[1.0]]), torch.tensor([[2.0]])
-    L, z1 = loss(Doubling(), x1, x2, torch.tensor([[10.0]]), torch.tensor([[100.0]]))
+    got = loss(Doubling(), x1, x2, torch.tensor([[10.0]]), torch.tensor([[100.0]]))
+    assert isinstance(got, (tuple, list)) and len(got) == 2, (
+        f"loss must return two things, the loss and z1; yours returns a {type(got).__name__}.")
+    L, z1 = got
     # p1 = 6, p2 = 12: 36 · 100 / 2 + 144 · 10 / 2
     demand(L.item(), 2520.0, "f doubles, h triples and D(p, z) is the mean of p² z; x1 = [[1]],"
            " x2 = [[2]], η1 = [[10]], η2 = [[100]]: the loss must be")

@@ -1,6 +1,7 @@
 """The laws of exercise 18: a method of the student's own, in mine.py."""
 
 import ast
+import math
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from exercises import exercise
 from simsiam import SimSiam, effective_rank, output_std
 
 BLANKS = []
-READ = "the sheet; SimSiam in simsiam.py; a short method of baselines/, such as byol.py."
+READ = "the sheet; SimSiam in simsiam.py; the docstrings of baselines/."
 FILES = {"mine.py": '''\
 """Exercise 18: a method of my own."""
 
@@ -92,12 +93,24 @@ def law_not_SimSiam_itself():
         "All weights of the backbone are still SimSiam's.")
 
 
+def law_the_encoder_is_trained():
+    """The loss has a gradient in the encoder: in five steps every layer of the backbone moves."""
+    before, after = (dict(net.backbone.named_parameters())
+                     for net in (network(mine()), trained(mine(), 5)[0]))
+    for name, w in before.items():
+        assert not torch.equal(w, after[name]), (
+            f"After five steps the backbone's {name} is still what it was before the first.")
+
+
 def law_it_learns_and_does_not_collapse():
     """It learns: in 100 steps the loss falls, and the outputs do not collapse."""
     _, losses, z = trained(mine(), STEPS)
+    bad = [i for i, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
+    assert not bad, (f"The loss is {losses[bad[0] - 1]} at step {bad[0]}, at the learning rate 3:"
+                     " divide it by a constant, or look for a log or a root of 0.")
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
-    assert last < first, (f"The mean loss of the first ten steps is {first:.3f}, of the last ten"
-                          f" {last:.3f}; it must be smaller.")
+    assert last < first, (f"The mean loss of the first ten steps is {first:.4g}, of the last ten"
+                          f" {last:.4g}; it must be smaller.")
     std, rank = output_std(z).item(), effective_rank(z).item()
     assert std > 0.5 and rank > 8, (
         f"The outputs end with std {std:.2f} and rank {rank:.1f}; they must be above 0.5 and 8."

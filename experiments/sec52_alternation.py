@@ -65,7 +65,8 @@ def targets(run, k, x1, x2):
 def loss(model, x1, x2, eta1, eta2):
     """Eq. 5 for a step of Eq. 7: Eq. 4 with the targets η1 of x1, η2 of x2 in place of z1, z2.
 
-    x1, x2: (N, 3, S, S)   eta1, eta2: (N, d) constants   returns: the loss (), and z1 (N, d)
+    model: a SimSiam, of which only f, h and D are used   x1, x2: (N, 3, S, S)
+    eta1, eta2: (N, d) constants   returns: the loss (), and z1 (N, d)
     """
     z1, z2 = model.f(x1), model.f(x2)
     return model.D(model.h(z1), eta2) / 2 + model.D(model.h(z2), eta1) / 2, z1

@@ -4,6 +4,17 @@ SHORTCUT, BLOCK = "resnet.py:shortcut", "resnet.py:BasicBlock.forward"
 BOTTLENECK = "resnet.py:Bottleneck.forward"
 
 WRONG = {
+    "the shortcut's layers are used twice": (BLOCK, '''
+def forward(self, x):
+    out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+    if self.downsample is not None and self.downsample(x) is not None:
+        x = self.downsample(x)
+    return self.relu(out + x)
+'''),
+    "the convolution alone": (SHORTCUT, '''
+def shortcut(c_in, c_out, stride):
+    return None if stride == 1 and c_in == c_out else conv(c_in, c_out, 1, stride)
+'''),
     "the stride is forgotten": (SHORTCUT, '''
 def shortcut(c_in, c_out, stride):
     if c_in == c_out:

@@ -46,6 +46,9 @@ def color_jitter(x, factors, order):
 
 
 WRONG = {
+    "nearly gray pixels are too gray": textbook(chroma="c.clamp(min=5e-2)"),
+    "a little is added to c": textbook(chroma="c + 1e-3"),
+    "the first image's shift for all": steps(shift="factors[:1, HUE]"),
     "the shift is in sixths of a turn": textbook(angle="h + shift[:, None, None]"),
     "the shift is in degrees": textbook(angle="h + 6 * shift[:, None, None] / 360"),
     "the wrong direction": textbook(angle="h - 6 * shift[:, None, None]"),

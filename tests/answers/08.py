@@ -33,6 +33,12 @@ def random_boxes(n, size, scale):
 
 
 WRONG = {
+    "the area is drawn once": (BOXES, loop()[1].replace(
+        "            area = size**2 * random.uniform(*scale)\n", "").replace(
+        "        for _ in range(10):", "        area = size**2 * random.uniform(*scale)\n"
+        "        for _ in range(10):")),
+    "sides are rounded down": loop(height="int(math.sqrt(area / ratio))",
+                                   width="int(math.sqrt(area * ratio))"),
     "the random numbers are not torch's": (BOXES, loop()[1].replace(
         "random.seed(int(torch.randint(2**31, ())))", "pass")),
     "always the same random numbers": (BOXES, loop()[1].replace(

@@ -13,6 +13,8 @@ GUARD = "if w.norm() == 0 or d.norm() == 0: return d"
 RATIO = "return d * (self.trust * w.norm() / d.norm())"
 
 WRONG = {
+    "the gradient where d is zero": lars(
+        VECTOR, D, "if w.norm() == 0 or d.norm() == 0: return w.grad", RATIO),
     "vectors are scaled too": lars(D, GUARD, RATIO),
     "vectors decay": lars(D, "if w.ndim <= 1: return d", GUARD, RATIO),
     "no guard": lars(VECTOR, D, RATIO),

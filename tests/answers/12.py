@@ -37,6 +37,11 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
 
 
 WRONG = {
+    "the bank is normalised in place": chunks(
+        unit="bank.div_(bank.norm(dim=1, keepdim=True)).T, F.normalize(query, dim=1)"),
+    "the query is normalised in place": chunks(
+        unit="F.normalize(bank, dim=1).T, query.div_(query.norm(dim=1, keepdim=True))"),
+    "a list": chunks(joined="torch.cat(predictions).tolist()"),
     "the query is not normalised": chunks(unit="F.normalize(bank, dim=1).T, query"),
     "Euclidean distance": knn(similar="-(q - row).norm()", weight="math.exp(s)"),
     "not normalised": chunks(unit="bank.T, query"),

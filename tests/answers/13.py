@@ -75,6 +75,27 @@ def topk(line):
 
 
 WRONG = {
+    "a warm-up": fit(lr="cosine_lr(peak, step, epochs * steps, steps)"),
+    "the total counts incomplete batches": fit(
+        lr="cosine_lr(peak, step, epochs * len(x) // size)"),
+    "the total counts a last incomplete batch in every epoch": fit(
+        lr="cosine_lr(peak, step, epochs * -(-len(x) // size))"),
+    "the inputs are normalised": fit(once="x = F.normalize(x, dim=1)"),
+    "the features are normalised": fit_probe(
+        fit="fit(probe, optimizer, F.normalize(x, dim=1), labels, base_lr, epochs, batch_size)"),
+    "the order is NumPy's": fit(
+        order="torch.from_numpy(__import__('numpy').random.permutation(len(x)))"),
+    "uniform weights of the same std": fit_probe(
+        std="0.01); nn.init.uniform_(probe.weight, -0.01732, 0.01732); (0"),
+    "two groups, one learning rate": fit_probe(
+        optimizer="optimizer([[probe.weight], [probe.bias]])", fit=loop(lr="cosine_lr(peak, step,"
+                                                                        " epochs * steps)")),
+    "no groups": fit_probe(optimizer="optimizer(probe.parameters())"),
+    "always SGD": fit_probe(optimizer="SGD([probe.parameters()])"),
+    "the held-out tenth is NumPy's": choose(
+        order="torch.from_numpy(__import__('numpy').random.permutation(n))"),
+    "of equals the lowest": choose(
+        best="accuracy > best or accuracy == best and lr < chosen"),
     "it falls in a line": fit(lr="peak * (1 - step / (epochs * steps))"),
     "it falls in a line, scaled by hand": fit(
         lr="peak * (1 - step / (epochs * steps))", peak="base_lr * size / 256"),
@@ -152,6 +173,11 @@ WRONG = {
 }
 
 RIGHT = {
+    "a learning rate for each group there is": fit_probe(fit=loop(
+        lr="*[cosine_lr(peak, step, epochs * steps) for _ in optimizer.param_groups]")),
+    "all learning rates first": fit(
+        once="lrs = [cosine_lr(peak, s, epochs * steps) for s in range(epochs * steps)]",
+        lr="lrs[step]"),
     "loops over epochs and batches": fit(),
     "only the cosine by hand": fit(
         once="import math", lr="peak / 2 * (1 + math.cos(math.pi * step / (epochs * steps)))"),

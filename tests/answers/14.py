@@ -14,6 +14,11 @@ def update(line, pairs="zip(target.parameters(), online.parameters(), strict=Tru
 
 
 WRONG = {
+    "only what requires a gradient": update(
+        "w_t.mul_(m).add_(w, alpha=1 - m) if w_t.requires_grad else None"),
+    "an assertion instead of a ValueError": update(
+        "w_t.lerp_(w, 1 - m)", "zip(target.parameters(), online.parameters())",
+        first="assert len([*target.parameters()]) == len([*online.parameters()])"),
     "m and 1 - m exchanged": update("w_t.copy_((1 - m) * w_t + m * w)"),
     "m is left out": update("w_t.add_((1 - m) * w)"),
     "towards and beyond": update("w_t.add_(w - w_t, alpha=m)"),

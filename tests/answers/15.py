@@ -12,6 +12,7 @@ UNIT = "z = F.normalize(z.detach(), dim=1)"
 RETURN = "return m * eta + (1 - m) * z"
 
 WRONG = {
+    "z is detached in place": average("z = F.normalize(z.detach_(), dim=1)", RETURN),
     "m and 1 - m exchanged": average(UNIT, "return (1 - m) * eta + m * z"),
     "never averaged": average(UNIT, "return z"),
     "z is not normalised": average("z = z.detach()", RETURN),

@@ -59,6 +59,16 @@ def law_exact():
     import inspect, simsiam
     assert "normalize" in simsiam.negative_cosine.__code__.co_names
 '''),
+    "the value to the last digit": (FILE, HEAD + STOP + ZERO + SIMILARITY + '''
+def law_exact():
+    p = torch.tensor([[3.0, 4.0]])
+    assert D(p, p) == -1
+'''),
+    "too small a tolerance": (FILE, HEAD + STOP + ZERO + SIMILARITY + '''
+def law_exact():
+    p, z = torch.tensor([[1.0, 2.0, 5.0]]), torch.tensor([[5.0, 1.0, 3.0]])
+    assert abs(D(p, z).item() - -F.cosine_similarity(p, z).item()) < 1e-9
+'''),
     "notices everything, a correct D too": (FILE, '''
 def law_a():
     assert False

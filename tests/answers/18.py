@@ -24,6 +24,10 @@ WRONG = {
                   " + D(p2, z1, stopgrad=False) / 2, z1\n"),
     "the loss alone": (FILE, HEAD + "        return D(p1, z2)\n"),
     "NaN": (FILE, HEAD + "        return (D(p1, z2) - 2).log(), z1\n"),
+    "the encoder is never trained": (FILE, HEAD + "        return D(self.h(z1.detach()), z2),"
+                                     " z1\n"),
+    "the lr is too high for it": (FILE, HEAD + "        L = (p1 - z2.detach()).square().sum(dim=1)\n"
+                                  "        return L.mean(), z1\n"),
     "no class Mine": (FILE, HEAD.replace("Mine", "Yours") + "        return D(p1, z2), z1\n"),
     "does not learn": (FILE, HEAD + "        return 0 * D(p1, z2), z1\n"),
 }
