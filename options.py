@@ -35,7 +35,9 @@ METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "sw
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
            for name, method in METHODS.items()}
-METHOD_OPTIONS = sorted(set().union(*OPTIONS.values()))
+# Those that not every run has; a method may ask for these four, too.
+METHOD_OPTIONS = sorted(set().union(*OPTIONS.values()) - {"epochs", "batch_size", "lr",
+                                                          "weight_decay"})
 
 # ------------------------------------------------------------------------------------------------
 # The recipes: what each kind of data starts from. A flag of the same name overrides a value.

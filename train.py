@@ -352,10 +352,10 @@ def verdict(records, dim, began="untrained"):
 
 
 @plain_errors
-def main(argv=None):
-    """Parse a command line and train."""
+def main(argv=None, study=None):
+    """Parse a command line and train, as train() does; for a study's own script, too."""
     with parallel.group():
-        return train(parse(argv))
+        return train(parse(argv), study)
 
 
 if __name__ == "__main__":

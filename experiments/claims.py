@@ -20,7 +20,7 @@ from simsiam import collapsed
 ALPHA = 0.05
 # The smallest std a row is credited with: one unit of the last digit in the table. Three seeds that
 # agree by chance would have none at all.
-RESOLUTION = {"top1": 0.1, "knn": 0.1, "loss": 0.001}
+RESOLUTION = {"top1": 0.1, "knn": 0.1, "loss": 0.001, "std": 0.01, "rank": 0.1}
 
 
 def values(records, key):

@@ -11,6 +11,7 @@ from strategies import seeds
 from torchvision.transforms import RandomResizedCrop
 
 import augment as A
+import options
 from utils import data, plot
 
 N = 4
@@ -308,7 +309,7 @@ def test_the_options_of_augment_py_reach_the_views(tmp_path, monkeypatch, small_
     made, shown = [], []
     make = lambda *args, **kwargs: made.append(real(*args, **kwargs)) or made[-1]
     real = A.Augment
-    monkeypatch.setattr(A, "Augment", make)
+    monkeypatch.setattr(options, "Augment", make)
     monkeypatch.setattr(plot, "save_views", lambda *args: shown.append(args))
     asked, load = [], data.load
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])

@@ -703,3 +703,9 @@ def test_every_help_text_describes_its_module(module, monkeypatch, capsys):
     said = capsys.readouterr().out
     first_line = script.__doc__.splitlines()[0]
     assert " ".join(first_line.split()) in " ".join(said.split())
+
+
+def test_an_order_may_be_about_any_column_of_the_table():
+    for key in table.DIGITS:
+        last = {"a": [{key: 1.0}, {key: 1.1}], "b": [{key: 9.0}, {key: 9.1}]}
+        assert difference(Pair("a", "b", key), last).mean == pytest.approx(8)

@@ -1,7 +1,10 @@
 """Laws of the command line: recipes, flags, and what is refused.    pytest tests/test_options.py"""
 
 import math
+import pathlib
+import runpy
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import lineval
 import options
 import simsiam
 import train
+from baselines import simclr
 from utils import data, device, faults, runs
 from utils.runs import load_checkpoint
 
@@ -283,3 +287,16 @@ RECIPES = {
 def test_a_command_line_gets_the_recipe_of_its_data_and_network(argv):
     args = vars(options.fill_in(options.parse(argv.split()), 32))
     assert {key: args[key] for key in RECIPES[argv]} == RECIPES[argv]
+
+
+def test_a_method_may_ask_for_the_length_of_the_run_and_others_keep_theirs(monkeypatch):
+    class Scheduled(simclr.SimCLR):
+        def __init__(self, backbone, dim, epochs, batch_size):
+            """Of another signature."""
+
+    monkeypatch.setattr(simclr, "SimCLR", Scheduled)
+    anew = SimpleNamespace(**runpy.run_path(pathlib.Path(options.__file__)))
+    for method in "simsiam", "simclr":
+        args = anew.fill_in(anew.parse(["--method", method, "--batch-size", "32"]), 24)
+        assert (args.epochs, args.batch_size) == (20, 32)
+    assert anew.OPTIONS["simclr"].keys() == {"dim", "epochs", "batch_size"}

@@ -4,6 +4,7 @@ import ctypes
 import json
 import math
 import resource
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -327,6 +328,36 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     said = message(*TINY, "--lr", 1e30, "--out", out)
     assert "epoch 1, step" in said and "lr" in said and "--lr" in said
     assert load_checkpoint(out / "checkpoint.pt")["step"] == 0
+
+
+def test_a_study_of_one_s_own_takes_all_options_and_what_it_keeps_may_grow(
+        tmp_path, monkeypatch, small_shapes):
+    def study(run):
+        run.state.extra.update(best=None, seen=[0])
+
+        def loss_fn(x1, x2):
+            L, z1 = run.model(x1, x2)
+            kept = run.state.extra
+            kept["best"] = min(L.item(), kept["best"] or 0.0)
+            kept["seen"].append(run.state.step)
+            return L, z1
+
+        return loss_fn
+
+    for more in ["--max-steps", "2"], ["--resume"]:
+        monkeypatch.setattr("sys.argv", ["own.py", *TINY, "--out", str(tmp_path / "run"), *more])
+        train.main(study=study)
+    extra = load_checkpoint(tmp_path / "run")["extra"]
+    assert extra["best"] < 0 and extra["seen"] == [0, 0, 1, 2, 3, 4, 5]
+
+
+def test_a_study_under_torchrun_is_refused_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.parallel, "world_size", lambda: 2)
+    entered = []
+    monkeypatch.setattr(train.parallel, "group", lambda: (entered.append(1), nullcontext())[1])
+    with pytest.raises(SystemExit, match="needs its batch as a whole"):
+        train.main(["--out", str(tmp_path / "run")], study=lambda run: run.model)
+    assert entered and not (tmp_path / "run").exists()
 
 
 def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path):

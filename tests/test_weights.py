@@ -145,6 +145,24 @@ def test_an_export_of_any_network_of_ARCHS_can_be_read_again(tmp_path, monkeypat
     assert "weights of an unknown kind (the first is 'patches.bias')" in refused(tmp_path / "w.pt")
 
 
+def test_of_networks_with_equal_shapes_a_file_says_whose_it_is_or_is_refused(
+        tmp_path, monkeypatch):
+    class Tinier(Tiny):
+        """Other outputs with weights of the same shapes."""
+
+    for arch, kind in ("tiny", Tiny), ("tinier", Tinier):
+        monkeypatch.setitem(ARCHS, arch, kind)
+    about = {"arch": "tinier", "stem": "imagenet"}
+    weights.export(tmp_path / "w.pt", Tinier("imagenet", 0, False), about)
+    assert "its layers fit tinier and tiny; export .safetensors" in refused(tmp_path / "w.pt")
+    pytest.importorskip("safetensors.torch")
+    weights.export(tmp_path / "w.safetensors", Tinier("imagenet", 0, False), about)
+    backbone, config = load(tmp_path / "w.safetensors")
+    assert type(backbone) is Tinier and (config["arch"], config["stem"]) == ("tinier", "imagenet")
+    monkeypatch.delitem(ARCHS, "tinier")  # an arch that we do not know is no reason to refuse
+    assert type(load(tmp_path / "w.safetensors")[0]) is Tiny
+
+
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("arch", ARCHS)
 def test_arch_and_stem_are_deduced_from_names_and_shapes(arch, stem):

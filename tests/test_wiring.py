@@ -282,9 +282,10 @@ def test_the_widths_on_a_command_line_reach_the_heads_of_every_method():
     assert {flags.split()[1] for flags in WIDTHS} == options.METHODS.keys() - {"simsiam"}
 
 
-def test_epoch_0_only_measures(tmp_path, monkeypatch, small_shapes):
+@pytest.mark.parametrize("method", options.METHODS)
+def test_epoch_0_only_measures(method, tmp_path, monkeypatch, small_shapes):
     monkeypatch.chdir(tmp_path)
-    run = built("--method", "moco", "--queue", "128")
+    run = built("--method", method, *["--queue", "128"] * (method == "moco"))
     before = {name: w.clone() for name, w in run.model.state_dict().items()}
     train.start(run)
     for name, w in run.model.state_dict().items():  # of BN the running statistics move

@@ -137,7 +137,7 @@ def misfit(run, saved):
     step, order, outputs, records = (saved.get(k) for k in ("step", "order", "outputs", "records"))
     several = lambda of, x: [x] * len(of) if isinstance(of, list) else [x]
     first = outputs[0] if isinstance(outputs, list) and outputs else None
-    like.update(order=None if order is None else ids, outputs=several(outputs, first),
+    like.update(extra={}, order=None if order is None else ids, outputs=several(outputs, first),
                 losses=several(saved.get("losses"), torch.zeros(())), records=records,
                 config=saved["config"])
     if wrong := differs(saved, like, "content"):

@@ -89,7 +89,8 @@ def read(path, resnet, archs, parser):
         # The heads, and the target encoder of byol and moco, are left out.
         weights, whose = below("backbone.", saved["model"]), "its own"
     else:
-        weights, config = recognise(path, tensors, resnet, archs)
+        name = about.pop("arch", None), about.pop("stem", None)
+        weights, config = recognise(path, tensors, resnet, archs, name)
         whose = "its own" if "mean" in about else "ImageNet's" if config["mean"] else "the images'"
         config.update(about)
     print(f"{path} ({config['source']}): {config['arch']}, {config['stem']} stem; mean and std:"
@@ -98,7 +99,7 @@ def read(path, resnet, archs, parser):
 
 
 def read_file(path):
-    """The contents of a file, a dict, and what export() wrote with it: mean, std and padding."""
+    """The contents of a file, and what export() says of it: arch, stem, mean, std and padding."""
     try:
         content = runs.read_regular(path.resolve())  # download caches are full of links
         if path.suffix != ".safetensors":
@@ -106,14 +107,14 @@ def read_file(path):
             return dict(saved.get("state_dict", saved)), {}
         tensors = safetensors(path).load(content)  # refuses a malformed header
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        about = header.get("__metadata__", {})
-        about = {key: json.loads(about[key]) for key in (*IMAGENET, "padding") if key in about}
+        said = header.get("__metadata__", {})
+        about = {key: json.loads(said[key]) for key in (*IMAGENET, "padding") if key in said}
         normalisation = {key: about[key] for key in about if key != "padding"}
         if normalisation and checkpoint.differs(normalisation, IMAGENET, "metadata"):
             raise ValueError("its mean and std are impossible")
         if repr(about.get("padding", 2)) != "2":  # export() writes no other; 2.0 would equal 2
             raise ValueError("its padding is impossible")
-        return tensors, about
+        return tensors, about | {key: said[key] for key in ("arch", "stem") if key in said}
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint or file of weights; name another")
     except Exception as error:  # torch raises half a dozen kinds
@@ -128,8 +129,11 @@ def below(prefix, tensors):
     return {k.removeprefix(prefix): w for k, w in tensors.items() if k.startswith(prefix)}
 
 
-def recognise(path, tensors, resnet, archs):
-    """The backbone's weights in a file, and a config: arch, stem, mean, std and source."""
+def recognise(path, tensors, resnet, archs, name=None):
+    """The backbone's weights in a file, and a config: arch, stem, mean, std and source.
+
+    name: (arch, stem) if the file gives them; names and shapes must fit all the same
+    """
     tensors = {str(key): value for key, value in tensors.items()}
     tensors = below("module.", tensors) or tensors  # DataParallel's prefix
     for mark, prefix, source in KINDS:
@@ -144,12 +148,15 @@ def recognise(path, tensors, resnet, archs):
     with torch.device("meta"):  # networks without memory: names, shapes and types
         networks = {(arch, stem): resnet(arch, stem).state_dict()
                     for arch in archs for stem in ("cifar", "imagenet")}
-    for (arch, stem), like in networks.items():
-        # BN's counts of batches serve no purpose here, and older files lack them.
+    fits = {}  # {(arch, stem): BN's counts of batches}: no use here, and older files lack them
+    for this, like in networks.items() if name not in networks else [(name, networks[name])]:
         zeros = {key: torch.tensor(0) for key in like if key.endswith("num_batches_tracked")}
         if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):
-            break
-    else:
+            fits[this] = zeros
+    if len(several := sorted({arch for arch, _ in fits})) > 1:
+        raise SystemExit(f"{path}: its layers fit {' and '.join(several)}; export .safetensors,"
+                         " which says whose they are")
+    if not fits:
         if source:
             raise SystemExit(f"{path} ({source}): its layers fit none of our networks"
                              f" ({' '.join(archs)}); choose another")
@@ -157,7 +164,7 @@ def recognise(path, tensors, resnet, archs):
         raise SystemExit(f"{path}: weights of an unknown kind (the first is {first!r}); choose"
                          " train.py's, torchvision's, timm's, official SimSiam's, lightly's or"
                          " solo-learn's")
-    source = source or "lineval.py"
+    source, ((arch, stem), zeros) = source or "lineval.py", next(iter(fits.items()))
     if bad := [key for key, w in weights.items() if not w.isfinite().all()]:
         raise SystemExit(f"{path} ({source}): its {bad[0]} is not finite; choose another")
     # The stem is the only hint at what images the weights were trained on.
