@@ -35,7 +35,7 @@ METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "sw
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
            for name, method in METHODS.items()}
-# Those that not every run has; a method may ask for these four, too.
+# What only some methods have. A method may also ask for these four, which all runs have.
 METHOD_OPTIONS = sorted(set().union(*OPTIONS.values()) - {"epochs", "batch_size", "lr",
                                                           "weight_decay"})
 

@@ -233,4 +233,5 @@ def machine():
         return torch.cuda.get_device_name()
     model = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()
                        if sys.platform == "linux" else "")
-    return f"{(model or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+    name = (model or [platform.processor() or platform.machine()])[0]
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -144,14 +144,15 @@ def test_folders_inside_a_class_folder_are_left_out_and_one_is_named(tmp_path, c
     assert "files" not in said
 
 
-def test_without_shared_memory_images_are_decoded_one_after_another(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), NotImplementedError])
+def test_without_shared_memory_images_are_decoded_one_after_another(error, tmp_path, monkeypatch):
     expected = read(make_folder(tmp_path))
     next(tmp_path.glob(".simsiam*")).unlink()
 
-    def read_only(*_, **__):
-        raise OSError(30, "Read-only file system")
+    def refuse(*_):
+        raise error
 
-    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", read_only)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", refuse)
     assert torch.equal(read(tmp_path).train, expected.train)
 
 

@@ -241,6 +241,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "an option of the run that one method asks for is taken from the others": (
+            ' - {"epochs", "batch_size", "lr",', " - {"),
         "another --image-size is ignored": (
             '(("image_size", view_size), ("stored_size", stored_size))',
             '(("stored_size", stored_size),)'),
@@ -290,6 +292,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "a script of one's own trains without its study": (
+            "return train(parse(argv), study)", "return train(parse(argv))"),
         "epoch 0 measures half as many images": ("math.ceil(2048 /", "math.ceil(1024 /"),
         "the last kNN may be one that was not measured": (
             'f"{knns[-1]:.1f} % (', 'f"{last[\'knn\']:.1f} % ('),
@@ -412,6 +416,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'config["std"], config.get("image_size"))\n                 for split'),
     },
     "utils/checkpoint.py": {
+        "what a study keeps must not change its form": (
+            "like.update(extra={}, order", "like.update(order"),
         "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
         "a resumed run counts its seconds from 0": (
             'time.time() - saved["seconds"]',
@@ -565,6 +571,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             '["git", "rev-parse"'),
     },
     "utils/weights.py": {
+        "what a file says of its network does not count": (
+            "if name not in networks else [(name, networks[name])]", ""),
+        "the first of several networks that fit": (")) > 1:", ")) > 99:"),
         "the padding of a stem is not exported": (
             '"stem", "padding", "image_size"', '"stem", "image_size"'),
         "a program is recorded with small images": (
@@ -681,6 +690,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "y1, y2 = z1, z2"),
     },
     "experiments/claims.py": {
+        "no order of stds or ranks": (', "std": 0.01, "rank": 0.1', ""),
         "no correction for many comparisons": (
             "found._replace(level=levels[pair])", "found"),
         "Bonferroni's correction": ("max(strictest, (len(p) - i) * p", "max(strictest, len(p) * p"),

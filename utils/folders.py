@@ -171,6 +171,11 @@ def native_size(files):
 # ------------------------------------------------------------------------------------------------
 # Decoding.
 
+# Without fork, as on macOS and by default since Python 3.14, each worker would import torch again
+# and run the user's script, down to `if __name__ == '__main__':`, before it decodes.
+START = "fork" if sys.platform == "linux" else None
+UNGUARDED = "; or your script lacks `if __name__ == '__main__':`" * (START is None)
+
 
 def decode_all(paths, size, first=0):
     """Decode image files on all cores, from number `first` on: yields what decode() returns."""
@@ -182,7 +187,8 @@ def decode_all(paths, size, first=0):
             pool = start_workers(len(paths) - first)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
             decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
-        except (OSError, NotImplementedError):  # no shared memory: /dev/shm may be read-only or full
+        except (OSError, NotImplementedError):
+            # There is no shared memory: /dev/shm may be read-only or full.
             decode_some = lambda some: map(decode, some, itertools.repeat(size))
         # Not all at once: results that are waiting to be written would fill the memory.
         some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
@@ -193,12 +199,6 @@ def decode_all(paths, size, first=0):
         except concurrent.futures.process.BrokenProcessPool:
             raise SystemExit("decoding was killed, probably because memory ran out: choose a"
                              " smaller --image-size, or remove huge images" + UNGUARDED)
-
-
-# Without fork, as on macOS and by default since Python 3.14, each worker would import torch again and
-# run the user's script, down to `if __name__ == '__main__':`, before it decodes.
-START = "fork" if sys.platform == "linux" else None
-UNGUARDED = "; or your script lacks `if __name__ == '__main__':`" * (START is None)
 
 
 def start_workers(n):

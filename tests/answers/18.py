@@ -26,8 +26,8 @@ WRONG = {
     "NaN": (FILE, HEAD + "        return (D(p1, z2) - 2).log(), z1\n"),
     "the encoder is never trained": (FILE, HEAD + "        return D(self.h(z1.detach()), z2),"
                                      " z1\n"),
-    "the lr is too high for it": (FILE, HEAD + "        L = (p1 - z2.detach()).square().sum(dim=1)\n"
-                                  "        return L.mean(), z1\n"),
+    "the lr is too high for it": (FILE, HEAD + "        L = (p1 - z2.detach()) ** 2\n"
+                                  "        return L.sum(dim=1).mean(), z1\n"),
     "no class Mine": (FILE, HEAD.replace("Mine", "Yours") + "        return D(p1, z2), z1\n"),
     "does not learn": (FILE, HEAD + "        return 0 * D(p1, z2), z1\n"),
 }
