@@ -572,7 +572,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "utils/weights.py": {
         "what a file says of its network does not count": (
-            "if name not in networks else [(name, networks[name])]", ""),
+            "    if name in networks:\n", "    if False:\n"),
         "the first of several networks that fit": (")) > 1:", ")) > 99:"),
         "the padding of a stem is not exported": (
             '"stem", "padding", "image_size"', '"stem", "image_size"'),

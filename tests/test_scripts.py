@@ -15,6 +15,7 @@ from torchvision import transforms
 
 import augment
 import lineval
+import options
 import resnet
 from experiments import all as every
 from experiments import (benchmark, compare, cost, crops, finetune, logs, measures, peers,
@@ -544,7 +545,7 @@ def test_augment_py_says_what_the_picture_shows_and_by_default_of_shapes(
         elsewhere, monkeypatch, capsys, small_shapes):
     made, asked, load, real = [], [], data.load, augment.Augment
     monkeypatch.setattr(data, "load", lambda *args: (asked.append(args), load(*args))[1])
-    monkeypatch.setattr(augment, "Augment", lambda *args, **p: (
+    monkeypatch.setattr(options, "Augment", lambda *args, **p: (
         made.append(real(*args, **p)), made[-1])[1])
     arguments(monkeypatch)
     augment.main()

@@ -110,6 +110,7 @@ def plot_differences(path, found, scales):
         axis.scatter(paper, y, color="red", marker="x", s=24, label="the paper's difference")
         ticks = (-50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50)
         axis.set_xticks(ticks, ticks, fontsize=8)
+        axis.tick_params(axis="x", top=True, labeltop=True)  # the figure is a page high
         axis.set(title=scale, xlabel="percentage points", xlim=(-99, 99), ylim=(len(found), -1))
         axis.set_yticks(range(len(found)), found if axis is axes[0] else [], fontsize=8)
     save_figure(figure, path)

@@ -148,8 +148,10 @@ def recognise(path, tensors, resnet, archs, name=None):
     with torch.device("meta"):  # networks without memory: names, shapes and types
         networks = {(arch, stem): resnet(arch, stem).state_dict()
                     for arch in archs for stem in ("cifar", "imagenet")}
-    fits = {}  # {(arch, stem): BN's counts of batches}: no use here, and older files lack them
-    for this, like in networks.items() if name not in networks else [(name, networks[name])]:
+    if name in networks:
+        networks = {name: networks[name]}
+    fits = {}  # {(arch, stem): counts of batches}: BN's, of no use here; older files lack them
+    for this, like in networks.items():
         zeros = {key: torch.tensor(0) for key in like if key.endswith("num_batches_tracked")}
         if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):
             fits[this] = zeros
