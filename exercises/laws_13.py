@@ -172,9 +172,11 @@ def law_every_epoch_has_a_new_order():
 def law_the_order_follows_torch_s_seed():
     """The random order follows torch's seed, which --seed sets: same seed, same order."""
     for way in WAYS:
-        first, again = (batches(way, 8, 5, 2) for _ in range(2))
+        first, again, other = (batches(way, 8, 5, 2, seed) for seed in (0, 0, 1))
         assert first == again, (f"{way}: after torch.manual_seed(0) the batches must be the same"
                                 " each time; yours are not.")
+        assert first != other, (f"{way}: after torch.manual_seed(0) and torch.manual_seed(1) the"
+                                " batches must differ; yours are the same.")
 
 
 def law_the_loss_is_the_mean_cross_entropy():

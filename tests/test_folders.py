@@ -10,7 +10,6 @@ import sys
 import time
 import zlib
 from types import SimpleNamespace
-from unittest import mock
 
 import numpy
 import pytest
@@ -181,11 +180,11 @@ def test_elsewhere_a_script_without_a_guard_is_told_so_and_does_not_wait_for_its
     assert "Traceback" not in done.stderr
 
 
-def test_no_more_processes_decode_than_the_cores_in_use_or_the_files_keep_busy():
-    for cores, n, wanted in (2, 1000, 2), (2, 16, 1), (64, 17, 2), (64, 1, 1):
-        with mock.patch.object(folders, "os", SimpleNamespace(
-                sched_getaffinity=lambda _, cores=cores: range(cores))):
-            assert folders.start_workers(n)._max_workers == wanted
+@pytest.mark.parametrize("cores, n, workers", [(2, 1000, 2), (2, 16, 1), (64, 17, 2), (64, 1, 1)])
+def test_no_more_processes_decode_than_the_cores_in_use_or_the_files_keep_busy(
+        cores, n, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    assert folders.start_workers(n)._max_workers == workers
 
 
 def decode_slowly(path):

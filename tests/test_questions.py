@@ -57,11 +57,12 @@ def test_every_answer_has_a_command():
         assert re.search(r"^    (python|pytest|torchrun) ", answer, re.M), answer[:60]
 
 
-@pytest.mark.parametrize("text", [QUESTIONS, SUMMARY.read_text(), LINEVAL.read_text()],
-                         ids=["questions", "summary", "lineval"])
-def test_every_mean_and_std_of_a_text_stands_in_a_table(text):
+@pytest.mark.parametrize("text, least", [
+    (QUESTIONS, 6), (SUMMARY.read_text(), 6), (LINEVAL.read_text(), 2)],
+    ids=["questions", "summary", "lineval"])
+def test_every_mean_and_std_of_a_text_stands_in_a_table(text, least):
     numbers = re.findall(r"-?[\d.]+ ± [\d.]*\d", " ".join(text.split()))
-    assert len(numbers) > 1
+    assert len(numbers) >= least
     for number in numbers:
         assert any(number in text for text in RESULTS), number
 

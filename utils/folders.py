@@ -174,7 +174,7 @@ def native_size(files):
 # Without fork, as on macOS and by default since Python 3.14, each worker would import torch again
 # and run the user's script, down to `if __name__ == '__main__':`, before it decodes.
 START = "fork" if sys.platform == "linux" else None
-UNGUARDED = "; or your script lacks `if __name__ == '__main__':`" * (START is None)
+UNGUARDED = "; if your script has no `if __name__ == '__main__':`, add it" * (START is None)
 
 
 def decode_all(paths, size, first=0):

@@ -150,7 +150,8 @@ def recognise(path, tensors, resnet, archs, name=None):
                     for arch in archs for stem in ("cifar", "imagenet")}
     if name in networks:
         networks = {name: networks[name]}
-    fits = {}  # {(arch, stem): counts of batches}: BN's, of no use here; older files lack them
+    # {(arch, stem): zeros for BN's counts of batches}, which serve no purpose and older files lack
+    fits = {}
     for this, like in networks.items():
         zeros = {key: torch.tensor(0) for key in like if key.endswith("num_batches_tracked")}
         if not checkpoint.differs({**zeros, **weights}, dict(like), "network"):

@@ -85,6 +85,8 @@ WRONG = {
         fit="fit(probe, optimizer, F.normalize(x, dim=1), labels, base_lr, epochs, batch_size)"),
     "the order is NumPy's": fit(
         order="torch.from_numpy(__import__('numpy').random.permutation(len(x)))"),
+    "the order ignores the seed": fit(
+        order="torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))"),
     "uniform weights of the same std": fit_probe(
         std="0.01); nn.init.uniform_(probe.weight, -0.01732, 0.01732); (0"),
     "two groups, one learning rate": fit_probe(
