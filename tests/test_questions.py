@@ -1,6 +1,7 @@
 """docs/questions.md: commands parse, numbers were measured.    pytest tests/test_questions.py"""
 
 import argparse
+import json
 import pathlib
 import re
 import runpy
@@ -65,6 +66,17 @@ def test_every_mean_and_std_of_a_text_stands_in_a_table(text, least):
     assert len(numbers) >= least
     for number in numbers:
         assert any(number in text for text in RESULTS), number
+
+
+def test_the_epochs_of_Appendix_D_in_the_summary_are_those_of_its_log():
+    log = (SUMMARY.parent / "cifar/logs/jpeg-copy-450-epochs.jsonl").read_text().splitlines()
+    ours = {record["epoch"]: record for record in map(json.loads, log[1:])}
+    rows = re.findall(r"\| (\d+) \| (-[\d.]+) \| -[\d.]+ \| ([\d.]*) ?\|", SUMMARY.read_text())
+    assert len(rows) == 12
+    for epoch, loss, knn in rows:
+        record = ours[int(epoch)]
+        assert f"{record['loss']:.3f}" == loss
+        assert knn == ("" if record["knn"] is None else f"{record['knn']:.1f}")
 
 
 def test_every_link_of_an_answer_leads_to_a_file():
