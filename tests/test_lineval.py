@@ -396,6 +396,14 @@ def test_other_data_than_the_run_s_are_named_and_have_a_result_of_their_own(run,
     assert other == json.loads((run / "lineval-shapes-tinted.json").read_text())
 
 
+def test_a_share_of_the_labels_has_a_result_of_its_own(run):
+    probe = [str(run), "--epochs", "1", "--lr", "1", "--device", "cpu"]
+    every = lineval.main(probe)
+    half = lineval.main([*probe, "--labels", "0.5"])
+    assert every == json.loads((run / "lineval.json").read_text())
+    assert half == json.loads((run / "lineval-labels-0.5.json").read_text())
+
+
 def test_a_run_older_than_the_digest_of_the_data_is_evaluated_as_before(run, capsys):
     saved = runs.load_checkpoint(run)
     for key in ("format", "commit"):

@@ -615,10 +615,10 @@ def test_with_a_share_of_the_labels_kNN_and_probe_learn_from_those_images_only(
         folder, monkeypatch):
     seen = []
     monkeypatch.setattr(lineval, "evaluate", lambda args, images, x, _: seen.append(len(x)) or {})
-    for share in ("0.5", "1"):
-        (folder[0] / "lineval.json").unlink(missing_ok=True)
+    for share, name in (("0.5", "lineval-labels-0.5.json"), ("1", "lineval.json")):
+        (folder[0] / name).unlink(missing_ok=True)
         lineval.main([str(folder[0]), "--labels", share])
-        assert (folder[0] / "lineval.json").exists()  # they are still the run's own data
+        assert (folder[0] / name).exists()  # they are still the run's own data
     assert seen == [20, 39]  # 39 of 40 files can be decoded
 
 

@@ -6,7 +6,8 @@
     metrics.jsonl    one JSON object per epoch; epoch 0 is the untrained network
     views.png        some images above two views of each
     curves.png       loss, std, kNN accuracy and rank by epoch
-    lineval.json     what lineval.py measured
+    lineval.json     what lineval.py measured; on other data or with a share of the labels:
+                     lineval-*.json
 
 Every file is written atomically and thus complete. A kill or a full disk costs no more than the
 steps since the last checkpoint, and after a power cut each file is there, with or without its

@@ -336,4 +336,5 @@ def load_images(args, config):
         path = pathlib.Path(folder) / checkpoint.result_name(config, images, args.data)
     if args.labels < 1:
         images = images.with_labels(args.labels)
+        path = path and path.with_stem(f"{path.stem}-labels-{args.labels:g}")
     return images.to(args.device), path
