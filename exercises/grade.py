@@ -51,23 +51,24 @@ SYMBOLS = {"passed": "+", "failed": "x", "blank": ".", "time": "t", "memory": "m
 # A submission. Only its bytes are read here.
 
 
-def named(folders):
+def named(folders, files):
     """The roots of submissions by their names, which are the folders', or the paths of namesakes.
 
+    files: as in root()
     SystemExit: a folder does not exist, or is named twice
     """
     found, paths = {}, [folder.resolve() for folder in folders]
     for folder, path in zip(folders, paths):
         if paths.count(path) > 1:
             raise SystemExit(f"{folder}: is named twice; name each submission once")
-        found[path.name if path.name not in found else str(path)] = root(folder)
+        found[path.name if path.name not in found else str(path)] = root(folder, files)
     return found
 
 
-def root(folder):
-    """The folder that has the files of a submission: often there is another one around it.
+def root(folder, files):
+    """The folder of a submission that has one of these files: often there are others around it.
 
-    A file, such as a zip, is returned as it is: nothing can be read in it.
+    files: names relative to it   Where none is found, as in a zip, nothing will be read.
     """
     if not folder.exists():
         raise SystemExit(f"{folder}: not found; name a folder for each submission")
@@ -75,9 +76,28 @@ def root(folder):
         print(f"{folder}: not a folder, so graded like an empty one; does it need unpacking?",
               file=sys.stderr)
         return folder
-    inner = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
-    lone = not list(folder.glob("*.py")) and len(inner) == 1
-    return inner[0] if lone and not inner[0].is_symlink() else folder
+    found = []
+    for level in [folder], folder.glob("*"), folder.glob("*/*"):
+        found = found or [path for path in level if has(path, folder, files)]
+    if len(found) != 1:
+        print(f"{folder}: {'several folders have' if found else 'no folder has'} a file of these"
+              " exercises, so graded like an empty one; is it packed, or several submissions?",
+              file=sys.stderr)
+    return found[0] if len(found) == 1 else folder
+
+
+def has(path, folder, files):
+    """Whether path, a folder in `folder` or itself, has one of the files; no link is followed."""
+    below = path.relative_to(folder)
+    hidden = any(part[0] in "._" for part in below.parts)
+    return (not hidden and path.resolve() == folder.resolve() / below
+            and any(read_file(path, name) is not None for name in files))
+
+
+def files_of(number):
+    """The names of the files that an exercise asks for, relative to the repository."""
+    info = exercise.about(number)
+    return {place.split(":")[0] for place in info.BLANKS} | set(info.FILES)
 
 
 def read_file(folder, name):
@@ -149,7 +169,7 @@ def child(number, files, nonce, pipe, nobody, scratch):
             result = "died", f"The grader could not set its limits: {error}"
         else:
             result = transplant.judge(number, files)
-        # A result counts only with the nonce, so a submission cannot write its own.
+        # A result counts only with the nonce: what a submission writes by accident does not.
         os.write(3, json.dumps([nonce, result[0], result[1][:4000]]).encode())
     finally:
         os._exit(0)
@@ -177,9 +197,7 @@ class Job:
     started: float = 0.0
 
     def start(self, nobody, scratch):
-        info = exercise.about(self.number)
-        names = {place.split(":")[0] for place in info.BLANKS} | set(info.FILES)
-        files = {name: read_file(self.folder, name) for name in names}
+        files = {name: read_file(self.folder, name) for name in files_of(self.number)}
         self.started, (self.pipe, out) = time.time(), os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -217,7 +235,7 @@ class Job:
             if late or end == signal.SIGXCPU or cpu >= CPU_SECONDS:
                 self.status = "time"
                 self.text = (f"Stopped after {WALL_SECONDS} s, or {CPU_SECONDS} s of computing:"
-                             " an endless loop?")
+                             " an endless loop, or much printing?")
 
 
 def grade(jobs, at_once, report):
@@ -302,7 +320,10 @@ def as_gradescope(jobs):
     tests = [{"number": str(job.number), "name": exercise.title(job.number),
               "score": float(job.status == "passed"), "max_score": 1.0,
               "status": "passed" if job.status == "passed" else "failed",
-              "output": job.text, "visibility": "visible"} for job in jobs]
+              "output": job.text,
+              # What hidden laws say would give the next upload the answer.
+              "visibility": "after_published" if job.number in exercise.HAVE_HIDDEN_LAWS
+              else "visible"} for job in jobs]
     seconds = round(sum(job.seconds for job in jobs))
     return json.dumps({"tests": tests, "execution_time": seconds}, indent=1) + "\n"
 
@@ -310,10 +331,11 @@ def as_gradescope(jobs):
 def table(classes):
     """One line per submission, one symbol per exercise, and what the symbols mean."""
     numbers = [job.number for job in next(iter(classes.values()))]
-    lines = [f"{'submission':16} score" + "".join(f"{number:3}" for number in numbers)]
+    width = max(16, min(74 - 3 * len(numbers), max(map(len, classes))))  # 80 columns in all
+    lines = [f"{'submission':{width}} score" + "".join(f"{number:3}" for number in numbers)]
     for name, jobs in classes.items():
-        name = "".join(c if c.isprintable() else "?" for c in name)[:16]
-        lines.append(f"{name:16} {score(jobs):5}"
+        name = "".join(c if c.isprintable() else "?" for c in name)[-width:]
+        lines.append(f"{name:{width}} {score(jobs):5}"
                      + "".join(f"{SYMBOLS[job.status]:>3}" for job in jobs))
     return "\n".join([*lines, "  ".join(f"{s} {name}" for name, s in SYMBOLS.items())])
 
@@ -344,8 +366,9 @@ def main(argv=None):
     args, written = parse(argv), 0.0
     torch.set_num_threads(1)
     numbers = sorted(set(args.exercises))
+    files = set().union(*map(files_of, numbers))
     classes = {name: [Job(name, number, folder) for number in numbers]
-               for name, folder in named(args.submissions).items()}
+               for name, folder in named(args.submissions, files).items()}
     every = [job for jobs in classes.values() for job in jobs]
     outputs = {args.json: as_json, args.csv: as_csv, args.junit: as_junit,
                args.gradescope: lambda classes: as_gradescope(*classes.values())}

@@ -31,8 +31,10 @@ def mine():
     names = {"__name__": "mine"}
     path = str(exercise.HOME / "mine.py")
     exec(compile(exercise.submitted("mine.py"), path, "exec"), names)
-    assert isinstance(names.get("Mine"), type), "mine.py must define a class Mine."
-    return names["Mine"]
+    Mine = names.get("Mine")
+    assert isinstance(Mine, type) and issubclass(Mine, SimSiam), (
+        "mine.py must define a class Mine, derived from SimSiam: class Mine(SimSiam).")
+    return Mine
 
 
 def network(method):

@@ -258,6 +258,15 @@ def imported(trees):
         load_only(before)
 
 
+HINTS = {  # part of a message of Python's: what it means here, where check.py may have passed
+    "File too large": "In the grader an exercise may not write files.",
+    "No module named": "The grader takes nothing but the exercise's own files.",
+    "EOFError": "In the grader there is no input.",
+    "BdbQuit": "There is a breakpoint() in it.",
+    "start new thread": "In the grader an exercise may not start threads or processes.",
+}
+
+
 def judge(number, files):
     """The result of an exercise with a student's files: a status and a message."""
     try:
@@ -268,10 +277,10 @@ def judge(number, files):
     except MemoryError:
         status, text = "memory", ""
     except Exception as error:  # a default argument or a decorator of theirs raised it
-        return "failed", f"{type(error).__name__}: {error}"
+        status, text = "failed", f"{type(error).__name__}: {error}"
     if "MemoryError" in text or "can't allocate memory" in text:
         return "memory", f"It needs too much memory. {text}"
-    return status, text
+    return status, "\n".join([text, *(hint for what, hint in HINTS.items() if what in text)])
 
 
 def warm_up(numbers):

@@ -402,11 +402,72 @@ def test_a_link_a_pipe_or_a_huge_file_is_not_read(tmp_path):
 def test_a_file_in_place_of_a_folder_is_an_empty_submission_and_a_missing_one_an_error(
         tmp_path, capsys):
     (tmp_path / "ben.zip").write_bytes(b"PK")
-    folder = grade.root(tmp_path / "ben.zip")
+    folder = grade.root(tmp_path / "ben.zip", ["simsiam.py"])
     assert "not a folder" in capsys.readouterr().err
     assert grade.read_file(folder, "simsiam.py") is None
     with pytest.raises(SystemExit, match="not found"):
-        grade.root(tmp_path / "typo")
+        grade.root(tmp_path / "typo", ["simsiam.py"])
+
+
+@pytest.mark.parametrize("written, place", [
+    (["simsiam.py", "hw/simsiam.py"], ""), (["hw/simsiam.py", "plots/a.png"], "hw"),
+    (["a/hw/simsiam.py", "a/hw/plots/a.png"], "a/hw"), (["baselines/byol.py"], ""),
+    (["hw/simsiam.py", "hw/old/simsiam.py", "venv/lib/a.py"], "hw"),
+    (["hw/simsiam.py", "__MACOSX/simsiam.py", ".git/simsiam.py"], "hw")])
+def test_a_submission_is_found_by_its_files_up_to_two_folders_down(
+        written, place, tmp_path, capsys):
+    folder = tmp_path / ".class" / "anna"
+    for name in written:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("#")
+    assert grade.root(folder, ["simsiam.py", "baselines/byol.py"]) == folder / place
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", [
+    [], ["hw.zip"], ["anna/simsiam.py", "ben/simsiam.py"], ["a/b/c/simsiam.py"], ["byol.py"]])
+def test_a_submission_that_is_not_found_is_named_and_graded_like_an_empty_one(
+        written, tmp_path, capsys):
+    for name in written:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("#")
+    (tmp_path / "link").symlink_to(HOME)
+    assert grade.root(tmp_path, ["simsiam.py", "baselines/byol.py"]) == tmp_path
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_what_only_the_grader_forbids_is_explained(tmp_path):
+    reference, line = solved(1)["simsiam.py"].decode(), "return similarity(p, z).mean()"
+    explained = {
+        "print(p, file=open('/tmp/simsiam-was-here', 'a'), flush=True)": "may not write files",
+        "input()": "no input",
+        "import myhelpers": "nothing but the exercise's own files",
+        "breakpoint()": "There is a breakpoint()",
+        "__import__('threading').Thread(target=print).start()": "may not start threads"}
+    for i, code in enumerate(explained):
+        (tmp_path / str(i)).mkdir()
+        text = reference.replace(line, f"{code}\n    {line}")
+        (tmp_path / str(i) / "simsiam.py").write_text(text)
+    command = [sys.executable, "exercises/grade.py", *sorted(tmp_path.iterdir()), "--exercises",
+               "1", "--json", tmp_path / "marks.json"]
+    subprocess.run(command, cwd=HOME, check=True)
+    marks = json.loads((tmp_path / "marks.json").read_text())
+    for mark, said in zip(marks.values(), explained.values()):
+        assert said in mark["exercises"]["1"]["text"]
+
+
+def test_names_in_the_table_can_be_told_apart_and_it_has_at_most_80_columns():
+    for n in (1, 19):
+        lines = grade.table({f"simsiam-homework-1-{name}": jobs(*["passed"] * n)
+                             for name in ("anna", "andy")})
+        assert "-anna " in lines and "-andy " in lines
+    lines = grade.table({"x" * 100: jobs(*["passed"] * 19)}).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_gradescope_shows_what_hidden_laws_say_only_after_publication():
+    found = json.loads(grade.as_gradescope(jobs(*["failed"] * 19)))["tests"]
+    assert [test["number"] for test in found if test["visibility"] != "visible"] == ["17", "19"]
 
 
 # ------------------------------------------------------------------------------------------------

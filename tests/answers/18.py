@@ -29,6 +29,13 @@ WRONG = {
     "the lr is too high for it": (FILE, HEAD + "        L = (p1 - z2.detach()) ** 2\n"
                                   "        return L.sum(dim=1).mean(), z1\n"),
     "no class Mine": (FILE, HEAD.replace("Mine", "Yours") + "        return D(p1, z2), z1\n"),
+    "a baseline": (FILE, """
+from baselines.byol import BYOL
+
+class Mine(BYOL):
+    def __init__(self, backbone, dim, proj_layers, pred_dim=None):
+        super().__init__(backbone, 0.95, dim, 64)
+"""),
     "does not learn": (FILE, HEAD + "        return 0 * D(p1, z2), z1\n"),
 }
 
