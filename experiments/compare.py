@@ -96,7 +96,7 @@ def nearest(bank, query, k):
 
 def save_neighbours(compared, path, classes=6, k=8):
     """Draw the k nearest training images of one test image per class, in one block per run."""
-    blocks, first = {}, None
+    blocks, first = [], None
     for folder, (_, records) in compared.items():
         args = lineval.parse([folder])
         images, bank, query, _ = lineval.load_features(
@@ -112,7 +112,7 @@ def save_neighbours(compared, path, classes=6, k=8):
         last = records[-1]
         title = (f"{short(folder)}: loss {last['loss']:.2f}, std {last['std']:.2f}, rank"
                  f" {last['rank']:.1f}: {int(right.sum())} of {right.numel()} of the right class")
-        blocks[title] = images.train[found.to(images.train.device)].cpu(), right.cpu()
+        blocks.append((title, images.train[found.to(images.train.device)].cpu(), right.cpu()))
     plot.save_neighbours(path, images.test[chosen].cpu(), blocks)
 
 

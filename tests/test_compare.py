@@ -139,8 +139,8 @@ def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_
     for name in "other.png", "neighbours.png":
         Image.open(name).load()
     _, queries, blocks = drawn[0]
-    assert len(queries) == 6 and [title.partition(":")[0] for title in blocks] == ["a", "b"]
-    for run, (neighbours, right) in zip("ab", blocks.values()):
+    assert len(queries) == 6 and [title.partition(":")[0] for title, *_ in blocks] == ["a", "b"]
+    for run, (_, neighbours, right) in zip("ab", blocks):
         images, bank, query, _ = lineval.load_features(
             lineval.parse([run]), *lineval.load_backbone(run))
         labels = images.train_labels

@@ -173,6 +173,14 @@ def test_no_line_of_a_solution_stands_anywhere_in_the_copy():
                 assert len(code) < 30 or alike or code not in everything, (number, code)
 
 
+def test_what_is_to_be_written_says_so_even_if_another_exercise_would_leave_it_out():
+    for number in NUMBERS:
+        for place in exercise.about(number).BLANKS:
+            file, name = place.split(":")
+            body = ast.unparse(exercise.find(ast.parse(COPY[file]), name))
+            assert f"exercise {number}: write {name} in {file}" in body
+
+
 def test_the_copy_has_no_tests_answers_results_or_grader():
     for name in COPY:
         assert not re.match(r"tests/|\.git/|experiments/results|exercises/(hidden|grade|make|ans)",
@@ -252,6 +260,14 @@ def test_an_unwritten_function_is_named_in_a_friendly_line_and_all_fits_80_colum
     assert "Not written yet: write D in simsiam.py." in printed and "Traceback" not in printed
     assert "A row of zeros counts as cosine 0" in printed and "Read: Sec. 3" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("number, code", [("1", 0), ("18", 1)])
+def test_check_ends_with_0_if_the_exercise_passes_and_with_1_if_not(number, code, capsys):
+    with pytest.raises(SystemExit) as end:
+        check.main([number])
+    assert end.value.code == code
+    capsys.readouterr()
 
 
 def test_an_endless_loop_is_stopped_and_its_line_is_named(monkeypatch, capsys):

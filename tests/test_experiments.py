@@ -315,6 +315,15 @@ def test_the_mean_of_a_row_is_NaN_if_one_of_its_runs_diverged():
         "| a row |  |  | nan ± nan |")
 
 
+def test_one_pair_can_refute_a_claim_and_the_rest_of_a_verdict_is_of_its_weakest_pair():
+    order = ["does not hold", "a run diverged: undecided", "one seed: undecided",
+             "no difference seen", "holds"]
+    for a, b in itertools.product(order, repeat=2):
+        weakest = min(a, b, key=order.index)
+        count = (a, b).count(weakest) if weakest == "no difference seen" else 0
+        assert claim_verdict([a, b]) == weakest + f" in {count} of 2" * bool(count)
+
+
 def test_a_verdict_comes_with_its_differences_and_says_how_many_seeds_it_rests_on():
     rows = [table.Row("a"), table.Row("b")]
     claims = [Claim("A fact", lambda last: len(last.values()) == 2),
@@ -398,6 +407,15 @@ def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     write_log(module.ROWS[0], 20.0)
     said = table.table(module, "shapes")
     assert module.NOTE in said.splitlines() and "does not rank" in module.NOTE
+
+
+def test_a_module_is_in_the_results_from_its_second_row_on_and_only_named_before(elsewhere):
+    module = importlib.import_module("experiments.tab1_predictor")
+    for finished, row in enumerate(module.ROWS):
+        said = every.write_results([module], [], "shapes").read_text()
+        assert ("## tab1_predictor" in said) == (finished >= 2)
+        assert ("## Not run yet\n\ntab1_predictor" in said) == (finished < 2)
+        write_log(row, 20.0)
 
 
 @pytest.mark.parametrize("scale", ["shapes", "photographs"])

@@ -153,7 +153,7 @@ def test_each_class_of_a_map_has_a_colour_and_up_to_twenty_a_name(
 def test_neighbours_stand_in_a_grid_with_a_head_over_the_query_and_one_over_the_rest(drawn):
     images = torch.zeros(3, 4, 3, 8, 8, dtype=torch.uint8)
     right = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]], dtype=torch.bool)
-    plot.save_neighbours("a path", images[:, 0], {"a": (images, right), "b": (images, right)})
+    plot.save_neighbours("a path", images[:, 0], [("a", images, right), ("a", images, right)])
     ((figure, path),) = drawn
     assert path == "a path" and len(figure.axes) == 2  # one above the other
     width, height = figure.get_size_inches()

@@ -16,7 +16,7 @@ import train
 from lineval import choose_lr, extract_features, fit_probe, knn_predict, neighbours, topk_accuracy
 from optim import LARS, SGD
 from resnet import resnet
-from utils import data, runs
+from utils import checkpoint, data, runs
 
 
 def clouds(seed, n=60, classes=3, d=5):
@@ -185,6 +185,7 @@ def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):
     assert len(fitted) == len(tested) == len(lineval.LRS)
     for x, held_out in zip(fitted, tested):
         assert len(x) == 90 and sorted([*x.tolist(), *held_out.tolist()]) == list(range(100))
+        assert held_out.max() - held_out.min() > 20  # not neighbours: files are in order of class
 
 
 def test_top_k_counts_the_labels_among_the_k_largest_logits():
@@ -394,6 +395,16 @@ def test_other_data_than_the_run_s_are_named_and_have_a_result_of_their_own(run,
     assert "shapes-tinted: not the data on which the run was trained" in capsys.readouterr().out
     assert own == json.loads((run / "lineval.json").read_text())
     assert other == json.loads((run / "lineval-shapes-tinted.json").read_text())
+
+
+def test_a_result_is_named_after_the_folder_of_its_images_however_its_path_is_written(
+        monkeypatch, tmp_path):
+    images = data.load("shapes-tinted")
+    name = lambda path: checkpoint.result_name({"data_digest": {}}, images, path)
+    (tmp_path / "birds").mkdir()
+    monkeypatch.chdir(tmp_path / "birds")
+    for path in "a/birds", "a/birds/", "a/birds//", "./", ".", str(tmp_path / "birds" / ""):
+        assert name(path) == "lineval-birds.json"
 
 
 def test_a_share_of_the_labels_has_a_result_of_its_own(run):

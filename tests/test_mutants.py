@@ -17,6 +17,15 @@ HOME = pathlib.Path(__file__).parent.parent
 
 MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "simsiam.py": {
+        "a run without predictor draws other random numbers": (
+            "        self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)\n"
+            '        if predictor == "none":',
+            '        if predictor != "none":\n'
+            "            self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)\n"
+            "        else:"),
+        "hidden BNs have no affine either": (
+            "layers += linear_bn_relu(width, dim, hidden_bn, relu=True)",
+            "layers += linear_bn_relu(width, dim, hidden_bn, relu=True, affine=bn != 'no-affine')"),
         "p is not normalised": ("p, z = F.normalize(p, dim=1), F", "p, z = p, F"),
         "z is not normalised": (
             "F.normalize(p, dim=1), F.normalize(z, dim=1)",
@@ -103,6 +112,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'names = ("of D(p1, z2) w.r.t. z2, the target", "of D(p1, z2) w.r.t. z1, through p1"'),
     },
     "resnet.py": {
+        "the classifier computes in bfloat16": (
+            "        return self.fc(x)", "            return self.fc(x)"),
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
         "bottlenecks do not start at zero": ("nn.init.zeros_(self.bn3.weight)", "pass"),
         "the stride on the first 1x1": (
@@ -212,6 +223,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "draws = draws or self.draw(len(x), self.size)"),
     },
     "optim.py": {
+        "a group without lr is left out": ("velocity, lrs, strict=True)", "velocity, lrs)"),
         "LARS forgets the weight decay": (
             "super().__init__(param_groups, momentum, weight_decay)",
             "super().__init__(param_groups, momentum)"),
@@ -241,6 +253,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "a resumed run forgets that bad images are left out": (
+            '"device", "compile",\n', '"device", "compile", "skip_bad_images",\n'),
         "an option of the run that one method asks for is taken from the others": (
             ' - {"epochs", "batch_size", "lr",', " - {"),
         "another --image-size is ignored": (
@@ -292,6 +306,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "views.png shows the first class": ("sample = x[:: len(x) // 16 + 1]", "sample = x[:16]"),
         "a script of one's own trains without its study": (
             "return train(parse(argv), study)", "return train(parse(argv))"),
         "epoch 0 measures half as many images": ("math.ceil(2048 /", "math.ceil(1024 /"),
@@ -371,6 +386,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
+        "the held-out tenth is the first class": (
+            "order = torch.randperm(len(x)).to(x.device)\n    tenth",
+            "order = torch.arange(len(x)).to(x.device)\n    tenth"),
         "the lr is scaled by the batch that was asked for": (
             "    batch_size = min(batch_size, len(x))\n",
             "    base_lr *= batch_size / (batch_size := min(batch_size, len(x)))\n"),
@@ -416,6 +434,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'config["std"], config.get("image_size"))\n                 for split'),
     },
     "utils/checkpoint.py": {
+        "a slash at the end of the images' path leaves no name": (
+            "os.path.basename(os.path.abspath(name))", "os.path.basename(name)"),
         "what a study keeps must not change its form": (
             "like.update(extra={}, order", "like.update(order"),
         "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
@@ -690,6 +710,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "y1, y2 = z1, z2"),
     },
     "experiments/claims.py": {
+        "a refuted claim is undecided if one pair is": (
+            '("does not hold", "a run diverged: undecided", "one seed: undecided")',
+            '("one seed: undecided", "a run diverged: undecided", "does not hold")'),
         "no order of stds or ranks": (', "std": 0.01, "rank": 0.1', ""),
         "no correction for many comparisons": (
             "found._replace(level=levels[pair])", "found"),
@@ -852,6 +875,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the first turn counts": ("rates[1][1:]", "rates[1]"),
     },
     "experiments/all.py": {
+        "one missing row hides a table": (
+            "if len(done) < min(2, len(rows)):", "if len(done) < len(rows):"),
         "the time left counts the seconds of epoch 0": (
             'records[-1]["seconds"]',
             'records[0]["seconds"]'),
@@ -865,7 +890,7 @@ TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
          "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"], "utils/weights.py": ["lineval"],
-         "utils/checkpoint.py": ["resume", "train", "runs", "wiring"],
+         "utils/checkpoint.py": ["resume", "train", "runs", "wiring", "lineval"],
          "utils/device.py": ["train", "options"],
          "utils/faults.py": ["options", "wiring", "parallel"],
          "utils/console.py": ["runs", "train"], "utils/cache.py": ["folders"],

@@ -78,6 +78,15 @@ def test_an_optimizer_restored_from_its_state_takes_the_same_next_step():
     assert all(torch.equal(w, v) for w, v in zip(ws, copies))
 
 
+@pytest.mark.parametrize("optimizer", [SGD, LARS])
+@pytest.mark.parametrize("lrs", [[0.1], [0.1, 0.2, 0.3]])
+def test_every_group_needs_a_learning_rate_and_no_more_are_taken(optimizer, lrs):
+    ws = weights(0)
+    set_gradients(ws, 1)
+    with pytest.raises(ValueError):
+        optimizer([ws[:1], ws[1:]]).step(*lrs)
+
+
 # ------------------------------------------------------------------------------------------------
 # LARS
 

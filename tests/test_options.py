@@ -258,6 +258,19 @@ def test_a_flag_newer_than_the_run_had_its_default_there(tmp_path):
     train.main(["--resume", "--max-steps", "2", "--out", str(out)])
 
 
+def test_a_resumed_run_keeps_every_option_but_those_of_this_machine_and_call(tmp_path):
+    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)])
+    saved, default = load_checkpoint(tmp_path), vars(options.parse([]))
+    saved["config"].update(
+        seed=7, warmup_epochs=1, accumulate=2, bf16=True, local_bn=True, skip_bad_images=True,
+        checkpoint_every="7", knn_every=7, init="weights.pt", data="shapes-tinted", root="other")
+    runs.write_checkpoint(tmp_path / "checkpoint.pt", saved)
+    resumed = vars(options.parse(["--resume", "--out", str(tmp_path)]))
+    for key in default.keys() - {"resume", "out", "max_steps", "device", "compile", "method"}:
+        kept = saved["config"][key]
+        assert resumed[key] == kept and (kept is None or kept != default[key]), key
+
+
 def test_resuming_keeps_the_options_that_may_change_unless_told_otherwise(tmp_path):
     flags = "--root", "elsewhere", "--checkpoint-every", "2", "--knn-every", "3"
     train.main([*TINY, *flags, "--out", str(tmp_path), "--max-steps", "1"])

@@ -121,8 +121,8 @@ def test_a_block_has_each_query_before_its_neighbours_and_frames_the_right_ones(
     queries = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
     neighbours = torch.randint(256, (2, 4, 3, 8, 8), dtype=torch.uint8)
     right = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0]], dtype=torch.bool)
-    plot.save_neighbours("unused.png", queries, {"a": (neighbours, right),
-                                                 "b $x_$": (neighbours.flip(1), right.flip(1))})
+    plot.save_neighbours("unused.png", queries, [
+        ("a", neighbours, right), ("b $x_$", neighbours.flip(1), right.flip(1))])
     for axis, block, marks in zip(figures[0].axes, (neighbours, neighbours.flip(1)),
                                   (right, right.flip(1)), strict=True):
         shown = sorted(axis.images, key=lambda i: (-i.get_extent()[2], i.get_extent()[0]))

@@ -80,6 +80,13 @@ def test_every_residual_branch_starts_at_zero(arch):
         assert torch.equal(block(x), x)
 
 
+def test_with_bfloat16_the_classifier_computes_in_float32():
+    net, x = resnet("resnet8", "cifar", 10, bf16=True).eval(), torch.randn(4, 3, 16, 16)
+    logits, fc = net(x), net.fc
+    net.fc = torch.nn.Identity()
+    assert logits.dtype == torch.float32 and torch.equal(logits, fc(net(x)))
+
+
 def test_bfloat16_differs_from_float64_only_by_rounding_and_returns_float32():
     torch.manual_seed(0)
     exact, half = resnet("resnet8", "cifar"), resnet("resnet8", "cifar", bf16=True)

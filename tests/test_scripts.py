@@ -511,7 +511,7 @@ def test_a_classifier_learns_from_labelled_crops_and_flips_and_is_tested_on_whol
     monkeypatch.setattr(finetune, "Augment", lambda *args, **p: (
         made.append(augment(*args, **p)), made[-1])[1])
     images, mean, std = fake_images(view_size), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
-    args = argparse.Namespace(seed=0, finetune=7, batch_size=5, device="cpu")
+    args = argparse.Namespace(seed=0, finetune=7, epochs=100, batch_size=5, device="cpu")
     config = dict(arch="resnet8", stem="cifar", padding=2, mean=mean, std=std)
     network, top1 = finetune.train_classifier(args, {}, config, images, 0.4)
     assert network.conv1.padding == (2, 2)
@@ -596,7 +596,7 @@ def test_a_block_of_neighbours_is_titled_by_its_run_s_measures_and_counts_those_
     compare.save_neighbours({"a run": ({}, [{}, last])}, "a path", classes=3, k=2)
     ((path, queries, blocks),) = drawn
     assert path == "a path" and torch.equal(queries, images.test[:3])
-    ((title, (neighbours, right)),) = blocks.items()
+    ((title, neighbours, right),) = blocks
     assert title == "a run: loss -0.46, std 0.99, rank 12.3: 4 of 6 of the right class"
     assert neighbours.shape == (3, 2, 3, 12, 12) and right.tolist() == [[True] * 2, [True] * 2,
                                                                       [False] * 2]

@@ -187,6 +187,20 @@ def test_without_a_predictor_stop_gradient_merely_halves_the_gradient(seed):
         assert torch.allclose(2 * with_it[name], without[name], atol=1e-9)
 
 
+@pytest.mark.parametrize("switches", [
+    {"predictor": "none"}, {"predictor": "fixed"}, {"stopgrad": False}, {"symmetry": "asymmetric"},
+    {"similarity": "cross-entropy"}, {"bn": "no-affine"}], ids=str)
+def test_a_switch_changes_neither_the_first_weights_of_f_nor_the_random_numbers_after(switches):
+    drawn = []
+    for options in {}, switches:
+        torch.manual_seed(0)
+        model = SimSiam(resnet("resnet8", "cifar"), 16, 2, **options)
+        weights = [w for w in (*model.backbone.parameters(), *model.projector.parameters())
+                   if w.ndim > 1]
+        drawn.append([*weights, torch.rand(3)])
+    assert all(map(torch.equal, *drawn))
+
+
 @given(seeds)
 def test_a_fixed_predictor_gets_no_gradient_and_passes_it_on(seed):
     model = tiny(seed, predictor="fixed")
@@ -234,10 +248,11 @@ def test_BN_sits_where_Table_3_says_and_no_bias_precedes_it(bn):
 
 def test_neither_output_has_a_ReLU_and_only_no_affine_lacks_scale_and_offset():
     for bn in BN:
-        assert not isinstance(projection_mlp(10, 8, 2, bn)[-1], nn.ReLU)
-        assert not isinstance(prediction_mlp(8, 2, bn)[-1], nn.ReLU)
-    assert projection_mlp(10, 8, 2, "default")[-1].affine
-    assert not projection_mlp(10, 8, 2, "no-affine")[-1].affine
+        layers = [*projection_mlp(10, 8, 3, bn), *prediction_mlp(8, 2, bn)]
+        last = layers[len(projection_mlp(10, 8, 3, bn)) - 1]
+        assert not isinstance(last, nn.ReLU) and not isinstance(layers[-1], nn.ReLU)
+        for layer in [layer for layer in layers if isinstance(layer, nn.BatchNorm1d)]:
+            assert layer.affine == (bn != "no-affine" or layer is not last)
 
 
 @given(seeds)

@@ -86,7 +86,7 @@ def test_the_last_kNN_of_a_run_is_the_last_that_was_measured():
 
 
 def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):
-    images = SimpleNamespace(labelled=range(700), test=range(100))
+    images = SimpleNamespace(train=range(9000), labelled=range(700), test=range(100))
     for last_step, knn_every, said, compile in (
             (100, 1, "20:00", False), (100, 3, "18:00", False), (50, 5, "09:30", True)):
         # 20 batches of two views

@@ -465,6 +465,20 @@ def test_the_pictures_of_train_py_and_augment_py_show_two_different_views(
         assert not torch.equal(view1, view2) and not torch.equal(image, view1)
 
 
+def test_the_picture_of_a_run_shows_images_from_all_over_its_set(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(plot, "save_views", lambda images, *_: shown.append(images))
+    monkeypatch.setattr(train, "evaluate", lambda run: None)
+    run = built("--out", str(tmp_path))
+    for n in 500, 100, 5:
+        run.images = run.images._replace(train=run.images.train[:n])
+        run.images.train[:] = torch.arange(n).mul(255).div(n).view(n, 1, 1, 1)  # in order
+        train.start(run)
+        found = shown.pop()[:, 0, 0, 0].tolist()
+        assert 4 < len(found) <= 16 and found[0] == 0
+        assert max(b - a for a, b in zip(found, [*found[1:], 1.0])) <= 2 / len(found)
+
+
 def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
     written = records(watched.out)
     assert runs.load_checkpoint(watched.out)["records"] == written

@@ -191,14 +191,14 @@ def plot_map(path, x, labels, classes):
 def save_neighbours(path, queries, blocks):
     """Write a PNG file that shows images beside their nearest neighbours, a block for each run.
 
-    queries: (n, 3, S, S) uint8   blocks: {title: (neighbours (n, k, 3, S, S) uint8, nearest first,
-    and right (n, k) bool: which of them get a frame)}
+    queries: (n, 3, S, S) uint8   blocks: a list of (title, neighbours (n, k, 3, S, S) uint8, the
+    nearest first, right (n, k) bool: which of them get a frame)
     """
     from matplotlib.patches import Rectangle
 
-    n, k = next(iter(blocks.values()))[1].shape
+    n, k = blocks[0][2].shape
     figure, axes = new_figure(1, width=0.55 * (k + 1.5), rows=len(blocks), height=0.55 * n + 0.5)
-    for axis, (title, (neighbours, right)) in zip(figure.axes, blocks.items()):
+    for axis, (title, neighbours, right) in zip(figure.axes, blocks):
         for row in range(n):
             # A gap of half an image sets the query apart.
             for x, image in zip([-0.5, *range(1, k + 1)], [queries[row], *neighbours[row]]):
