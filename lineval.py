@@ -117,9 +117,9 @@ def percentage(right):
 # here: the features are computed once, without augmentation, which is fast. The official code
 # computes them anew at every step, from random crops and flips; the paper does not say.
 
-# here: the base learning rate is the best of these, or of others beyond them while the best is at
-# an edge, on images held out of the training set. Which one is right depends on the scale of the
-# features, and so on the backbone and the run.
+# here: the base learning rate is the best of these on images held out of the training set; while
+# the best is the lowest or highest tried, the next one beyond it is tried, too. Which one is right
+# depends on the scale of the features, and so on the backbone and the run.
 LRS = (0.1, 1.0, 10.0, 100.0)
 
 

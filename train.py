@@ -178,8 +178,9 @@ def remember(state, L, z1):
     state.losses.append(L.detach().clone())
     state.outputs.append(z1.detach().clone())
     # Enough for std and rank, and cheap to hold and to save. But each batch's outputs come from
-    # another network: while the learning rate is high, both look better than they are (shapes, seed
-    # 0, epoch 1: rank 73, of the last network alone 30; without stop-gradient std 0.57 and 0.38).
+    # another network: while the learning rate is high, both look better than they are (shapes, one
+    # thread, seed 0, epoch 1: rank 73, of the last network alone 30; without stop-gradient std 0.57
+    # and 0.38).
     if sum(map(len, state.outputs[1:])) * parallel.world_size() >= 2048:
         del state.outputs[0]
 
@@ -247,7 +248,7 @@ def evaluate(run):
 
 
 def start(run):
-    """Epoch 0: measure the network as it starts, to which every later number should be compared."""
+    """Epoch 0: measure the starting network, for comparison with every later epoch."""
     args, state, x = run.args, run.state, run.images.train
     runs.write_json(run.out / "config.json", vars(args))
     sample = x[:: len(x) // 16 + 1]  # at most 16

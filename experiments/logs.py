@@ -141,7 +141,7 @@ def read_log(row, scale, seed):
     if not records or not matches(config, row, scale, seed):
         return None
     if config.get("study_file", study_file(row)) != study_file(row):
-        raise SystemExit(f"{path}: is of the study {row.study.__name__!r} in"
+        raise SystemExit(f"{path}: this log is of the study {row.study.__name__!r} in"
                          f" {config['study_file']}.py; give yours another __name__, or if it has"
                          " only moved, correct study_file in the log")
     return config, records
@@ -163,7 +163,7 @@ def missing(rows, scale, seeds, again=False, done=()):
 
 
 def on_held_out(study):
-    """The same study, but a tenth of the training images are its test images, and not trained on.
+    """The same study, but tested on a tenth of the training images, which it is not trained on.
 
     Settings are chosen by the kNN of such runs: the best of several accuracies on the real test
     images would no longer be a fair estimate.
@@ -209,7 +209,7 @@ def train_row(row, scale, seed, again=False):
     config.update(measured, study_file=study_file(row), commit=runs.commit(), machine=machine())
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.atomic_write(path, "".join(json.dumps(line) + "\n" for line in (config, *records)))
-    assert read_log(row, scale, seed), f"{path} does not match its row, which would never be done"
+    assert read_log(row, scale, seed), f"{path} does not match its row, so the row is never done"
     return path
 
 

@@ -57,7 +57,7 @@ def rows(module, scale):
         own = {row.label, logs.log_path(row, scale, 0)}
         if own & seen:
             raise SystemExit(f"{name(module)}: the row {row.label!r} has the same label as another"
-                             " row, or the same options and __name__ of its study; change one")
+                             " row, or the same options and study __name__; change one of them")
         seen |= own
     return found
 
@@ -186,7 +186,8 @@ def verdicts(claims, own, runs):
         # "so far": rows of this claim, or others that its correction counts, lack seeds.
         early = f" so far ({seeds} of {SEEDS} seeds)" if seeds < SEEDS else (
             f" so far (other rows: {least} of {SEEDS} seeds)" * (least < SEEDS))
-        # One run refutes a fact, whatever the others will be; the other two say what is missing.
+        # One run refutes a fact, whatever the others show; "not run" and "...: undecided" already
+        # say what is missing.
         final = (words == "does not hold" and callable(claim.test)
                  or words == "not run" or words.endswith(": undecided"))
         verdict = f"**{words}**" + early * (not final)

@@ -72,7 +72,7 @@ class Cache:
 
     def read_ahead(self, numbers):
         """Ask the system to read these images; returns before it has."""
-        # If asked for all at once, a disk reads them in the order that suits it. Without this, a
+        # If all are requested at once, a disk reads them in the order that suits it. Otherwise a
         # step would wait for one image after another, at the first use of each.
         image = 3 * self.size**2
         for i in numbers:
@@ -115,7 +115,7 @@ def read_or_fill(folder, digest, n_files, size, decode):
         return cache
     except OSError as error:
         raise SystemExit(f"{n_files} images of {size} px fit neither into {folder} nor into"
-                         f" {tempfile.gettempdir()} ({error}): choose smaller images or fewer,"
+                         f" {tempfile.gettempdir()} ({error}): choose smaller or fewer images,"
                          " make room, or set the variable TMPDIR to another folder")
 
 

@@ -62,7 +62,7 @@ def restore(run):
     config = saved["config"]
     if config.get("study") != run.args.study:
         raise SystemExit(f"--resume: this run is of the study {str(config.get('study'))!r}, not of"
-                         f" {run.args.study!r}; continue it by the command that began it, such as"
+                         f" {run.args.study!r}; continue it with the command that began it, such as"
                          " python -m experiments.all")
     if not differs(config.get("data_digest"), args["data_digest"], "data digest"):
         facts = lambda of: {"n train": str(of.get("n_train")), "classes": repr(of.get("classes")),

@@ -55,7 +55,7 @@ class Data(NamedTuple):
         # On a GPU they are already in its memory; macOS has no such call.
         if self.cache and self.train.device.type == "cpu" and hasattr(os, "posix_fadvise"):
             # Otherwise the system reads the images around each one, too, which are not needed now:
-            # with three times as many images as free memory, steps took 5 % longer.
+            # with a set three times the size of free memory, steps took 5 % longer.
             self.cache.mapped.madvise(mmap.MADV_RANDOM)
             threading.Thread(
                 target=self.cache.read_ahead, args=(indices.tolist(),), daemon=True).start()
@@ -118,7 +118,7 @@ def room(device):
     """How many bytes of images may be put on a device: on a GPU, half of what is free."""
     if torch.device(device).type != "cuda":
         return math.inf
-    # What an earlier run of this process has freed PyTorch keeps, for the next.
+    # PyTorch keeps the memory that an earlier run in this process has freed, for the next one.
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (torch.cuda.mem_get_info(device)[0] + kept) // 2
 

@@ -37,7 +37,7 @@ def broken_compiler(device):
     """The compiler that torch.compile would call, C++ for a CPU, C for a GPU; "" if it runs."""
     if device == "cpu":
         names = [os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")]
-    else:  # Triton, which compiles the start of each kernel, takes either
+    else:  # Triton, which compiles each kernel's launcher, takes either
         names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     return "" if any(map(runs, names)) else names[0]
 

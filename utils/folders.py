@@ -216,7 +216,7 @@ def prepare_worker():
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # If its parent is killed, a worker would wait for work for ever; but then join() returns.
+    # A worker whose parent is killed would wait for work for ever; here join() returns instead.
     wait = lambda: (multiprocessing.parent_process().join(), os._exit(1))
     threading.Thread(target=wait, daemon=True).start()
     # PIL warns of oddities, such as damaged EXIF data, in images that it can decode.

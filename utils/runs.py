@@ -9,9 +9,9 @@
     lineval.json     what lineval.py measured; on other data or with a share of the labels:
                      lineval-*.json
 
-Every file is written atomically and thus complete. A kill or a full disk costs no more than the
-steps since the last checkpoint, and after a power cut each file is there, with or without its
-last change. A damaged or hostile checkpoint is refused. Linux and macOS only (flock).
+Every file is written atomically, so it is always complete. A kill or a full disk costs no more
+than the steps since the last checkpoint, and after a power cut each file is there, with or
+without its last change. A damaged or hostile checkpoint is refused. Linux and macOS only (flock).
 """
 
 import contextlib
