@@ -37,7 +37,8 @@ def read_run(folder):
         linear = out / "lineval.json"
         probe = json.loads(linear.read_text()) if linear.exists() else {"top1": None}
         top1 = probe["top1"]
-        # A probe fitted to a share of the labels cannot be compared with the others.
+        # A probe fitted to a share of the labels cannot be compared with the others. (Older code
+        # wrote its result here, too.)
         records[-1]["top1"] = top1 if probe.get("labels", 1) == 1 else None
         # What is read below must be there.
         [config[key] for key in ("dim", "classes")]
