@@ -80,8 +80,8 @@ def root(folder, files):
     for level in [folder], folder.glob("*"), folder.glob("*/*"):
         found = found or [path for path in level if has(path, folder, files)]
     if len(found) != 1:
-        print(f"{folder}: {'several folders have' if found else 'no folder has'} a file of these"
-              " exercises, so graded like an empty one; is it packed, or several submissions?",
+        print(f"{folder}: {'several folders have' if found else 'no folder has'} files of these"
+              " exercises, so graded like an empty one; name one unpacked folder per submission",
               file=sys.stderr)
     return found[0] if len(found) == 1 else folder
 

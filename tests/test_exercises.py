@@ -455,7 +455,7 @@ def test_a_submission_that_is_not_found_is_named_and_graded_like_an_empty_one(
 def test_what_only_the_grader_forbids_is_explained(tmp_path):
     reference, line = solved(1)["simsiam.py"].decode(), "return similarity(p, z).mean()"
     explained = {
-        "print(p, file=open('/tmp/simsiam-was-here', 'a'), flush=True)": "may not write files",
+        "__import__('tempfile').TemporaryFile(buffering=0).write(b'x')": "may not write files",
         "input()": "no input",
         "import myhelpers": "nothing but the exercise's own files",
         "breakpoint()": "There is a breakpoint()",

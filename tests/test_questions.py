@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from experiments.claims import Pair, difference
+
 HOME = pathlib.Path(__file__).parent.parent
 QUESTIONS = (HOME / "docs/questions.md").read_text()
 COMMANDS = re.findall(r"^    (\S.*)$", QUESTIONS, re.M)
@@ -66,6 +68,36 @@ def test_every_mean_and_std_of_a_text_stands_in_a_table(text, least):
     assert len(numbers) >= least
     for number in numbers:
         assert any(number in text for text in RESULTS), number
+
+
+BN = "bn-{}-lr-{}-warmup-epochs-1"
+AFTERWARDS = {  # the summary's †: (scale, the logs of the lower row, of the higher one)
+    ("photographs", "bn-none-warmup-epochs-1", "bn-hidden"),
+    ("shapes", "bn-none-warmup-epochs-1", "bn-hidden"),
+    ("photographs", BN.format("none", "0.08"), BN.format("hidden", "0.08")),
+    ("shapes", BN.format("none", "0.2"), BN.format("hidden", "0.2")),
+    ("photographs", "symmetry-asymmetric", ""), ("shapes", "symmetry-asymmetric", "")}
+
+
+def accuracies(scale, name):
+    """The linear accuracies of a row's three runs, as difference() takes them."""
+    folder, start = SUMMARY.parent / scale / "logs", f"{name}-seed".lstrip("-")
+    logs = [(folder / f"{start}-{seed}.jsonl").read_text().splitlines() for seed in range(3)]
+    return [{"top1": json.loads(config)["top1"]} for config, *_ in logs]
+
+
+def test_every_interval_of_the_summary_stands_in_a_table_or_is_computed_from_the_logs():
+    pairs = (difference(Pair("low", "high"), {"low": accuracies(scale, low),
+                                              "high": accuracies(scale, high)})
+             for scale, low, high in AFTERWARDS)
+    computed = {"({:.1f} to {:.1f})".format(*pair.interval()) for pair in pairs}
+    text, found = " ".join(SUMMARY.read_text().split()), set()
+    other_sign = lambda x: x[1:] if x[0] == "-" else f"-{x}"
+    for low, high in re.findall(r"[(,;] ?(-?\d+\.\d) to (-?\d+\.\d)(?=[);,])", text):
+        said, turned = f"({low} to {high})", f"({other_sign(high)} to {other_sign(low)})"
+        found.add(said)
+        assert said in computed or any(said in table or turned in table for table in RESULTS), said
+    assert computed <= found and len(found) > 40
 
 
 def test_the_epochs_of_Appendix_D_in_the_summary_are_those_of_its_log():
