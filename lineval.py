@@ -218,8 +218,9 @@ def evaluate(args, images, x, x_test):
 
 
 def parse(argv=None):
-    p = argparse.ArgumentParser(usage="python lineval.py [option ...] [WEIGHTS]",
-                                description="Evaluate features by kNN and a linear probe.")
+    p = argparse.ArgumentParser(
+        prog="python lineval.py", usage="%(prog)s [option ...] [WEIGHTS]",
+        description="Evaluate features by kNN and a linear probe.")
     g = p.add_argument
     g("run", nargs="?", metavar="WEIGHTS", help="a run folder of train.py, its checkpoint.pt, or"
       " weights of torchvision, timm, official SimSiam, lightly or solo-learn")

@@ -92,7 +92,7 @@ MAY_CHANGE = ("data", "root", "out", "resume", "max_steps", "device", "compile",
 def parser():
     """All options, in groups; None: fill_in() decides."""
     p = argparse.ArgumentParser(
-        usage="python train.py [option ...]",
+        prog="python train.py", usage="%(prog)s [option ...]",
         description="Pre-train with SimSiam. An option without a default below takes its value"
         " from the recipe for the data; a run prints the values in effect when it starts.")
     group = lambda *words: p.add_argument_group(*words).add_argument

@@ -1,6 +1,8 @@
 """docs/questions.md: commands parse, numbers were measured.    pytest tests/test_questions.py"""
 
 import argparse
+import ast
+import importlib
 import json
 import pathlib
 import re
@@ -46,6 +48,13 @@ def test_a_script_accepts_the_command_of_an_answer(command, monkeypatch):
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         else:
             runpy.run_path(words[0], run_name="__main__")
+
+
+def test_a_script_accepts_the_words_that_a_notebook_passes_to_its_main():
+    calls = re.findall(r"^(?:\w+ = )?(\w+)\.main\((\[.*?\])\)", QUESTIONS, re.M)
+    assert {script for script, _ in calls} == {"train", "lineval"}
+    for script, words in calls:
+        importlib.import_module(script).parse(ast.literal_eval(words))
 
 
 def test_the_tests_that_answers_name_exist():
