@@ -104,7 +104,7 @@ def knn_accuracy(bank, labels, query, query_labels):
 
 def percentage(right):
     """The percentage of True entries: (N,) bool -> a float in [0, 100]."""
-    return 100 * (right.sum().item() / len(right))  # mps has no float64, and float32 would round
+    return 100 * (right.sum().item() / len(right))  # a mean in float32 would round
 
 
 # ------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def parse(argv=None):
       " training images, such as 0.01, equally many of each class (default: 1)")
     g("--seed", type=seed, default=0, help="seed of everything random (default: 0)")
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ..., mps (never tried) (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("the linear probe").add_argument
     g("--optimizer", choices=("sgd", "lars"), default="sgd", help="(default: sgd; lars in App. A)")
     g("--lr", type=float, help="base lr; the actual one is lr x batch size / 256 (default: on"

@@ -138,8 +138,8 @@ def run_options(g):
 def machine_options(g):
     """Where the arithmetic is done, how fast, and in how much memory."""
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ..., mps (never tried); under torchrun, cuda is each process's own"
-      " GPU; float32 products are TF32 there (default: cuda if there is one, else cpu)")
+      help="cpu, cuda, cuda:1, ...; under torchrun, cuda is each process's own GPU; float32 products"
+      " are TF32 there (default: cuda if there is one, else cpu)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
       " on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
@@ -287,7 +287,7 @@ def complete(args, images):
     args.stored_size = stored_size
     args.classes, args.n_train = images.classes, len(images.train)
     args.mean, args.std = images.mean_std()
-    args.data_digest = images.digest()
+    args.data_digest = parallel.from_rank_0(images.digest)  # minutes for ImageNet
     args.torch = str(torch.__version__)  # a TorchVersion would be refused in a checkpoint
     check(args)
     return args

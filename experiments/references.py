@@ -17,6 +17,7 @@ from torch import nn
 
 import lineval
 import options
+from augment import to_device
 from experiments import logs
 from experiments.claims import below
 from experiments.table import Claim, Row, main
@@ -33,7 +34,7 @@ def supervised(run):
     run.optimizer = SGD([trained, []], weight_decay=run.args.weight_decay)  # no predictor
 
     def loss_fn(x1, x2):
-        y = labels[run.indices.to(labels.device)]
+        y = labels[to_device(run.indices, labels.device)]
         features = model.backbone(x1), model.backbone(x2)  # two passes, as SimSiam's
         return sum(F.cross_entropy(model.classifier(v), y) for v in features) / 2, features[0]
 

@@ -21,6 +21,7 @@ import sys
 import torch
 import torch.nn.functional as F
 
+from augment import to_device
 from experiments.claims import below, every_run, has_collapsed, is_healthy
 from experiments.sec52_alternation import running_statistics_kept
 from experiments.table import Claim, Row, main
@@ -65,7 +66,7 @@ def expectation(m):
             if "eta" not in memory:
                 memory["eta"] = first_targets(run)
             z1, z2 = f(x1), f(x2)
-            indices = run.indices.to(z1.device)
+            indices = to_device(run.indices, z1.device)
             eta = memory["eta"][indices]  # (N, d)
             eta1, eta2 = (moving_average(eta, z, m) for z in (z1, z2))
             memory["eta"][indices] = (eta1 + eta2) / 2

@@ -70,6 +70,17 @@ def test_the_second_start_reads_the_cache(tmp_path, decoded):
     assert same(read(make_folder(tmp_path)), read(tmp_path)) and decoded == [0]
 
 
+def test_of_the_processes_of_a_machine_only_the_first_checks_the_checksums(tmp_path, monkeypatch):
+    path = make_folder(tmp_path)
+    read(path)
+    checked, check = [], cache.Cache.is_intact
+    monkeypatch.setattr(cache.Cache, "is_intact", lambda c: [checked.append(c), check(c)][1])
+    for first in (True, False):
+        checked.clear()
+        monkeypatch.setattr(cache.parallel, "is_first", lambda: first)
+        assert len(read(path).train) == 6 and len(checked) == first
+
+
 def test_a_folder_that_was_moved_keeps_its_cache(tmp_path, decoded):
     before = read(make_folder(tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")

@@ -123,7 +123,7 @@ def test_bf16_and_compile_reach_the_network_and_are_printed(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("processes, pieces, device, mode", [
     (1, "1", "cuda:1", "reduce-overhead"), (2, "1", "cuda", "default"), (1, "2", "cuda", "default"),
-    (1, "1", "mps", "default"), (1, "1", "cpu", "default")])
+    (1, "1", "cpu", "default")])
 def test_a_network_compiled_for_one_gpu_and_whole_batches_is_replayed_as_a_graph(
         processes, pieces, device, mode, monkeypatch):
     modes = []
@@ -212,6 +212,7 @@ def test_a_bound_is_accepted_and_what_lies_beyond_it_is_refused(option, capsys):
 
 def test_with_synchronised_BN_a_process_may_have_a_single_image(monkeypatch):
     monkeypatch.setattr(options.parallel, "world_size", lambda: 64)
+    monkeypatch.setattr(options.parallel, "from_rank_0", lambda function: function())
     argv = ["--device", "cpu", "--batch-size", "64"]
     assert options.complete(options.parse(argv), data.load("shapes")).batch_size == 64
 
@@ -233,6 +234,29 @@ def test_without_a_named_compiler_a_GPU_may_use_gcc_or_clang(monkeypatch):
     for present in "gcc", "clang", "":
         monkeypatch.setattr(device, "runs", lambda program: program == present)
         assert device.broken_compiler("cuda") == ("" if present else "gcc")
+
+
+def test_a_GPU_on_which_this_torch_cannot_compute_is_refused_in_one_line(monkeypatch, capsys):
+    """As by a Pascal GPU, for which there are no kernels: it can allocate memory."""
+    def multiply(*_):
+        raise RuntimeError("CUDA error: no kernel image is available\nmore lines")
+
+    monkeypatch.setattr(torch.Tensor, "add_", multiply)
+    for name, reason in (("meta", "(CUDA error: no kernel image is available); try cpu"),
+                         ("mps", "choose cpu"), ("mps:0", "choose cpu")):
+        with pytest.raises(SystemExit):
+            options.parse(["--device", name])
+        assert capsys.readouterr().err.splitlines()[-1].endswith(reason)
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bfloat16_is_refused_on_a_GPU_that_only_emulates_it(has_bf16, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: has_bf16 or including_emulation)
+    args = options.parse(["--bf16", "--device", "cpu"])
+    for args.device, refused in (("cpu", False), ("cuda", not has_bf16)):
+        complaints = [words for wrong, words in faults.machine_faults(args) if wrong]
+        assert refused == any("--bf16: this GPU" in words for words in complaints)
 
 
 def test_cpu_0_is_the_cpu_and_is_tuned_like_it():

@@ -112,6 +112,9 @@ def main(folder):
     found["rows"], double = [], lambda x: (found["rows"].append(len(x)), 2 * x)[1]
     found["spread"] = [parallel.spread(double, x[:n]) for n in (1, 2, 7)]
     found["agree"] = parallel.agree(parallel.rank() == 1, True, False)
+    found["first"], calls = parallel.is_first(), []
+    found["of rank 0"] = parallel.from_rank_0(lambda: calls.append(1) or {"rank": parallel.rank()})
+    found["calls"] = len(calls)
     w = torch.ones(2, requires_grad=True)
     (parallel.gather((w + parallel.rank())[None]) * torch.tensor([[1.0, 10], [100, 1000]])
      ).sum().backward()
@@ -221,6 +224,8 @@ def test_what_is_computed_across_the_ranks(found):
         assert all(torch.equal(y, 2 * x[:n]) for n, y in zip((1, 2, 7), found[rank]["spread"]))
         assert found[rank]["rows"] == [1, 1, [4, 3][rank]]  # each has half of the work
         assert found[rank]["agree"] == [True, True, False]
+        assert found[rank]["of rank 0"] == {"rank": 0}
+        assert found[rank]["first"] == found[rank]["calls"] == (rank == 0)
         rows, gradient = found[rank]["gathered"]
         assert rows.tolist() == [[1, 1], [2, 2]]
         assert gradient.tolist() == [[2, 20], [200, 2000]][rank]  # of the sum of both losses
@@ -277,7 +282,9 @@ def free_port():
         return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("error", [SystemExit("--lr: no"), SystemExit(143), ValueError("a fault")])
+@pytest.mark.parametrize("error", [
+    SystemExit("--lr: no"), SystemExit(143), ValueError("a fault"),
+    RuntimeError("NCCL error. ncclInvalidUsage. Last error: Duplicate GPU detected")])
 def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(error, monkeypatch):
     words = f"RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT={free_port()}"
     for word in [*words.split(), "TORCHELASTIC_RUN_ID=any"]:
@@ -294,6 +301,19 @@ def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(erro
     with parallel.group():
         assert dist.is_initialized()
     assert not dist.is_initialized()
+
+
+def test_only_waiting_for_the_slowest_may_take_a_day(monkeypatch):
+    timeouts = []
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    for name in ("init_process_group", "new_group", "all_reduce", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda *_, timeout=None, **more: timeouts.append(timeout))
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    with parallel.group():
+        parallel.agree(True)
+        assert not any(timeouts)
+        parallel.wait_for_all()
+        assert [timeout.days for timeout in timeouts if timeout] == [1]
 
 
 @pytest.mark.slow
@@ -354,6 +374,7 @@ def test_a_piece_leaves_memory_before_the_next_is_computed():
 def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
         processes, argv, refusal, monkeypatch, small_shapes):
     monkeypatch.setattr(parallel, "world_size", lambda: processes)
+    monkeypatch.setattr(parallel, "from_rank_0", lambda function: function())
     with pytest.raises(SystemExit) as stop:
         options.complete(options.parse(["--device", "cpu", *argv]), data.load("shapes"))
     assert refusal in stop.value.code and "\n" not in stop.value.code

@@ -36,8 +36,12 @@ def device(text):
     """A device that torch can use on this machine."""
     import torch
 
+    if text.startswith("mps"):  # silently, on images in the order channels_last
+        raise argparse.ArgumentTypeError("mps: gradients of BN and average pooling were wrong there"
+                                         " (pytorch#175189, #175190); choose cpu")
     try:
-        torch.empty(1, device=text)
+        # Compute something: on a GPU that is too old for this torch, empty() would succeed.
+        torch.ones(1, device=text).add_(1)
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")

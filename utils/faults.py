@@ -39,6 +39,9 @@ def machine_faults(args):
         (parallel.world_size() > 1 and args.device not in ("cpu", "cuda"),
          f"--device {args.device}: under torchrun, choose cpu or cuda, which is then each process's"
          " own GPU"),
+        (args.bf16 and args.device != "cpu"
+         and not torch.cuda.is_bf16_supported(including_emulation=False),
+         "--bf16: this GPU has no arithmetic for bfloat16 and would be slower; leave it out"),
         (no_compiler, f"--compile: it needs a {language} compiler, and {no_compiler} does not run;"
          f" install it, set the variable {variable} to another one, or leave --compile out"))
 

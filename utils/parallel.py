@@ -117,12 +117,35 @@ def share_buffers(model):
         dist.broadcast(buffer, 0)
 
 
+def is_first():
+    """Whether this process is the one of its machine that one_first() lets go ahead."""
+    return world_size() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def one_first(function, *args):
     """function(*args), computed by one process of each machine first, then by the others."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    found = function(*args) if first else None
-    agree()
-    return found if first else function(*args)
+    found = function(*args) if is_first() else None
+    wait_for_all()
+    return found if is_first() else function(*args)
+
+
+def from_rank_0(function):
+    """What function() returns on rank 0; the others only wait for it."""
+    found = [None if rank() else function()]
+    if world_size() > 1:
+        wait_for_all()
+        dist.broadcast_object_list(found, device=torch.device("cpu"))
+    return found[0]
+
+
+def wait_for_all():
+    """Wait for the slowest process, up to a day: one may be decoding a large set."""
+    # In a group of its own, because all other exchanges should give up after minutes: if a whole
+    # machine fails, nothing else tells the processes of the others.
+    if world_size() > 1:
+        patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))
+        dist.all_reduce(torch.zeros(1), group=patient)
+        dist.destroy_process_group(patient)
 
 
 @contextlib.contextmanager
@@ -134,10 +157,7 @@ def group():
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)  # "cuda" from here on
-    # A day: one process may decode a large set while the others wait. If a process ends, the
-    # others notice at once all the same.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo",
-                            timeout=datetime.timedelta(days=1))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     loud, silent = (sys.stdout, sys.stderr), 2 * [open(os.devnull, "w")]
     sys.stdout, sys.stderr = silent if rank() else loud
     try:
@@ -149,7 +169,8 @@ def group():
             # The others fail because they miss this process; only the first error is news.
             first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
-            if isinstance(error, RuntimeError) and re.search("gloo|NCCL", str(error)):
+            # NCCL has a code for this; its other errors have other causes and keep their traceback.
+            if isinstance(error, RuntimeError) and re.search("gloo|ncclRemoteError", str(error)):
                 # Drop gloo's source location before the reason, and its jokes after it.
                 reason = " ".join(str(error).split()).partition(". ")[0].rpartition("] ")[2][-100:]
                 raise SystemExit(f"another process of this run has ended ({reason}): use --resume")
