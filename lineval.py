@@ -27,7 +27,7 @@ from tqdm import trange
 from augment import normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from options import parser
-from resnet import ARCHS, resnet
+from resnet import ARCHS
 from utils import data, parallel, runs, weights
 from utils.arguments import device, positive, seed
 from utils.console import plain_errors
@@ -249,7 +249,7 @@ def parse(argv=None):
 
 def load_backbone(path, device="cpu"):
     """The backbone of a run or of other weights, and its config: see weights.read()."""
-    return weights.load_backbone(path, resnet, ARCHS, parser(), device)
+    return weights.load_backbone(path, ARCHS, parser(), device)
 
 
 def load_features(args, backbone, config):

@@ -320,7 +320,7 @@ def build(args):
     own = {name: getattr(args, name) for name in OPTIONS[args.method]}
     backbone = resnet(args.arch, args.stem, bf16=args.bf16)
     if args.init and not args.resume:  # now, because byol and moco copy the backbone
-        weights.initialise(backbone, args, resnet, ARCHS, parser())
+        weights.initialise(backbone, args, ARCHS, parser())
     model = METHODS[args.method](backbone, **own)
     if parallel.world_size() > 1 and not args.local_bn:
         sync_bn.synchronise(model)

@@ -322,7 +322,7 @@ def stopped(run, study, signals):
              else f"{python} train.py {resume}")
     print(f"stopped after step {run.state.step} of {run.last_step} and saved; to continue:\n"
           f"{again}", file=sys.stderr)
-    sys.exit(128 + max(signals, default=signal.SIGTERM))  # none: another process got it
+    sys.exit(128 + (signals or [signal.SIGTERM])[0])  # none: another process got it
 
 
 def finish(run):

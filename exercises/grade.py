@@ -227,7 +227,7 @@ class Job:
             nonce, self.status, self.text = json.loads(self.written)
             if nonce != self.nonce or self.status not in SYMBOLS:
                 raise ValueError
-        except ValueError:
+        except Exception:  # it may have written anything
             end = os.WTERMSIG(code)  # 0: it exited by itself
             self.status, self.text = "died", "It ended the process instead of returning."
             if end not in (0, signal.SIGKILL):  # SIGKILL is ours

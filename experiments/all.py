@@ -15,11 +15,13 @@ import argparse
 import importlib
 import statistics
 
+from tqdm import tqdm
+
 from experiments import logs, table
 from experiments.claims import decide
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot, runs
-from utils.console import duration, plain_errors, wrapped
+from utils.console import plain_errors, wrapped
 
 MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
@@ -97,16 +99,11 @@ The figure has every difference in linear accuracy for which both rows have at l
 |---|---|---|---|"""
 
 
-def all_rows(modules, scale):
-    """The rows of several modules, one after another."""
-    return [row for module in modules for row in table.rows(module, scale)]
-
-
 def time_left(rows, scale, n):
     """About how long n runs take, from the median of the finished ones; "" if there are none."""
     finished = filter(None, (logs.read_log(row, scale, 0) for row in rows))
-    seconds = [records[-1]["seconds"] for _, records in finished]
-    return f", about {duration(n * statistics.median(seconds))}" if n and seconds else ""
+    seconds = [n * records[-1]["seconds"] for _, records in finished]
+    return f", about {tqdm.format_interval(statistics.median(seconds))}" if n and seconds else ""
 
 
 def write_results(modules, chosen, scale):
@@ -194,7 +191,7 @@ def main(argv=None):
     trained = set()
     while True:
         # Each time, because opt_optimizers adds its best lrs once they are known.
-        rows = all_rows(chosen, args.scale)
+        rows = [row for module in chosen for row in table.rows(module, args.scale)]
         todo = logs.missing(rows, args.scale, args.seeds, args.again, trained)
         print(f"{len(todo)} runs to do{time_left(rows, args.scale, len(todo))}")
         if not todo or args.dry_run:

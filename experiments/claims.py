@@ -23,11 +23,6 @@ ALPHA = 0.05
 RESOLUTION = {"top1": 0.1, "knn": 0.1, "loss": 0.001, "std": 0.01, "rank": 0.1}
 
 
-def values(records, key):
-    """One number of each record."""
-    return [record[key] for record in records]
-
-
 def mean_std(numbers):
     """Mean and standard deviation over seeds; the latter is None for a single seed.
 
@@ -110,7 +105,7 @@ def difference(pair, last):
 
     If a run diverged, its numbers are NaN, and nothing can be decided.
     """
-    rows = [values(last[label], pair.key) for label in (pair.low, pair.high)]
+    rows = [[record[pair.key] for record in last[label]] for label in (pair.low, pair.high)]
     if min(map(len, rows)) < 2:
         return None
     if not all(map(math.isfinite, sum(rows, []))):

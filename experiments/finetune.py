@@ -15,7 +15,7 @@ import torch
 from augment import Augment
 from lineval import extract_features, fit, percentage
 from optim import SGD
-from resnet import resnet
+from resnet import ARCHS
 from utils import weights
 
 LRS = (0.1, 0.4, 1.6)  # base learning rates
@@ -51,7 +51,7 @@ def finetune(args, backbone, config, images):
 def train_classifier(args, state, config, images, lr):
     """A network trained from the weights in `state`, and its top-1 accuracy in percent."""
     torch.manual_seed(args.seed)  # the same crops and order for every start and learning rate
-    network = weights.network(config, resnet, len(images.classes))
+    network = weights.network(config, ARCHS, len(images.classes))
     network.load_state_dict({**network.state_dict(), **state})  # state has no fc: it starts anew
     network.to(args.device, memory_format=torch.channels_last)
     mean, std = config["mean"], config["std"]

@@ -56,8 +56,7 @@ SCALES = {
 def use_photographs(path):
     """Let the scale `photographs` read its images from a folder instead of from torchvision."""
     scale = SCALES["photographs"]
-    options = scale.options.replace("cifar10", shlex.quote(path))
-    SCALES["photographs"] = scale._replace(options=options)
+    SCALES["photographs"] = scale._replace(options=f"{scale.options} --data {shlex.quote(path)}")
     check_photographs()
 
 

@@ -52,7 +52,6 @@ class Torch:
     """An optimiser of torch.optim behind the methods of optim.SGD."""
 
     def __init__(self, kind, param_groups, weight_decay, **options):
-        self.param_groups = param_groups
         self.optimizer = kind([{"params": group} for group in param_groups], lr=0.0,
                               weight_decay=weight_decay, **options)
         self.zero_grad, self.state_dict = self.optimizer.zero_grad, self.optimizer.state_dict
@@ -98,10 +97,7 @@ class Averaged(SGD):
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
-        self.n = state["n"]
-        for mine, saved in zip(self.mean, state["mean"], strict=True):
-            for m, s in zip(mine, saved, strict=True):
-                m.copy_(s)
+        self.mean, self.n = state["mean"], state["n"]
 
 
 @torch.no_grad()
@@ -186,8 +182,8 @@ def accuracies(rows, scale):
 def best_lr(rows, scale):
     """The lr of the best kNN in {lr: row}, in a tie the middle one; None before all have run."""
     knn = accuracies(rows, scale)
-    best = [lr for lr in knn if knn[lr] == max(knn.values())]
-    return best[len(best) // 2] if best else None  # at an edge the grid would grow for nothing
+    top = [lr for lr in knn if knn[lr] == max(knn.values())]
+    return top[len(top) // 2] if top else None  # at an edge the grid would grow for nothing
 
 
 def best(name, scale):
@@ -217,11 +213,11 @@ def CLAIMS(scale):
     ]
 
 
-def figure(logs, path):
+def figure(runs, path):
     """kNN on held-out images over the learning rate."""
     drawing, axis = new_figure(1, width=7)
     tried = {label.removesuffix(HELD_OUT): records[-1]["knn"]
-             for label, (_, records) in logs.items() if label.endswith(HELD_OUT)}
+             for label, (_, records) in runs.items() if label.endswith(HELD_OUT)}
     for i, name in enumerate(OPTIMIZERS):
         points = [(float(label.rpartition(" ")[2]), knn) for label, knn in tried.items()
                   if label.rpartition(",")[0] == name]

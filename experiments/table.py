@@ -171,13 +171,10 @@ def verdicts(claims, own, runs):
     """
     last = {row.label: runs[row.label] for row in own}
     decided = decide(claims, {label: records for label, records in runs.items() if records})
-    # opt_optimizers runs all but its best learning rates once only.
-    repeated = [row.label for row in own if not row.seeds]
     found = []
     for claim in claims:
         if callable(claim.test):
-            words, labels = fact_verdict(claim, last)
-            labels, numbers, others = [label for label in repeated if label in labels], "", []
+            (words, labels), numbers, others = fact_verdict(claim, last), "", []
         else:
             labels, (words, numbers) = labels_of([claim]), order_verdict(claim, decided)
             others = labels_of(claims)  # Holm's correction gets stricter with each of their pairs
@@ -218,9 +215,6 @@ class Finished(dict):
             raise NotRun
         return records
 
-    def items(self):
-        return [(label, self[label]) for label in self]
-
     def values(self):
         return [self[label] for label in self]
 
@@ -258,16 +252,19 @@ def interval(pair, difference):
 
 
 def figure(module, scale):
-    """Draw the curves of all rows, seed 0, or what the module's own figure() draws; its path."""
+    """Draw the curves of all rows, seed 0, or what the module's own figure() draws.
+
+    returns: the figure's path, or that there is none
+    """
     path = logs.results_dir(scale) / "figures" / f"{name(module)}.png"
-    runs = {row.label: logs.read_log(row, scale, 0) for row in rows(module, scale)
-            if row.times == 1 or hasattr(module, "figure")}  # all curves of the same length
-    runs = {label: log for label, log in runs.items() if log}
-    if runs:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if runs and hasattr(module, "figure"):
+    runs = {row.label: log for row in rows(module, scale) if (log := logs.read_log(row, scale, 0))
+            and (row.times == 1 or hasattr(module, "figure"))}  # all curves of the same length
+    if not runs:
+        return "no run, no figure"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if hasattr(module, "figure"):
         module.figure(runs, path)
-    elif runs:
+    else:
         dims = {config["dim"] for config, _ in runs.values()}
         dim = dims.pop() if len(dims) == 1 else 0
         classes = next(iter(runs.values()))[0]["classes"]

@@ -85,7 +85,7 @@ CLAIMS = [
 ]
 
 
-def figure(logs, path):
+def figure(runs, path):
     """The phase planes of the toy model below and above the threshold."""
     drawing, axes = new_figure(2, width=10)
     for axis, share in zip(axes, (0.5, 1.2)):

@@ -34,11 +34,11 @@ def residual(outputs):
     return max(1 - outputs["centre"] ** 2, 0.0) ** 0.5  # in this order max() keeps a NaN
 
 
-def figure(logs, path):
+def figure(runs, path):
     """The spectra, and the four measures as groups of bars."""
     drawing, (spectrum, bars) = new_figure(2, width=12)
     # A run that diverged has no spectrum.
-    found = {label: config["outputs"] for label, (config, _) in logs.items()
+    found = {label: config["outputs"] for label, (config, _) in runs.items()
              if "singular values" in config["outputs"]}
     for i, (label, outputs) in enumerate(found.items()):
         values, style = outputs["singular values"], line_style(i, len(found))

@@ -564,7 +564,7 @@ def test_on_macOS_a_process_that_has_ended_is_no_error_and_memory_is_in_bytes(
 HOSTILE = {  # what D does: what becomes of exercise 1
     "while True: pass": "time",
     "__import__('time').sleep(1000)": "time",
-    "__import__('os')._exit(0)": "died",
+    "__import__('os').write(3, b'5'); __import__('os')._exit(0)": "died",
     "raise SystemExit(0)": "failed",
     "torch.zeros(10**10); return p": "memory",
     "return [0] * 10**9": "memory",

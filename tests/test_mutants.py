@@ -455,7 +455,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ""),
         "rows and columns exchanged": ("permute(2, 0, 1)", "permute(2, 1, 0)"),
         "another folder's cache is used": ('record["digest"] == digest and ', ""),
-        "no checksum": ("if fits and cache.is_intact()", "if fits"),
+        "no checksum": ("or cache.is_intact())", "or True)"),
         "links are followed": ("os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_NONBLOCK"),
         "images are overwritten under another run": (
             "        old.unlink(missing_ok=True)\n    return open(path, \"x+b\")",
@@ -517,7 +517,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "e.name.lower().endswith(IMG_EXTENSIONS)", "e.name.endswith(IMG_EXTENSIONS)"),
         "a bad test image moves a training image": (
             "int(good[:n_train].sum())", "n_train - len(cached.bad)"),
-        "the size is that of a file in the middle": ("    sides.sort()\n", ""),
+        "the size is that of a file in the middle": (
+            "statistics.median_high(sides or [224])", "(sides or [224])[len(sides) // 2]"),
         "JPEGs are decoded too small": ("(2 * size, 2 * size)", "(size, size)"),
         "workers run the script first": ('"fork" if sys.platform == "linux" else None', "None"),
         "a worker for each core of the machine": (
@@ -868,8 +869,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/finetune.py": {
         "the classifier pads its stem by 1": (
-            "weights.network(config, resnet, len(images.classes))",
-            'resnet(config["arch"], config["stem"], len(images.classes))'),
+            "weights.network(config, ARCHS, len(images.classes))",
+            'ARCHS[config["arch"]](config["stem"], len(images.classes))'),
     },
     "experiments/speed.py": {
         "the first turn counts": ("rates[1][1:]", "rates[1]"),

@@ -38,12 +38,6 @@ def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_i
     assert low < loss < high and ((low, high) == (-1.12, 0.05)) == shared
 
 
-def test_the_panel_of_the_rank_starts_at_0_and_shows_the_largest_in_full(monkeypatch):
-    low, high = curves(monkeypatch, [dict(r, rank=100.0 + i) for i, r in enumerate(RECORDS)])[
-        3].get_ylim()
-    assert low == 0 and high >= 1.02 * (100 + len(RECORDS) - 1)  # half a marker is 2 % of it
-
-
 def named_lines(panel, runs=1):
     """{label: y} of a panel's reference lines, which come after the curves."""
     heights = [line.get_ydata()[0] for line in panel.lines[runs:]]
@@ -51,23 +45,9 @@ def named_lines(panel, runs=1):
     return {labels[y]: y for y in heights}
 
 
-def test_the_least_loss_the_untrained_network_and_the_references_are_named_lines(monkeypatch):
-    references = plot.references(list("abcd"), std=0.3, rank=1.5)
-    references["knn"]["pixels"] = 35
-    loss, std, knn, rank = curves(monkeypatch, RECORDS, references=references)
-    assert named_lines(loss) == {"minimum": -1}
-    assert named_lines(std) == {"collapsed below": 0.3}
-    assert named_lines(rank) == {"collapsed below": 1.5}
-    assert named_lines(knn) == {"untrained": RECORDS[0]["knn"], "chance": 25, "pixels": 35}
-
-
 def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
     panels = curves(monkeypatch, [dict(r, loss=5.5) for r in RECORDS[1:]])
     assert not named_lines(panels[0]) and not named_lines(panels[2])
-
-
-def test_eight_lines_differ_in_marker_and_can_be_told_apart_without_colour():
-    assert len({plot.line_style(i, 8)["marker"] for i in range(8)}) == 8
 
 
 @pytest.mark.parametrize("name", ["_old", "__", "_child", "$", "é"])

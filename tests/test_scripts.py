@@ -303,9 +303,10 @@ def test_cost_py_prints_a_line_for_every_point_and_on_a_CPU_those_of_the_results
     monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
     monkeypatch.setattr(cost, "machine", lambda: "a machine")
     monkeypatch.setattr(cost, "megabytes", lambda *argv: 533.4)
-    monkeypatch.setattr(cost, "write_folder", lambda folder, n: folder.mkdir())
+    monkeypatch.setattr(cost, "write_folder", lambda folder, n: (
+        folder.mkdir(), (folder / "n").write_text(str(n))))
     monkeypatch.setattr(cost, "cost", lambda options, b, folder: (
-        asked.append((options, b, int(folder.name))), (100.0, 7.6))[1])
+        asked.append((options, b, int((folder / "n").read_text()))), (100.0, 7.6))[1])
     monkeypatch.setattr(cost, "report", lambda *lines: said.extend(lines))
     arguments(monkeypatch)
     cost.main()

@@ -4,7 +4,6 @@ import pathlib
 import sys
 
 import pytest
-import torch
 
 import options
 from experiments import benchmark, cost, speed
@@ -91,23 +90,6 @@ def test_every_comparison_of_speed_py_becomes_a_row_and_rows_are_appended_to_the
     assert built == [("simsiam", False, False), ("simsiam", True, False), ("simsiam", True, True),
                      *((method, False, False) for method in options.METHODS)]
     assert all(row[5] in ("1.00 |", "2.50 |") for row in rows if row is not two)
-
-
-def test_each_number_of_images_of_the_cost_has_a_folder_of_its_own(tmp_path, monkeypatch):
-    asked, said = [], []
-    monkeypatch.setattr(cost, "CPU", ("", (4, 8), 4, (5, 6), 6))
-    monkeypatch.setattr(cost, "megabytes", lambda *_: 1.0)
-    monkeypatch.setattr(cost, "write_folder", lambda folder, n: (
-        folder.mkdir(), (folder / "n").write_text(str(n))))
-    monkeypatch.setattr(cost, "cost", lambda options, batch, folder: (asked.append(
-        (batch, (folder / "n").read_text())), (10.0, 2.0))[1])
-    monkeypatch.setattr(cost, "report", lambda *lines: said.extend(lines))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("sys.argv", ["cost"])
-    cost.main()
-    assert asked == [(4, "6"), (8, "6"), (4, "5")]
-    assert said[-3:] == ["| 4 | 6 | 10 | 0.40 | 2 |", "| 8 | 6 | 10 | 0.00 | 2 |",
-                         "| 4 | 5 | 10 | 0.40 | 2 |"]
 
 
 def test_a_folder_to_be_timed_has_the_training_images_asked_for_and_64_for_kNN(tmp_path):

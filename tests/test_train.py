@@ -106,26 +106,6 @@ def test_the_estimate_is_printed_even_if_epoch_0_has_only_one_batch(tmp_path, mo
     assert capsys.readouterr().out.count("this will take about") == 1
 
 
-def test_a_run_stopped_at_any_step_and_resumed_ends_as_one_never_stopped(tmp_path):
-    ends = {}
-    for stop in (None, 1, 3, 4):
-        out = str(tmp_path / f"{stop}")
-        if stop:
-            train.main([*TINY, "--out", out, "--max-steps", str(stop)])
-            train.main([*TINY, "--out", out, "--resume"])
-        else:
-            train.main([*TINY, "--out", out])
-        ends[stop] = load_checkpoint(f"{out}/checkpoint.pt")
-    timeless = lambda run: [
-        {k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in run["records"]
-    ]
-    for run in ends.values():
-        for name, value in ends[None]["model"].items():
-            assert torch.equal(run["model"][name], value), name
-        assert torch.equal(run["rng"], ends[None]["rng"])
-        assert timeless(run) == timeless(ends[None])
-
-
 def test_kNN_is_evaluated_when_due_and_at_the_end_and_changes_nothing_else(tmp_path, figures):
     ends = []
     for i, more in enumerate(([], ["--knn-every", "2"])):
@@ -380,11 +360,3 @@ def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path
         run.state.losses = [torch.tensor(v) for v in (0.0, number, 0.0)]
         with pytest.raises(train.Diverged, match=f"loss is {number} at epoch 1, step 3, lr"):
             train.check_finite(run)
-
-
-def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    for path in (tmp_path, tmp_path / "nowhere.pt"):
-        with pytest.raises(SystemExit) as stop:
-            lineval.main([str(path)])
-        assert "\n" not in stop.value.code and "checkpoint" in stop.value.code

@@ -85,11 +85,6 @@ def wrapped(line):
                          break_on_hyphens=False)
 
 
-def duration(seconds):
-    """Seconds as 02:05 or 1:02:05."""
-    return tqdm.format_interval(seconds)
-
-
 def print_eta(run, seconds):
     """Print how long the run will take; seconds: of one batch without its backward pass."""
     images, batch = run.images, 2 * run.args.batch_size  # two views
@@ -97,7 +92,7 @@ def print_eta(run, seconds):
     knn = evaluations * (len(images.labelled) + len(images.test)) / batch
     total = seconds * (3 * run.last_step + knn)  # a backward pass costs two forward passes
     eager = ", not compiled" * run.args.compile
-    print(f"this will take about {duration(total)}, estimated from one batch{eager}")
+    print(f"this will take about {tqdm.format_interval(total)}, estimated from one batch{eager}")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import statistics
 import sys
 import threading
 import warnings
@@ -164,8 +165,7 @@ def native_size(files):
             if os.path.isfile(entry.path):  # opening a pipe would wait for ever
                 with Image.open(entry.path, formats=FORMATS) as image:  # reads the header only
                     sides.append(min(image.size))
-    sides.sort()
-    return sides[len(sides) // 2] if sides else 224
+    return statistics.median_high(sides or [224])
 
 
 # ------------------------------------------------------------------------------------------------

@@ -96,17 +96,17 @@ def in_pieces(loss_fn, K):
     """
     # Not what one pass computes: BN normalises each piece by itself. Without BN it is the same.
     def loss_of_all(x1, x2):
-        last, losses, outputs = K - 1, [], []
-        for i, views in enumerate(zip(x1.chunk(K), x2.chunk(K))):
-            # Under torchrun the gradient is averaged once, with the last piece.
-            alone = getattr(loss_fn, "no_sync", contextlib.nullcontext)
-            with alone() if i < last else contextlib.nullcontext():
+        *pieces, last = zip(x1.chunk(K), x2.chunk(K))
+        losses, outputs = [], []
+        # Under torchrun the gradient is averaged once, with the last piece.
+        with getattr(loss_fn, "no_sync", contextlib.nullcontext)():
+            for views in pieces:
                 L, z1 = loss_fn(*views)
-                if i < last:
-                    (L / K).backward()  # frees the piece's activations
-            losses.append(L.detach() if i < last else L)
-            outputs.append(z1.detach())
-        return torch.stack(losses).mean(), torch.cat(outputs)
+                (L / K).backward()  # frees the piece's activations
+                losses.append(L.detach())
+                outputs.append(z1.detach())
+        L, z1 = loss_fn(*last)
+        return torch.stack([*losses, L]).mean(), torch.cat([*outputs, z1.detach()])
 
     return loss_of_all
 

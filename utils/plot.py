@@ -10,6 +10,8 @@ import math
 import pathlib
 import re
 
+import torch
+
 from utils.runs import atomic_write
 
 
@@ -137,7 +139,6 @@ def save_views(originals, views, path):
 
     originals: (N, 3, S, S) in [0, 1]   views: a list of tensors like it   path: a pathlib.Path
     """
-    import torch
     from PIL import Image, ImageDraw
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
@@ -163,10 +164,9 @@ def plot_map(path, x, labels, classes):
     Their first two principal components and, if scikit-learn is installed, t-SNE: of at most 2000
     features, scaled to length 1, as kNN compares them   classes: the names of the labels
     """
-    import torch
     from matplotlib import colormaps
 
-    step = -(-len(x) // 2000)  # not the first 2000: folders are sorted by class
+    step = math.ceil(len(x) / 2000)  # not the first 2000: folders are sorted by class
     x, labels = torch.nn.functional.normalize(x[::step].cpu().float(), dim=1), labels[::step].cpu()
     u, s, _ = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False)
     share = s[:2].square() / s.square().sum()
@@ -176,10 +176,10 @@ def plot_map(path, x, labels, classes):
 
         tsne = TSNE(perplexity=min(30, len(x) / 4), random_state=0)
         panels["t-SNE"] = torch.from_numpy(tsne.fit_transform(x.numpy()))
-    figure, axes = new_figure(len(panels), 5 * len(panels) + 2, height=5)
+    figure, _ = new_figure(len(panels), 5 * len(panels) + 2, height=5)
     few = len(classes) <= 20
     colours = colormaps["tab10" if len(classes) <= 10 else "tab20" if few else "hsv"]
-    for axis, (title, points) in zip(axes if len(panels) > 1 else [axes], panels.items()):
+    for axis, (title, points) in zip(figure.axes, panels.items()):
         for label, name in enumerate(classes):
             axis.scatter(*points[labels == label].T, s=14, linewidths=0, alpha=0.7,
                          color=colours(label if few else label / len(classes)),
@@ -197,7 +197,7 @@ def save_neighbours(path, queries, blocks):
     from matplotlib.patches import Rectangle
 
     n, k = blocks[0][2].shape
-    figure, axes = new_figure(1, width=0.55 * (k + 1.5), rows=len(blocks), height=0.55 * n + 0.5)
+    figure, _ = new_figure(1, width=0.55 * (k + 1.5), rows=len(blocks), height=0.55 * n + 0.5)
     for axis, (title, neighbours, right) in zip(figure.axes, blocks):
         for row in range(n):
             # A gap of half an image sets the query apart.

@@ -203,8 +203,8 @@ def load_checkpoint(path, device="cpu"):
         # weights_only: tensors, numbers and containers. An ordinary pickle can run any code while
         # it is loaded, and a checkpoint may come from anywhere, with a checksum that fits.
         saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        parts = (saved.get(key) for key in ("config", "model")) if isinstance(saved, dict) else [0]
-        if not all(isinstance(part, dict) for part in parts):
+        if not (isinstance(saved, dict) and isinstance(saved.get("config"), dict)
+                and isinstance(saved.get("model"), dict)):
             raise ValueError("it lacks config and model")
         bad = [name for name, w in saved["model"].items() if not w.isfinite().all()]
         if bad:

@@ -36,35 +36,35 @@ NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # of each channel
 
 
-def load_backbone(path, resnet, archs, parser, device="cpu"):
+def load_backbone(path, archs, parser, device="cpu"):
     """The backbone with the weights of a run folder or a file, and its config from read().
 
     It is in training mode, like any new network; extract_features() and export() switch it.
-    resnet, archs: of resnet.py   parser: of train.py's options (utils/ imports none of them)
+    archs: ARCHS of resnet.py   parser: of train.py's options (utils/ imports neither)
     """
-    weights, config = read(path, resnet, archs, parser)
-    backbone = network(config, resnet)
+    weights, config = read(path, archs, parser)
+    backbone = network(config, archs)
     load_weights(path, backbone, weights)
     return backbone.to(device, memory_format=torch.channels_last), config
 
 
-def network(config, resnet, classes=0):
+def network(config, archs, classes=0):
     """A network as a config from read() describes it, with new weights.
 
-    resnet: of resnet.py   classes: the number of outputs of a classifier, 0 for a backbone
+    classes: the number of outputs of a classifier, 0 for a backbone
     """
-    made = resnet(config["arch"], config["stem"], classes, config.get("bf16", False))
+    made = archs[config["arch"]](config["stem"], classes, config.get("bf16", False))
     if "padding" in config:
         made.conv1.padding = (config["padding"],) * 2
     return made
 
 
-def initialise(backbone, args, resnet, archs, parser):
+def initialise(backbone, args, archs, parser):
     """Load the weights that --init names into the backbone of a new run.
 
     Its CIFAR stem pads by 1, also for weights of solo-learn, whose own pads by 2.
     """
-    weights, config = read(args.init, resnet, archs, parser)
+    weights, config = read(args.init, archs, parser)
     ours, theirs = ([of[key] for key in ("arch", "stem")] for of in (vars(args), config))
     if ours != theirs:
         raise SystemExit("--init {0}: is a {3} with the {4} stem, but this run has a {1} with the"
@@ -72,7 +72,7 @@ def initialise(backbone, args, resnet, archs, parser):
     load_weights(args.init, backbone, weights)
 
 
-def read(path, resnet, archs, parser):
+def read(path, archs, parser):
     """A backbone's weights and what is known about it: (state dict, config). Prints a summary.
 
     config: a run's options; for other weights arch, stem, mean and std (None if not known), and
@@ -90,7 +90,7 @@ def read(path, resnet, archs, parser):
         weights, whose = below("backbone.", saved["model"]), "its own"
     else:
         name = about.pop("arch", None), about.pop("stem", None)
-        weights, config = recognise(path, tensors, resnet, archs, name)
+        weights, config = recognise(path, tensors, archs, name)
         whose = "its own" if "mean" in about else "ImageNet's" if config["mean"] else "the images'"
         config.update(about)
     print(f"{path} ({config['source']}): {config['arch']}, {config['stem']} stem; mean and std:"
@@ -129,7 +129,7 @@ def below(prefix, tensors):
     return {k.removeprefix(prefix): w for k, w in tensors.items() if k.startswith(prefix)}
 
 
-def recognise(path, tensors, resnet, archs, name=None):
+def recognise(path, tensors, archs, name=None):
     """The backbone's weights in a file, and a config: arch, stem, mean, std and source.
 
     name: (arch, stem) if the file gives them; names and shapes must fit all the same
@@ -146,8 +146,8 @@ def recognise(path, tensors, resnet, archs, name=None):
     weights = {key: w.float() if torch.is_tensor(w) and w.is_floating_point() else w
                for key, w in weights.items() if not (source and key.startswith("fc."))}
     with torch.device("meta"):  # networks without memory: names, shapes and types
-        networks = {(arch, stem): resnet(arch, stem).state_dict()
-                    for arch in archs for stem in ("cifar", "imagenet")}
+        networks = {(arch, stem): make(stem=stem, num_classes=0, bf16=False).state_dict()
+                    for arch, make in archs.items() for stem in ("cifar", "imagenet")}
     if name in networks:
         networks = {name: networks[name]}
     # {(arch, stem): zeros for BN's counts of batches}, which serve no purpose and older files lack
