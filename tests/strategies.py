@@ -46,6 +46,12 @@ class Elsewhere(torch.Tensor):
         return tuple(map(wrap, found)) if isinstance(found, (tuple, list)) else wrap(found)
 
 
+def numbered_images(n, labels):
+    """A set of n images that are all different, of which the first have labels."""
+    x = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2).contiguous()
+    return data.Data(x, labels, x[:1], labels[:1], [*range(2)])
+
+
 def tiny(seed=0, **options):
     """A SimSiam in float64 whose backbone is one linear layer on 4 x 4 images."""
     torch.manual_seed(seed)

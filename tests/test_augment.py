@@ -373,3 +373,15 @@ def test_a_view_is_cropped_jittered_made_grey_and_blurred_in_this_order_by_its_o
         if blur[i]:
             image = TF.gaussian_blur(image, [5, 5], [float(sigma[i])] * 2)
         assert close(got[i], image), i
+
+
+def test_the_sides_of_a_box_are_rounded_to_the_nearest_pixel(monkeypatch):
+    monkeypatch.setattr(A, "RATIO", (1.0, 1.0))
+    for share, side in (0.2, 9), (0.176, 8):  # of 20 px: √80 = 8.94 and √70.4 = 8.39
+        assert {*A.random_boxes(50, 20, (share, share))[1].flatten().tolist()} == {side}
+
+
+def test_each_of_the_ten_tries_has_a_ratio_of_its_own():
+    """Of boxes of 90 % of the area every second one is too wide or high: of ten hardly all."""
+    _, box_size = A.random_boxes(1000, 20, (0.9, 0.9))
+    assert (box_size == 20).all(dim=1).sum() < 20

@@ -390,3 +390,34 @@ def test_a_set_that_does_not_fit_on_the_device_stays_behind_and_its_views_do_not
         augment = train.Augment(24, (0.5,) * 3, (0.2,) * 3)
         run = train.Run(args, None, moved, augment, None, None)
         assert all(view.device.type == "meta" for view in run.two_views(torch.arange(4)))
+
+
+def test_room_is_needed_only_for_the_images_that_are_still_to_be_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CHUNK", 5)
+    image, asked = numpy.ones((2, 2, 3), numpy.uint8), []
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=2 * 12, f_frsize=1))
+    with open(tmp_path / "images", "x+b") as file:
+        half = cache.Cache(12, 2, file, sums=["x", "y"])  # of ten images
+        file.write(10 * image.tobytes())
+        cache.fill(half, lambda k: (asked.append(k) or image for _ in range(k, 12)), asked.append)
+        assert half.done == 12 and asked[0] == 10
+        with pytest.raises(OSError):
+            cache.fill(cache.Cache(12, 2, file, sums=["x"]), lambda k: None, asked.append)
+
+
+def test_what_does_not_fit_on_the_disk_is_named_in_gigabytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=1))
+    with open(tmp_path / "images", "x+b") as file, pytest.raises(OSError, match="for 1.2 GB"):
+        cache.fill(cache.Cache(100_000, 64, file), None, None)
+
+
+def test_a_complete_cache_is_not_opened_for_writing(tmp_path, monkeypatch):
+    """Whoever may only read a folder can use the cache in it."""
+    decode_in_a_thread(monkeypatch)
+    folders.read_folder(make_folder(tmp_path))
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *mode: (
+        opened.append((str(path), flags & os.O_ACCMODE)), real(path, flags, *mode))[1])
+    images = folders.read_folder(tmp_path)[6]
+    assert (str(tmp_path / ".simsiam-8px.u8"), os.O_RDONLY) in opened
+    assert not images.file.writable()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from strategies import TINY, normal, seeds
+from strategies import TINY, Elsewhere, normal, numbered_images, seeds
 
 import lineval
 import train
@@ -159,3 +159,17 @@ def test_neighbours_of_runs_on_different_images_are_refused(tmp_path, monkeypatc
                     "--out", name])
     with pytest.raises(SystemExit, match="b: trained on different images from a"):
         compare.main(["a", "b", "--neighbours"])
+
+
+def test_neighbours_are_drawn_of_images_on_any_device(monkeypatch):
+    drawn, images = [], numbered_images(20, torch.arange(20) % 2)
+    there = images._replace(**{part: getattr(images, part).as_subclass(Elsewhere)
+                               for part in ("train", "test")}, test_labels=torch.tensor([0]))
+    monkeypatch.setattr(lineval, "load_backbone", lambda folder, device: (folder, {}))
+    monkeypatch.setattr(lineval, "load_features", lambda args, *_: (
+        there, torch.eye(20), torch.eye(20)[:1], None))
+    monkeypatch.setattr(compare.plot, "save_neighbours", lambda *args: drawn.append(args))
+    last = {"loss": 0.0, "std": 1.0, "rank": 9.0}
+    compare.save_neighbours({"a run": ({}, [last])}, "a path", k=3)
+    ((_, queries, ((_, neighbours, right),)),) = drawn
+    assert {type(x) for x in (queries, neighbours, right)} == {torch.Tensor}

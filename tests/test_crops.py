@@ -10,6 +10,7 @@ from PIL import Image
 from strategies import make_folder
 
 import augment
+import lineval
 from experiments import crops
 from utils import data
 
@@ -90,3 +91,10 @@ def test_photographs_that_are_missing_or_not_square_are_refused_in_one_line(tmp_
         with pytest.raises(SystemExit, match=why) as stop:
             crops.main()
         assert "\n" not in stop.value.code
+
+
+def test_the_evaluation_of_crops_does_not_depend_on_what_was_drawn_before(monkeypatch):
+    monkeypatch.setattr(lineval, "load_backbone", lambda *_: (None, {"stored_size": 8}))
+    monkeypatch.setattr(lineval, "load_features", lambda *_: (None, None, None, None))
+    monkeypatch.setattr(lineval, "evaluate", lambda *_: torch.rand(1).item())
+    assert crops.evaluated("a run", "squares") == crops.evaluated("a run", "squares")

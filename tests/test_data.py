@@ -1,6 +1,7 @@
 """The laws of utils/data.py, and its messages.    pytest tests/test_data.py"""
 
 import hashlib
+import math
 import pickle
 
 import numpy
@@ -12,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 import lineval
 import train
 from simsiam import SimSiam
-from strategies import Elsewhere, make_folder
+from strategies import Elsewhere, make_folder, numbered_images
 from utils import data, plot
 from utils.runs import load_checkpoint, write_checkpoint
 
@@ -297,3 +298,23 @@ def test_a_run_from_before_photographs_were_kept_larger_is_resumed_and_evaluated
     assert (out / "lineval.json").exists()  # the name says that the data are the run's
     last = train.main(["--resume", "--out", str(out), "--max-steps", "2"])
     assert last["epoch"] == 2 and load_checkpoint(out)["config"]["stored_size"] == 72
+
+
+def test_of_images_without_labels_none_is_held_out_or_taken_for_a_share_of_the_labels():
+    """As of STL-10."""
+    images = numbered_images(60, torch.arange(40) % 2)
+    few, rest = images.with_labels(0.5), images.held_out()
+    of = lambda x: x[:, 0, 0, 0].tolist()
+    assert len(few.train) == len(few.train_labels) == 20 and max(of(few.train)) < 40
+    assert sorted(of(rest.train) + of(rest.test)) == [*range(40)]
+    for found in few, rest:
+        assert torch.equal(found.train[:, 0, 0, 0] % 2, found.train_labels)
+
+
+def test_a_GPU_has_room_for_half_of_its_free_memory_and_of_what_PyTorch_keeps_for_reuse(
+        monkeypatch):
+    for name, found in (("mem_get_info", (100, 999)), ("memory_reserved", 70),
+                        ("memory_allocated", 30)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert data.room("cuda:0") == (100 + 70 - 30) / 2
+    assert data.room("cpu") == data.room("meta") == math.inf

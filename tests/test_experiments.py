@@ -727,3 +727,13 @@ def test_an_order_may_be_about_any_column_of_the_table():
     for key in table.DIGITS:
         last = {"a": [{key: 1.0}, {key: 1.1}], "b": [{key: 9.0}, {key: 9.1}]}
         assert difference(Pair("a", "b", key), last).mean == pytest.approx(8)
+
+
+def test_a_run_that_diverged_has_a_verdict_on_its_spectrum(tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "results_dir", lambda scale: tmp_path / scale)
+    rows = [table.Row("SimSiam", "--lr 1e30"), table.Row("no stop-gradient", "--lr 1e29")]
+    for row in rows:
+        logs.train_row(row, "smoke", 0)
+    last = {row.label: table.last_records(row, "smoke") for row in rows}
+    assert [claim.test(last) for claim in theory_spectrum.CLAIMS] == [False, False]

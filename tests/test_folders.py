@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from strategies import ODD, forked, make_folder, wait_for
+from strategies import ODD, decode_in_a_thread, forked, make_folder, wait_for
 from utils import console, folders
 from utils.data import Data
 
@@ -394,3 +394,32 @@ def test_a_reduced_photograph_is_nearly_the_whole_JPEG_averaged(tmp_path):
     got = folders.decode(tmp_path / "x.jpg", 64).astype(int)
     # 1.5; 4.1 if draft() reads the JPEG at 64 px, 13.5 if pixels are picked instead of averaged.
     assert abs(got - numpy.array(whole)).mean() < 2.5
+
+
+def test_an_image_is_resized_by_averaging_with_triangles_as_torchvision_does(tmp_path):
+    noise = numpy.random.default_rng(0).integers(256, size=(60, 60, 3), dtype=numpy.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    for size in (20, 60, 90):
+        expected = Image.fromarray(noise).resize((size, size), Image.Resampling.BILINEAR)
+        got = folders.decode(tmp_path / "x.png", size).astype(int)
+        assert abs(got - numpy.array(expected)).max() <= 1
+
+
+def test_of_several_files_that_cannot_be_decoded_the_first_is_named(tmp_path, monkeypatch):
+    decode_in_a_thread(monkeypatch)
+    make_folder(tmp_path)
+    for name in "cat/1.png", "dog/0.png":
+        (tmp_path / "train" / name).write_bytes(b"")
+    with pytest.raises(SystemExit, match="^2 of 12 files .* the first is .*cat/1.png'"):
+        folders.read_folder(tmp_path)
+
+
+def test_the_bar_of_resumed_decoding_goes_on_where_it_was(tmp_path, monkeypatch):
+    decode_in_a_thread(monkeypatch)
+    bars = []
+    monkeypatch.setattr(folders, "tqdm", lambda results, what, total, initial=0, **_: (
+        bars.append((what, total, initial)), results)[1])
+    make_folder(tmp_path)
+    files = sorted(map(str, tmp_path.glob("*/*/*.png")))
+    assert len([*folders.decode_all(files, 8, 5)]) == 7
+    assert bars == [("decoding", 12, 5)]

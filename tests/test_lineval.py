@@ -3,12 +3,13 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TINY, make_folder, seeds, shrink_shapes
+from strategies import TINY, Elsewhere, make_folder, seeds, shrink_shapes
 from torch import nn
 
 import lineval
@@ -366,6 +367,7 @@ W = "backbone.conv1.weight"
 SPOILED = {
     "a weight is NaN": lambda s: s["model"][W][0].fill_(math.nan),
     "a weight is infinite": lambda s: s["model"][W][0, 0, 0, 0].fill_(math.inf),
+    "a stored size of text": lambda s: s["config"].update(stored_size="text"),
     "a weight is missing": lambda s: s["model"].pop(W),
     "weights are whole numbers": lambda s: s["model"].update({W: s["model"][W].to(torch.int8)}),
     "weights are complex": lambda s: s["model"].update({W: s["model"][W].to(torch.complex64)}),
@@ -423,3 +425,67 @@ def test_a_run_older_than_the_digest_of_the_data_is_evaluated_as_before(run, cap
     runs.write_checkpoint(run / "checkpoint.pt", saved)
     assert lineval.main([str(run), "--epochs", "1", "--lr", "1"])["knn"] > 0
     assert (run / "lineval.json").exists()
+
+
+def test_the_seed_of_lineval_draws_the_share_of_the_labels_too(
+        tmp_path, monkeypatch, small_shapes):
+    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run")])
+    found = []
+    monkeypatch.setattr(lineval, "evaluate", lambda args, images, *_: (
+        found.append(images.train), {})[1])
+    for seed in "5", "5", "6":
+        lineval.main([str(tmp_path / "run"), "--labels", "0.1", "--seed", seed])
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_images_that_do_not_fit_on_the_device_go_there_for_their_features():
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    network = resnet("resnet8", "cifar")
+    features = [lineval.extract_features(network, x, (0.5,) * 3, (0.2,) * 3)
+                for x in (images, images.as_subclass(Elsewhere))]
+    assert torch.equal(*features)
+
+
+def test_kNN_and_the_probe_are_computed_on_the_device_of_the_features():
+    x, labels = torch.zeros(40, 5, device="meta"), torch.zeros(40, dtype=torch.long, device="meta")
+    assert lineval.knn_predict(x, labels, x[:7], 3, k=5).device.type == "meta"
+    for optimizer in lineval.SGD, lineval.LARS:
+        probe = lineval.fit_probe(x, labels, 1.0, 3, optimizer, 2, 16)
+        assert {w.device.type for w in probe.parameters()} == {"meta"}
+
+
+def test_labels_go_to_the_device_of_the_features(monkeypatch):
+    """With --pixels, images that do not fit into a GPU's memory stay on the CPU."""
+    got = []
+    monkeypatch.setattr(lineval, "knn_accuracy", lambda *args: got.extend(map(type, args)) or 5.0)
+    monkeypatch.setattr(lineval, "fit_probe", lambda x, y, *_: got.append(type(y)))
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda p, x, y, k: got.append(type(y)) or 5.0)
+    labels = torch.zeros(4, dtype=torch.long).as_subclass(Elsewhere)
+    images = SimpleNamespace(train_labels=labels, test_labels=labels, classes="ab")
+    args = SimpleNamespace(run="", optimizer="sgd", epochs=3, batch_size=4, lr=1.0)
+    lineval.evaluate(args, images, torch.zeros(4, 2), torch.zeros(4, 2))
+    assert len(got) == 7 and {*got} == {torch.Tensor}
+
+
+def test_every_rate_is_judged_on_the_same_held_out_rows(monkeypatch):
+    tested = []
+    monkeypatch.setattr(lineval, "fit_probe", lambda *_: None)
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda _, x, *__: (
+        tested.append(x.tolist()) or len(tested) == 2))  # the second is the best
+    lineval.choose_lr(torch.arange(100.0), torch.arange(100), 2, SGD, 1, 10)
+    assert len(tested) == 4 and all(x == tested[0] for x in tested)
+
+
+def test_the_probe_starts_near_zero_and_does_not_decay():
+    made = []
+
+    class Notes(SGD):
+        def __init__(self, *args, **how):
+            super().__init__(*args, **how)
+            made.append(self)
+
+        step = lambda self, lr: None
+
+    probe = lineval.fit_probe(torch.randn(8, 500), torch.arange(8) % 2, 1.0, 20, Notes, 1, 8)
+    assert probe.weight.std().item() == pytest.approx(0.01, rel=0.05) and not probe.bias.any()
+    assert (made[0].momentum, made[0].weight_decay) == (0.9, 0)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 import options
 import train
 from augment import Augment
+from experiments import measures
 from experiments.measures import alignment, centre, measure_outputs, uniformity
 from simsiam import D, output_std
-from strategies import TINY, normal, seeds
+from strategies import TINY, Elsewhere, normal, seeds
+from utils import data
 from utils.runs import load_checkpoint, write_checkpoint
 
 
@@ -70,3 +72,23 @@ def test_uniformity_is_zero_for_a_constant_and_equals_a_loop_over_pairs(seed):
     pairs = [math.exp(-2 * (z[i] - z[j]).square().sum()) for i in range(6) for j in range(i)]
     assert uniformity(3 * z).item() == pytest.approx(math.log(sum(pairs) / len(pairs)))
     assert uniformity(z) < uniformity(z[:1].expand(6, 4)) == 0
+
+
+def test_the_measures_of_a_run_are_of_its_own_images_wherever_they_are(monkeypatch):
+    asked = []
+
+    class Model:
+        load_state_dict = lambda self, *_, **__: None
+        f = lambda self, x: x.flatten(1)
+
+    config = {"data": "a", "root": "b", "image_size": 4, "skip_bad_images": True,
+              "stored_size": 6, "batch_size": 5, "crop_min": 0.5, "blur": 0.0,
+              "mean": [0.5] * 3, "std": [0.2] * 3}
+    x = torch.randint(256, (20, 3, 6, 6), dtype=torch.uint8).as_subclass(Elsewhere)
+    monkeypatch.setattr(measures.runs, "load_checkpoint", lambda out: {
+        "config": config, "model": {}})
+    monkeypatch.setattr(measures.options, "build", lambda args: Model())
+    monkeypatch.setattr(data, "load", lambda *args: (
+        asked.append(args), data.Data(x, *3 * [None], []))[1])
+    assert measures.measure_outputs("a run")["alignment"] > 0
+    assert asked == [("a", "b", 4, True, 6)]

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -19,7 +20,7 @@ import torch.distributed as dist
 import torch.distributed.run
 from hypothesis import given
 from PIL import Image
-from strategies import forked, gradients, make_folder, normal, records, seeds, tiny, views
+from strategies import TINY, forked, gradients, make_folder, normal, records, seeds, tiny, views
 from torch import nn
 
 import options
@@ -27,7 +28,7 @@ import train
 from augment import Augment
 from optim import SGD
 from simsiam import effective_rank, output_std
-from utils import data, parallel, plot, sync_bn
+from utils import checkpoint, data, faults, parallel, plot, sync_bn
 from utils.runs import load_checkpoint
 
 HOME = pathlib.Path(train.__file__).parent
@@ -378,6 +379,52 @@ def test_what_processes_or_pieces_cannot_do_is_refused_in_one_line(
     with pytest.raises(SystemExit) as stop:
         options.complete(options.parse(["--device", "cpu", *argv]), data.load("shapes"))
     assert refusal in stop.value.code and "\n" not in stop.value.code
+
+
+def test_a_checkpoint_that_is_due_in_one_process_is_written_by_all(
+        tmp_path, monkeypatch, small_shapes):
+    """Their clocks differ, and each would wait for ever for the others' part of it."""
+    saved = []
+    monkeypatch.setattr(train.parallel, "agree", lambda *flags: [
+        flag or i == 1 for i, flag in enumerate(flags)])
+    monkeypatch.setattr(checkpoint, "save", lambda run: saved.append(run.state.step))
+    train.main([*TINY, "--checkpoint-every", "10m", "--max-steps", "2", "--out",
+                str(tmp_path / "run")])
+    assert saved == [0, 1, 2]
+
+
+def test_each_process_of_torchrun_has_a_GPU_of_its_machine(monkeypatch):
+    asked = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(dist, "init_process_group", asked.append)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with parallel.group():
+        pass
+    assert asked == [1, "cpu:gloo,cuda:nccl"]
+
+
+def test_the_processes_of_one_machine_are_compared_with_its_own_GPUs(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(faults.parallel, "world_size", lambda: 16)  # on two machines
+    args = SimpleNamespace(device="cuda", compile=False, bf16=False)
+    for here, refused in (8, False), (9, True):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+        assert any(wrong for wrong, words in faults.machine_faults(args)
+                   if "than this machine has GPUs" in words) is refused
+
+
+def test_SyncBN_of_bfloat16_computes_its_statistics_in_float32_as_BN_does(monkeypatch):
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda x: None)  # one process
+    x = (100 + torch.randn(64, 3, 4, 4)).bfloat16()
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    sync_bn.synchronise(ours)
+    y, expected = ours(x), theirs(x.float())
+    assert y.dtype == torch.bfloat16 and torch.allclose(y.float(), expected, atol=0.05)
+    assert torch.allclose(ours.running_mean, theirs.running_mean, atol=1e-4)
+    assert torch.allclose(ours.running_var, theirs.running_var, atol=1e-4)
 
 
 if __name__ == "__main__":

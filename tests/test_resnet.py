@@ -1,5 +1,6 @@
 """Laws of the backbones; the oracle is torchvision.    pytest -m "" tests/test_resnet.py"""
 
+import contextlib
 import copy
 
 import pytest
@@ -150,3 +151,12 @@ def test_resnet20_has_the_0_27_million_parameters_of_He_et_al():
     assert sum(w.numel() for w in resnet("resnet20", "cifar", 10).parameters()) == pytest.approx(
         0.27e6, rel=0.02
     )
+
+
+def test_bfloat16_is_asked_for_on_the_device_of_the_images(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *how: (
+        asked.append(how), contextlib.nullcontext())[1])
+    network = resnet("resnet8", "cifar", bf16=True).to("meta")
+    network(torch.zeros(2, 3, 8, 8, device="meta"))
+    assert asked == [("meta", torch.bfloat16)]

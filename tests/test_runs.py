@@ -24,9 +24,10 @@ import torch
 from PIL import Image
 
 import lineval
+import options
 import train
-from strategies import TINY, decode_in_a_thread, forked, make_folder, wait_for
-from utils import checkpoint, console, data, plot, runs
+from strategies import TINY, Elsewhere, decode_in_a_thread, forked, make_folder, message, wait_for
+from utils import checkpoint, console, data, plot, runs, weights
 
 
 @pytest.fixture(scope="module")
@@ -654,3 +655,54 @@ def test_a_run_folder_is_named_after_the_data_and_the_method(argv, name, tmp_pat
     monkeypatch.chdir(tmp_path / "here")
     for expected in (name, f"{name}-2"):
         assert runs.make_run_dir(train.parse(argv.split())) == pathlib.Path("runs", expected)
+
+
+def test_a_run_is_restored_on_its_device_but_its_order_and_random_state_on_the_cpu(
+        tmp_path, monkeypatch, small_shapes):
+    train.main([*TINY, "--out", str(tmp_path / "run"), "--max-steps", "1"])
+    asked, kept, load = [], [], runs.load_checkpoint
+
+    def load_elsewhere(path, device="cpu"):
+        saved = load(path)
+        return {**saved, **{key: saved[key].as_subclass(Elsewhere) for key in ("order", "rng")}}
+
+    monkeypatch.setattr(runs, "load_checkpoint", load_elsewhere)
+    monkeypatch.setattr(torch, "set_rng_state", kept.append)
+    monkeypatch.setattr(train, "pretrain", lambda run, *_: kept.append(run.state.order) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.train(options.parse(["--resume", "--out", str(tmp_path / "run")]))
+    assert [type(v) for v in kept] == [torch.Tensor] * 2
+    run = SimpleNamespace(out=tmp_path / "run", args=SimpleNamespace(device="a device"))
+    monkeypatch.setattr(checkpoint, "load", lambda *args: asked.append(args) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        checkpoint.restore(run)
+    assert asked == [(tmp_path / "run", "a device")]
+
+
+def test_a_checkpoint_is_read_onto_the_device_that_is_asked_for_and_weights_onto_the_cpu(
+        tmp_path, monkeypatch):
+    """By default torch.load() puts a tensor on the device of its writer, if there is one."""
+    runs.write_checkpoint(tmp_path / "c.pt", {"config": {}, "model": {}})
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    asked, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda file, map_location=None, **how: (
+        asked.append(map_location), load(file, **how))[1])
+    for device in "cpu", "meta":
+        runs.load_checkpoint(tmp_path / "c.pt", device)
+    weights.read_file(tmp_path / "w.pt")
+    assert asked == ["cpu", "meta", "cpu"]
+
+
+IMPOSSIBLE = {  # part of a checkpoint after one of six steps: what it cannot be
+    "step": [7, -1], "order": [torch.zeros(192, dtype=torch.long), torch.arange(192) + 1],
+    "records": [[dict(epoch=0, loss=0.0, std=1.0, rank=9.0, knn=None)]]}
+
+
+@pytest.mark.parametrize("part", IMPOSSIBLE)
+def test_a_step_an_order_or_a_first_record_that_no_run_can_have_is_refused(
+        part, tmp_path, small_shapes):
+    train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)])
+    saved = runs.load_checkpoint(tmp_path)
+    for value in IMPOSSIBLE[part]:
+        runs.write_checkpoint(tmp_path / "checkpoint.pt", {**saved, part: value})
+        assert f"its {part} does not fit" in message("--resume", "--out", tmp_path)

@@ -2,11 +2,14 @@
 
 import pathlib
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
 import options
-from experiments import benchmark, cost, speed
+from experiments import benchmark, cost, peers, speed
 from experiments.peers import torchvision_peer
 from simsiam import SimSiam
 from utils import runs
@@ -114,4 +117,63 @@ def test_the_cost_of_a_run_is_the_rate_of_its_second_epoch(monkeypatch):
 def test_the_cost_of_a_run_is_that_of_a_process_of_its_own(tmp_path):
     benchmark.write_folder(tmp_path, 16)
     images_per_s, memory = cost.cost("--arch resnet8 --dim 16", 8, tmp_path)
-    assert images_per_s > 0 and memory > cost.megabytes() >= 0
+    assert images_per_s > 0 and 5000 > memory > cost.megabytes() > 50
+
+
+def test_on_a_GPU_the_clock_is_read_when_its_work_is_done(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("waited"))
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: done.append("read"))
+    for device, expected in ("cpu", ["read"]), ("cuda", ["waited", "read"]):
+        monkeypatch.setattr(benchmark, "DEVICE", device)
+        done.clear()
+        benchmark.now()
+        assert done == expected
+
+
+def test_our_views_are_raced_without_blur_as_the_peer_s_are(monkeypatch):
+    made, real = [], speed.Augment
+    monkeypatch.setattr(speed, "race", lambda *_: None)
+    monkeypatch.setattr(speed, "Augment", lambda *args, **p: (
+        made.append(real(*args, **p)), made[-1])[1])
+    monkeypatch.setattr(speed, "smooth_images", lambda n: torch.zeros(
+        1, 3, 4, 4, dtype=torch.uint8))
+    speed.views()
+    assert [T.blur_p for T in made] == [0]
+
+
+def test_a_peer_computes_in_bfloat16_if_train_py_does():
+    for flags in [], ["--bf16"]:
+        args = options.fill_in(options.parse(["--arch", "resnet8", "--device", "cpu", *flags]), 24)
+        _, model, _ = peers.torchvision_peer(args)
+        assert model.backbone.bf16 is bool(flags)
+
+
+def test_the_peer_of_lightly_has_the_gradients_of_SimSiam(monkeypatch):
+    """With stand-ins for lightly's classes, as their documentation has them."""
+    def mlp(*layers):
+        return nn.Sequential(*sum(([nn.Linear(a, b, bias=not bn), *[bn] * bool(bn),
+                                    *[relu] * bool(relu)] for a, b, bn, relu in layers), []))
+
+    loss = SimpleNamespace(NegativeCosineSimilarity=lambda: lambda p, z: -(
+        torch.cosine_similarity(p, z).mean()))
+    heads = SimpleNamespace(ProjectionHead=lambda layers: mlp(*layers))
+    modules = SimpleNamespace(heads=heads, SimSiamPredictionHead=lambda a, b, c: mlp(
+        (a, b, nn.BatchNorm1d(b), nn.ReLU()), (b, c, None, None)))
+    transforms = SimpleNamespace(SimSiamTransform=lambda *_, **__: None)
+    for name, module in {
+            "lightly": ModuleType("lightly"), "lightly.loss": loss,
+            "lightly.models": ModuleType("models"), "lightly.models.modules": modules,
+            "lightly.models.modules.heads": heads, "lightly.transforms": transforms}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    args = options.fill_in(options.parse(["--dim", "16", "--device", "cpu"]), 24)
+    _, theirs, loss_fn = peers.lightly_peer(args)
+    ours = options.build(args)
+    with torch.no_grad():
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.copy_(b)
+    two_views = [torch.randn(8, 3, 24, 24) for _ in range(2)]
+    for L in ours(*two_views)[0], loss_fn(*two_views):
+        L.backward()
+    assert all(torch.allclose(a.grad, b.grad, atol=1e-5)
+               for a, b in zip(ours.parameters(), theirs.parameters()))

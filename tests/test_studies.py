@@ -22,7 +22,7 @@ from experiments.sec52_expectation import expectation, first_targets
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
 from simsiam import negative_cosine
 from strategies import TINY, Elsewhere, normal, seeds, tiny, views
-from utils import runs
+from utils import data, runs
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
 
@@ -550,3 +550,37 @@ def test_the_penalty_is_a_hundredth_of_the_deviation_of_both_matrices_of_h(seed)
     penalty = 0.01 * sum(regularizers.deviation(model.h[i].weight) for i in (0, -1))
     assert L.item() == pytest.approx((model(x1, x2)[0] + penalty).item()) and penalty > 0
     assert torch.equal(z1, model.f(x1))
+
+
+STUDIES = [supervised, directpred, asymmetric_2x, alternation(2), expectation(0.8),
+           regularizers.matrices_decayed, regularizers.spectral_predictor,
+           regularizers.orthogonal_predictor, regularizers.clipped, compared_by("L1", raw),
+           opt_aggregation.aggregated_by(opt_aggregation.maximum)]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
+def test_a_study_computes_on_the_device_of_its_run(study, small_shapes):
+    """The meta device refuses to compute with a tensor that was left on the CPU."""
+    images = data.load("shapes")
+    args = options.complete(options.parse([*TINY, "--device", "meta"]), images)
+    model = options.build(args)
+    sgd = train.SGD(train.param_groups(model), weight_decay=0.1)
+    run = train.Run(args, None, images.to("meta"), options.augmentation(args), model, sgd)
+    run.indices, run.state.order = torch.arange(64), torch.arange(192)
+    loss, _ = study(run)(*run.two_views(run.indices))
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert {w.device.type for w in run.model.state_dict().values()} == {"meta"}
+
+
+def test_the_later_targets_of_an_epoch_are_computed_in_every_epoch():
+    x1, x2 = views(0)
+    for step in 1, 5:  # of epochs of four
+        drawn = []
+        run = types.SimpleNamespace(
+            args=types.SimpleNamespace(batch_size=6), steps_per_epoch=4, model=tiny(),
+            state=train.State(step=step, order=torch.arange(24)),
+            two_views=lambda i: (drawn.append(i.tolist()), (x1, x2))[1])
+        assert len(sec52_alternation.targets(run, 2, x1, x2)) == 2
+        assert drawn == [[*range(12, 18)]]
+        assert len(sec52_alternation.targets(run, math.inf, x1, x2)) == 3

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from strategies import TINY, forked, message, records
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +20,7 @@ import options
 import simsiam
 import train
 from baselines import lejepa
-from utils import console, data, device
+from utils import checkpoint, console, data, device
 from utils.runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -360,3 +361,28 @@ def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path
         run.state.losses = [torch.tensor(v) for v in (0.0, number, 0.0)]
         with pytest.raises(train.Diverged, match=f"loss is {number} at epoch 1, step 3, lr"):
             train.check_finite(run)
+
+
+def test_the_progress_bar_stops_a_run_whose_last_loss_is_not_finite():
+    state = train.State(step=3, losses=[torch.tensor(v) for v in (-0.25, -0.5)])
+    run = SimpleNamespace(state=state, model=nn.Linear(1, 1), steps_per_epoch=10)
+    assert train.status(run) == "loss -0.500"
+    state.losses.append(torch.tensor(math.nan))
+    with pytest.raises(train.Diverged, match="loss is nan at epoch 1, step 3,"):
+        train.status(run)
+
+
+def test_a_loss_that_is_not_finite_is_not_saved_within_an_epoch_either(
+        tmp_path, monkeypatch, small_shapes):
+    """As with --checkpoint-every 10m, or after Ctrl-C."""
+    def study(run):
+        def loss_fn(x1, x2):
+            L, z1 = run.model(x1, x2)
+            return (math.nan if run.state.step == 1 else 1) * L, z1
+
+        return loss_fn
+
+    monkeypatch.setattr(checkpoint, "is_due", lambda run: True)
+    with pytest.raises(train.Diverged, match="at epoch 1, step 2,"):
+        train.train(options.parse([*TINY, "--out", str(tmp_path / "run")]), study)
+    assert load_checkpoint(tmp_path / "run")["step"] == 1

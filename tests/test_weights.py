@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import types
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -15,7 +16,7 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TINY, make_folder, message, seeds
+from strategies import TINY, Elsewhere, make_folder, message, numbered_images, seeds
 from torch import nn
 
 import lineval
@@ -748,3 +749,23 @@ def test_the_map_of_lineval_is_of_the_test_images_and_their_classes(folder, monk
 def test_lineval_draws_a_map_of_the_test_images(folder, tmp_path):
     lineval.main([str(folder[0]), *PROBE, "--map", str(tmp_path / "map.png")])
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_features_and_the_map_may_be_on_another_device_than_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    x, y = torch.rand(6, 3).as_subclass(Elsewhere), (torch.arange(6) % 2).as_subclass(Elsewhere)
+    images = SimpleNamespace(train_labels=y, test_labels=y, classes=["a", "b"], names=([], []))
+    args = SimpleNamespace(features=str(tmp_path / "f.npz"), map=str(tmp_path / "m.png"))
+    weights.save_features(args, images, x, x)
+    assert numpy.load(tmp_path / "f.npz")["y_test"].tolist() == [0, 1] * 3
+    assert (tmp_path / "m.png").exists()
+
+
+def test_a_classifier_is_fine_tuned_on_the_device_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(finetune, "fit", lambda *_: None)
+    monkeypatch.setattr(finetune, "extract_features", lambda network, x, *_: torch.zeros(len(x), 2))
+    config = dict(arch="resnet8", stem="cifar", mean=[0.5] * 3, std=[0.2] * 3)
+    args = SimpleNamespace(seed=0, finetune=1, batch_size=4, device="meta")
+    network, _ = finetune.train_classifier(
+        args, {}, config, numbered_images(8, torch.arange(8) % 2), 0.1)
+    assert {w.device.type for w in network.parameters()} == {"meta"}

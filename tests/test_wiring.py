@@ -21,6 +21,7 @@ from PIL import Image
 from strategies import TINY, records, shrink_shapes
 
 import augment
+import lineval
 import options
 import simsiam
 import train
@@ -511,3 +512,119 @@ def test_all_of_a_photograph_kept_larger_than_its_views_is_cropped_and_kNN_sees_
         seen.append(args[-1]), extract(*args))[1])
     train.start(run)  # views.png, three batches, kNN on two sets
     assert drawn == [12] * 4 and seen == [8, 8]
+
+
+def test_the_step_of_a_batch_in_pieces_is_along_the_mean_gradient_of_all_of_them(
+        tmp_path, monkeypatch, small_shapes):
+    forward, step, pieces, same = simsiam.SimSiam.forward, train.SGD.step, [], []
+
+    def noted(model, *views):
+        pieces.extend([(model, views)] * torch.is_grad_enabled())
+        return forward(model, *views)
+
+    def compared(sgd, *lrs):
+        parameters = sum(sgd.param_groups, [])
+        got = [w.grad for w in parameters]
+        sgd.zero_grad()
+        for model, views in pieces:
+            (forward(model, *views)[0] / len(pieces)).backward()
+        same.append(len(pieces) == 2 and all(
+            torch.allclose(w.grad, g, atol=1e-5) for w, g in zip(parameters, got)))
+        pieces.clear()
+        step(sgd, *lrs)
+
+    monkeypatch.setattr(simsiam.SimSiam, "forward", noted)
+    monkeypatch.setattr(train.SGD, "step", compared)
+    train.main([*TINY, "--accumulate", "2", "--max-steps", "2", "--out", str(tmp_path / "run")])
+    assert same == [True, True]
+
+
+def test_the_bar_of_a_run_counts_its_own_steps_from_where_it_is_to_where_it_ends(
+        tmp_path, monkeypatch, small_shapes):
+    bars = []
+
+    @contextlib.contextmanager
+    def progress_bar(total, done, status):
+        bars.append([total, done])
+        yield lambda: bars[-1].append(status()[:4])
+
+    monkeypatch.setattr(train, "progress_bar", progress_bar)
+    out = ["--out", str(tmp_path / "run")]
+    train.main([*TINY, *out, "--max-steps", "2"])
+    train.main(["--resume", *out, "--max-steps", "5"])  # of six
+    assert bars == [[2, 0, *2 * ["loss"]], [5, 2, *3 * ["loss"]]]
+
+
+def test_the_estimate_is_from_the_second_batch_as_the_first_also_allocates_memory(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, clock, asked, seconds = built(), [0.0], [], iter([100.0, 2.0, 7.0])
+    forward = run.model.forward
+    run.model.forward = lambda *x: (clock.append(clock[-1] + next(seconds)), forward(*x))[1]
+    monkeypatch.setattr(time, "time", lambda: clock[-1])
+    monkeypatch.setattr(train, "print_eta", lambda run, seconds: asked.append(seconds))
+    monkeypatch.setattr(train, "evaluate", lambda run: None)
+    train.start(run)
+    assert asked == [2.0]
+
+
+def test_the_pictures_of_views_show_colours_from_0_to_1_and_not_normalised_ones(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    monkeypatch.setattr(plot, "save_views", lambda images, views, path: shown.extend(
+        [images, *views]))
+    monkeypatch.setattr(train, "evaluate", lambda run: None)
+    train.start(built())
+    monkeypatch.setattr("sys.argv", ["augment.py"])
+    augment.main()
+    assert len(shown) == 6 and all(0 <= x.min() and x.max() <= 1 for x in shown)
+
+
+def test_what_is_kept_of_a_step_outlives_its_memory_and_its_graph():
+    """With --compile on a GPU the next step writes into the same memory."""
+    state, w = train.State(), torch.ones((), requires_grad=True)
+    L, z1 = -0.5 * w, w * torch.ones(3, 2)
+    train.remember(state, L, z1)
+    with torch.no_grad():
+        L.fill_(9.0), z1.fill_(9.0)
+    assert state.losses[0] == -0.5 and (state.outputs[0] == 1).all()
+    assert not state.losses[0].requires_grad and not state.outputs[0].requires_grad
+
+
+def test_several_processes_together_keep_the_outputs_that_one_would(monkeypatch):
+    def kept(processes):
+        monkeypatch.setattr(train.parallel, "world_size", lambda: processes)
+        state = train.State()
+        for i in range(9):
+            train.remember(state, torch.tensor(0.0), torch.full((700 // processes, 2), float(i)))
+        return [int(z[0, 0]) for z in state.outputs]
+
+    assert kept(1) == kept(4) == [6, 7, 8]
+
+
+def test_the_header_gives_the_side_of_stored_images_and_of_views_where_they_differ(
+        tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run = built()
+    for stored, image, said in (32, 16, "views of 16 px: "), (32, 32, "views: "):
+        run.args.stored_size, run.args.image_size = stored, image
+        options.describe(run)
+        header = capsys.readouterr().out
+        assert "test images of 32 px," in header and f"\n{said}" in header
+
+
+def test_a_run_of_one_epoch_is_not_said_to_have_epochs(
+        tmp_path, monkeypatch, capsys, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    for epochs, said in (1, "\n  1 epoch of 3 steps"), (2, "\n  2 epochs of 3 steps"):
+        options.describe(built("--epochs", str(epochs)))
+        assert said in capsys.readouterr().out
+
+
+def test_a_GPU_is_used_if_there_is_one(monkeypatch):
+    monkeypatch.setattr(lineval, "device", str)  # takes "cuda", even where there is none
+    for there, device in (True, "cuda"), (False, "cpu"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+        assert options.parser().get_default("device") == device
+        assert lineval.parse(["run"]).device == device
