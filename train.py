@@ -196,16 +196,18 @@ def status(run):
 
 
 class Diverged(SystemExit):
-    """A loss or a weight is not finite."""
+    """A loss, a weight or a buffer, such as a running statistic, is not finite."""
 
 
 def check_finite(run):
-    """Stop the run if a loss of this epoch or a weight is not finite: Diverged, nothing saved."""
+    """Stop the run if a loss of this epoch, a weight or a buffer is not finite: Diverged."""
+    # Buffers, too: load_checkpoint() would refuse them, and the last checkpoint would be lost.
     state, losses = run.state, torch.stack(run.state.losses).tolist()
     bad = [i for i, L in enumerate(losses) if not math.isfinite(L)]
-    finite = torch.stack([w.isfinite().all() for w in run.model.parameters()]).all()
+    finite = torch.stack([w.isfinite().all() for w in run.model.state_dict().values()]).all()
     if bad or not finite:
-        what = f"loss is {losses[bad[0]]}" if bad else "network has weights that are not finite"
+        what = (f"loss is {losses[bad[0]]}" if bad
+                else "network has weights or buffers that are not finite")
         step = max(1, state.step - (len(losses) - 1 - bad[0] if bad else 0))
         raise Diverged(f"the {what} at epoch {(step - 1) // run.steps_per_epoch + 1}, step {step},"
                        f" lr {state.lr:.3g}: lower --lr, or try --warmup-epochs; the last"

@@ -112,6 +112,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'names = ("of D(p1, z2) w.r.t. z2, the target", "of D(p1, z2) w.r.t. z1, through p1"'),
     },
     "resnet.py": {
+        "bfloat16 on the CPU only": ("torch.autocast(x.device.type,", 'torch.autocast("cpu",'),
         "the classifier computes in bfloat16": (
             "        return self.fc(x)", "            return self.fc(x)"),
         "basic blocks do not start at zero": ("nn.init.zeros_(self.bn2.weight)", "pass"),
@@ -253,6 +254,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the momentum is not restored": ("v.copy_(saved_v)", "pass"),
     },
     "options.py": {
+        "the header gives the stored size of views": (
+            'f" of {args.image_size} px" *',
+            'f" of {args.stored_size} px" *'),
         "a resumed run forgets that bad images are left out": (
             '"device", "compile",\n', '"device", "compile", "skip_bad_images",\n'),
         "an option of the run that one method asks for is taken from the others": (
@@ -306,6 +310,25 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "the gradients of all pieces but the last are lost": (
+            "run.optimizer.zero_grad()  # first, as --accumulate calls backward() in loss_fn\n"
+            "                L, z1 = loss_fn(x1, x2)\n",
+            "L, z1 = loss_fn(x1, x2)\n                run.optimizer.zero_grad()\n"),
+        "a network of NaN is saved within an epoch": (
+            "                if stop or due:\n                    check_finite(run)\n",
+            "                if stop or due:\n"),
+        "a process saves alone": (
+            "parallel.agree(bool(signals), checkpoint.is_due(run))",
+            "(*parallel.agree(bool(signals)), checkpoint.is_due(run))"),
+        "the bar does not look at the loss": (
+            '    check_finite(run)\n    return f"loss',
+            '    return f"loss'),
+        "the bar does not move": ("                advance()\n", ""),
+        "the bar ends with the schedule": (
+            "progress_bar(run.last_step, state.step,",
+            "progress_bar(run.total_steps, state.step,"),
+        "the estimate is of the first batch": ("if i == min(1, batches - 1):", "if i == 0:"),
+        "processes keep more outputs than one": ("* parallel.world_size() >= 2048", ">= 2048"),
         "views.png shows the first class": ("sample = x[:: len(x) // 16 + 1]", "sample = x[:16]"),
         "a script of one's own trains without its study": (
             "return train(parse(argv), study)", "return train(parse(argv))"),
@@ -386,6 +409,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             ' * (last["std"] < COLLAPSED_STD)', ""),
     },
     "lineval.py": {
+        "images are cropped where they are": (
+            "data.center_crop(x.to(device), size)",
+            "data.center_crop(x, size)"),
+        "the probe stays on the CPU": (
+            "    probe.to(x.device)  # drawn on the CPU, like the order of the batches\n",
+            ""),
         "the held-out tenth is the first class": (
             "order = torch.randperm(len(x)).to(x.device)\n    tenth",
             "order = torch.arange(len(x)).to(x.device)\n    tenth"),
@@ -434,6 +463,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'config["std"], config.get("image_size"))\n                 for split'),
     },
     "utils/checkpoint.py": {
+        "a step beyond the last": ("not 0 <= step <= run.total_steps", "step < 0"),
         "a slash at the end of the images' path leaves no name": (
             "os.path.basename(os.path.abspath(name))", "os.path.basename(name)"),
         "what a study keeps must not change its form": (
@@ -450,6 +480,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a checkpoint of another format is resumed": ('or saved["format"] != FORMAT:', "or False:"),
     },
     "utils/cache.py": {
+        "room for the images that are there, too": (
+            "(cache.n_files - start) * image)",
+            "cache.n_files * image)"),
         "the record is written before the images": (
             "                cache.file.flush()\n",
             ""),
@@ -479,6 +512,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "with contextlib.suppress(KeyError):  # ValueError: it has been closed"),
     },
     "utils/faults.py": {
+        "all machines' processes on this one's GPUs": (
+            'int(os.environ.get("LOCAL_WORLD_SIZE", 1))',
+            "parallel.world_size()"),
+        "bfloat16 that is emulated": (
+            "is_bf16_supported(including_emulation=False)",
+            "is_bf16_supported()"),
         "synchronised BN is thought to need two images of each process": (
             "(N // (P * K if args.local_bn else K) < 2",
             "(N // (P * K) < 2"),
@@ -488,6 +527,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "for a GPU clang alone will not do": ('["gcc", "clang"]', '["gcc"]'),
     },
     "utils/data.py": {
+        "labels of images that have none": (
+            "n, labels = len(self.train_labels), self.train_labels",
+            "n, labels = len(self.train), self.train_labels"),
         "a set of one's own is not checked": ("    check(name, images)\n", ""),
         "all shapes have more tint": ("else 0.02)", "else 0.03)"),
         "the system reads around an image": ("mmap.MADV_RANDOM", "mmap.MADV_NORMAL"),
@@ -513,6 +555,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "held[::10] = True"),
     },
     "utils/folders.py": {
+        "images are resized by bicubic": (
+            "(size, size), Image.Resampling.BILINEAR)",
+            "(size, size))"),
+        "the last bad file is called the first": ("cached.bad[0]", "cached.bad[-1]"),
         "endings in capitals are left out": (
             "e.name.lower().endswith(IMG_EXTENSIONS)", "e.name.endswith(IMG_EXTENSIONS)"),
         "a bad test image moves a training image": (
@@ -539,6 +585,13 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'lines.append(f"{entry.path}\\0{status}\\n")'),
     },
     "utils/parallel.py": {
+        "every rank computes what rank 0 tells them": (
+            "[None if rank() else function()]",
+            "[function()]"),
+        "any error of NCCL is a process that ended": ('"gloo|ncclRemoteError"', '"gloo|NCCL"'),
+        "half an hour for decoding": (
+            "datetime.timedelta(days=1)",
+            "datetime.timedelta(minutes=30)"),
         "each rank computes everything": (
             "    if world_size() == 1:\n        return function(x)",
             "    if True:\n        return function(x)"),
@@ -553,6 +606,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a signal stops one process only": ("dist.all_reduce(flags, dist.ReduceOp.MAX)", "pass"),
     },
     "utils/sync_bn.py": {
+        "statistics in bfloat16": ("x.to(self.running_mean.dtype), x.dtype,", "x, x.dtype,"),
         "BN stays local": ("m.__class__ = SyncBN", "pass"),
         "the running variance is biased": ("(M / (M - 1))", "1"),
         "the running variance knows only one slice": (
@@ -575,6 +629,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the untrained line of a run without epoch 0": ('if first["epoch"] == 0:', "if True:"),
     },
     "utils/runs.py": {
+        "a GPU's checkpoint needs a GPU": (
+            "map_location=device, weights_only=True",
+            "weights_only=True"),
         "a path with a slash at its end has no name": (
             "os.path.basename(os.path.abspath(args.data))", "os.path.basename(args.data)"),
         "files are written in place": ('path.with_name(path.name + ".part")', "path"),
@@ -737,6 +794,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "not"),
     },
     "experiments/logs.py": {
+        "a run that diverged has no outputs": (
+            '{"top1": math.nan, "outputs": {"centre": math.nan}}',
+            '{"top1": math.nan}'),
         "a run goes on with another file's study": ("scale, study_file(row), path", "scale, path"),
         "logs of others' photographs are taken for one's own": (
             "if logged and logged != digest(path):", "if False:"),
@@ -752,6 +812,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },
     "experiments/measures.py": {
+        "outputs of a set with bad images": (
+            "args.image_size, args.skip_bad_images,",
+            "args.image_size, False,"),
         "the alignment of a view with itself": (
             "(torch.cat([model.f(augment(b)) for b in x.split(N)]) for _ in range(2))",
             "2 * [torch.cat([model.f(augment(b)) for b in x.split(N)])]"),
@@ -801,6 +864,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if knn >= 0]"),
     },
     "experiments/opt_regularizers.py": {
+        "the identity is on the CPU": (
+            "torch.eye(len(W), device=W.device, dtype=W.dtype)",
+            "torch.eye(len(W), dtype=W.dtype)"),
         "clipping switches off the weight decay": (
             "Clipped(sgd.param_groups, sgd.momentum, sgd.weight_decay)",
             "Clipped(sgd.param_groups, sgd.momentum)"),

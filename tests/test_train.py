@@ -341,7 +341,7 @@ def test_a_study_under_torchrun_is_refused_before_it_starts(tmp_path, monkeypatc
     assert entered and not (tmp_path / "run").exists()
 
 
-def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path):
+def test_a_weight_or_a_buffer_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path):
     found = []
 
     def study(run):
@@ -352,11 +352,15 @@ def test_a_weight_that_is_not_finite_stops_the_run_though_every_loss_is(tmp_path
     train.train(args, study)
     run = found[0]
     train.check_finite(run)  # all is well
-    where, w = "at epoch 2, step 4, lr", next(run.model.h.parameters())
-    for number in math.inf, -math.inf, math.nan:
-        w.data[0] = number
-        with pytest.raises(train.Diverged, match=f"weights that are not finite {where}"):
-            train.check_finite(run)
+    where = "weights or buffers that are not finite at epoch 2, step 4, lr"
+    for v in run.model.h[0].weight, run.model.backbone.bn1.running_var:
+        for number in math.inf, -math.inf, math.nan:
+            with torch.no_grad():
+                before = v.clone()
+                v[0] = number
+            with pytest.raises(train.Diverged, match=where):
+                train.check_finite(run)
+            v.data.copy_(before)
     for number in math.inf, math.nan:
         run.state.losses = [torch.tensor(v) for v in (0.0, number, 0.0)]
         with pytest.raises(train.Diverged, match=f"loss is {number} at epoch 1, step 3, lr"):
