@@ -291,7 +291,7 @@ def apply_where(chosen, operation, x, *parameters):
 
 
 def to_device(v, device):
-    """Copy a tensor from the CPU to a device, on CUDA without waiting for the GPU's pending work."""
+    """Copy a tensor from the CPU to a device, on CUDA without waiting for the GPU's other work."""
     # CUDA does so only from pinned memory; torch.compile cannot trace pin_memory().
     if torch.device(device).type == "cuda" and not torch.compiler.is_compiling():
         return v.pin_memory().to(device, non_blocking=True)

@@ -138,10 +138,10 @@ def run_options(g):
 def machine_options(g):
     """Where the arithmetic is done, how fast, and in how much memory."""
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
-      help="cpu, cuda, cuda:1, ...; under torchrun, cuda is each process's own GPU; float32 products"
-      " are TF32 there (default: cuda if there is one, else cpu)")
-    g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on GPUs, and"
-      " on CPUs with instructions for it (AVX512-BF16, AMX)")
+      help="cpu, cuda, cuda:1, ...; under torchrun, cuda is each process's own GPU; GPUs compute"
+      " float32 products in TF32 (default: cuda if there is one, else cpu)")
+    g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on"
+      " GPUs from Ampere on, and on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
       " after up to two minutes; on one GPU with CUDA graphs, except with --accumulate; it needs a"
       " C++ compiler on a CPU, a C compiler on a GPU")

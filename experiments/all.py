@@ -102,8 +102,10 @@ The figure has every difference in linear accuracy for which both rows have at l
 def time_left(rows, scale, n):
     """About how long n runs take, from the median of the finished ones; "" if there are none."""
     finished = filter(None, (logs.read_log(row, scale, 0) for row in rows))
-    seconds = [n * records[-1]["seconds"] for _, records in finished]
-    return f", about {tqdm.format_interval(statistics.median(seconds))}" if n and seconds else ""
+    seconds = [records[-1]["seconds"] for _, records in finished]
+    if not (n and seconds):
+        return ""
+    return f", about {tqdm.format_interval(n * statistics.median(seconds))}"
 
 
 def write_results(modules, chosen, scale):

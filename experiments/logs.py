@@ -56,6 +56,7 @@ SCALES = {
 def use_photographs(path):
     """Let the scale `photographs` read its images from a folder instead of from torchvision."""
     scale = SCALES["photographs"]
+    # Of two --data argparse takes the last.
     SCALES["photographs"] = scale._replace(options=f"{scale.options} --data {shlex.quote(path)}")
     check_photographs()
 

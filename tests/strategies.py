@@ -12,6 +12,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 from simsiam import SimSiam
@@ -44,6 +45,18 @@ class Elsewhere(torch.Tensor):
             found = function(*args, **kwargs or {})
         wrap = lambda v: v.as_subclass(cls) if isinstance(v, torch.Tensor) else v
         return tuple(map(wrap, found)) if isinstance(found, (tuple, list)) else wrap(found)
+
+
+class NeverWaits(TorchDispatchMode):
+    """Refuses copies to another device that wait until that device has finished its work."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            assert torch.device(kwargs.get("device") or args[0].device) == args[0].device
+        if function is torch.ops.aten.copy_.default:
+            assert args[0].device == args[1].device
+        return function(*args, **kwargs)
 
 
 def numbered_images(n, labels):

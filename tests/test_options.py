@@ -238,10 +238,10 @@ def test_without_a_named_compiler_a_GPU_may_use_gcc_or_clang(monkeypatch):
 
 def test_a_GPU_on_which_this_torch_cannot_compute_is_refused_in_one_line(monkeypatch, capsys):
     """As by a Pascal GPU, for which there are no kernels: it can allocate memory."""
-    def multiply(*_):
+    def add(*_):
         raise RuntimeError("CUDA error: no kernel image is available\nmore lines")
 
-    monkeypatch.setattr(torch.Tensor, "add_", multiply)
+    monkeypatch.setattr(torch.Tensor, "add_", add)
     for name, reason in (("meta", "(CUDA error: no kernel image is available); try cpu"),
                          ("mps", "choose cpu"), ("mps:0", "choose cpu")):
         with pytest.raises(SystemExit):

@@ -693,6 +693,13 @@ def test_a_checkpoint_is_read_onto_the_device_that_is_asked_for_and_weights_onto
     assert asked == ["cpu", "meta", "cpu"]
 
 
+def test_only_rank_0_serialises_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.parallel, "rank", lambda: 1)
+    monkeypatch.setattr(torch, "save", None)  # would be called in vain
+    runs.write_checkpoint(tmp_path / "c.pt", {})
+    assert not (tmp_path / "c.pt").exists()
+
+
 IMPOSSIBLE = {  # part of a checkpoint after one of six steps: what it cannot be
     "step": [7, -1], "order": [torch.zeros(192, dtype=torch.long), torch.arange(192) + 1],
     "records": [[dict(epoch=0, loss=0.0, std=1.0, rank=9.0, knn=None)]]}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import options
 import train
-from experiments import (opt_aggregation, opt_optimizers, sec52_alternation, theory_directpred,
-                         theory_spectrum)
+from experiments import (opt_aggregation, opt_optimizers, references, sec52_alternation,
+                         sec52_expectation, theory_directpred, theory_spectrum)
 from experiments import opt_regularizers as regularizers
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
 from experiments.references import supervised
@@ -21,7 +21,7 @@ from experiments.sec52_alternation import alternation
 from experiments.sec52_expectation import expectation, first_targets
 from experiments.theory_directpred import ALPHA, THRESHOLD, V, directpred, trajectory
 from simsiam import negative_cosine
-from strategies import TINY, Elsewhere, normal, seeds, tiny, views
+from strategies import TINY, Elsewhere, NeverWaits, normal, seeds, tiny, views
 from utils import data, runs
 
 pytestmark = pytest.mark.usefixtures("small_shapes")
@@ -571,6 +571,22 @@ def test_a_study_computes_on_the_device_of_its_run(study, small_shapes):
     loss.backward()
     assert loss.device.type == "meta"
     assert {w.device.type for w in run.model.state_dict().values()} == {"meta"}
+
+
+@pytest.mark.parametrize("study", [supervised, expectation(0.8)], ids=["supervised", "expectation"])
+def test_a_study_that_looks_up_its_images_does_not_wait_for_the_device(
+        study, monkeypatch, small_shapes):
+    images = data.load("shapes")
+    args = options.complete(options.parse([*TINY, "--device", "meta"]), images)
+    sgd = train.SGD(train.param_groups(model := options.build(args)))
+    run = train.Run(args, None, images.to("meta"), options.augmentation(args), model, sgd)
+    run.indices, loss_fn = torch.arange(64), study(run)
+    views = run.two_views(run.indices)
+    loss_fn(*views)  # the first call may allocate what the study keeps
+    for script in references, sec52_expectation:
+        monkeypatch.setattr(script, "to_device", lambda v, device: v.to(device, non_blocking=True))
+    with NeverWaits():
+        loss_fn(*views)
 
 
 def test_the_later_targets_of_an_epoch_are_computed_in_every_epoch():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from strategies import TINY, forked, message, records
+from strategies import TINY, NeverWaits, forked, message, records
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -146,18 +146,6 @@ def test_the_optimiser_decays_every_parameter_and_each_is_in_exactly_one_group(t
     train.train(options.parse([*TINY, "--max-steps", "1", "--out", str(tmp_path / "run")]),
                 lambda run: (parts.append(run), run.model)[1])
     assert parts[0].optimizer.weight_decay == args.weight_decay > 0
-
-
-class NeverWaits(TorchDispatchMode):
-    """Refuses copies to another device that wait until that device has finished its work."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
-            assert torch.device(kwargs.get("device") or args[0].device) == args[0].device
-        if function is torch.ops.aten.copy_.default:
-            assert args[0].device == args[1].device
-        return function(*args, **kwargs)
 
 
 @pytest.mark.parametrize("method", options.METHODS)

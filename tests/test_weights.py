@@ -393,6 +393,14 @@ def test_a_state_dict_comes_with_a_warning_if_it_loses_the_mean_of_the_images(me
     assert any("export .safetensors" in line for line in lines) == lost
 
 
+def test_a_network_of_one_s_own_gets_its_options_by_name():
+    def own(*, stem, num_classes, bf16):
+        return stem, num_classes, bf16
+
+    config = dict(arch="own", stem="cifar", bf16=True)
+    assert weights.network(config, {"own": own}, classes=3) == ("cifar", 3, True)
+
+
 def test_the_classifier_of_a_backbone_has_its_padding():
     config = dict(arch="resnet8", stem="cifar", padding=2)
     for classes in (0, 3):

@@ -36,7 +36,7 @@ def device(text):
     """A device that torch can use on this machine."""
     import torch
 
-    if text.startswith("mps"):  # wrong without a word, for images in the channels_last layout
+    if text.startswith("mps"):  # silently, for images in the channels_last layout
         raise argparse.ArgumentTypeError("mps: PyTorch's gradients of BN and average pooling were"
                                          " wrong there (pytorch#175189, #175190); choose cpu")
     try:

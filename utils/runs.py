@@ -178,7 +178,7 @@ DIGEST = hashlib.sha256().digest_size  # 32 bytes
 def write_checkpoint(path, content):
     """torch.save with a checksum; content: a dict of tensors, numbers, strings, lists and dicts."""
     if parallel.rank():
-        return  # nor does another rank spend time and memory on what it will not write
+        return  # atomic_write() would write nothing: spare the time and memory of serialising
     buffer = io.BytesIO()
     torch.save(content, buffer)
     # The last two bytes are the length of the comment: 0, which becomes 32.

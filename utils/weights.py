@@ -53,7 +53,8 @@ def network(config, archs, classes=0):
 
     classes: the number of outputs of a classifier, 0 for a backbone
     """
-    made = archs[config["arch"]](config["stem"], classes, config.get("bf16", False))
+    made = archs[config["arch"]](stem=config["stem"], num_classes=classes,
+                                  bf16=config.get("bf16", False))
     if "padding" in config:
         made.conv1.padding = (config["padding"],) * 2
     return made
