@@ -11,8 +11,9 @@ stop-gradient and no momentum encoder. A constant output is no minimum, because 
 variance is not correlated with anything. The second term penalises copies of a channel and prevents
 the dimensional collapse that Fig. 2's std does not show. It is newer than SimSiam.
 
-here: L is divided by d, which the authors do not do, so that SimSiam's SGD and recipe fit (Barlow
-Twins: LARS, batch 2048).
+here: L is divided by d, so that SimSiam's SGD and recipe fit (the paper: not scaled, LARS, batch
+2048; the code that it was developed with: multiplied by 0.024).
+here: SimSiam's views for both (Barlow Twins: one blurred more than the other, and solarised).
 here: the recipe's d and number of layers (Barlow Twins: 8192, three).
 """
 
@@ -41,7 +42,10 @@ def redundancy(z1, z2):
 
 
 def expander(c_in, dim, depth):
-    """The projector: (N, c_in) -> (N, dim); `depth` layers, BN and ReLU between them."""
+    """The projector: (N, c_in) -> (N, dim); `depth` layers, BN and ReLU between them.
+
+    VICReg calls it the expander, because its output, of width 8192, is wider than the features.
+    """
     layers = []
     for width in [c_in] + [dim] * (depth - 2):
         layers += linear_bn_relu(width, dim, bn=True, relu=True)

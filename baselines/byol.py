@@ -2,21 +2,25 @@
 
     python train.py --method byol
 
-    w_t ← m w_t + (1 - m) w                       w_t, w: weights of f_t and f (BYOL's Eq. 1)
+    w_t ← m w_t + (1 - m) w                       w_t, w: weights of f_t and f (its Eq. 1)
     L = D(p1, f_t(x2)) / 2 + D(p2, f_t(x1)) / 2   p = h(f(x)); no gradient flows into f_t
 
 What differs: a target comes from f_t, a moving average of the encoder f, and not from f itself.
 Otherwise, in this code, only the heads differ. The paper calls SimSiam "BYOL without the momentum
 encoder", subject to many implementation differences (Sec. 6.2). With m = 0 (`--encoder-momentum 0`)
-our runs did not collapse. BYOL reports 0.3 % for that, and in its third version 66.9 % with ten
-times the learning rate for the predictor (footnote 2).
+our runs did not collapse. For that BYOL reports 0.3 % (Table 5), in its third version also 5.5 %
+(Table 21), and up to 66.9 % if the predictor's learning rate is ten times the encoder's (footnote 2
+of SimSiam).
 
 here: BYOL's loss is the squared distance between p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over
 both views: 4 + 4 L. For SGD, scaling the loss is much like scaling the learning rate.
 here: m = 0.95 on shapes, whose run has only 1280 steps, else 0.99 (BYOL's value for 100 epochs);
 it is constant, where BYOL raises it to 1 in the course of a run.
-here: hidden layers of width 512 (BYOL: 4096); SimSiam's SGD and recipe (BYOL: LARS, base lr 0.45,
-weight decay 1e-6).
+here: except in Appendix D's recipe, h's learning rate does not decay (BYOL's does), so its ratio to
+the encoder's grows in the course of a run. By BYOL's Table 21 a high ratio can replace momentum.
+here: hidden layers of width 512 (BYOL: 4096), output layers with a bias (its code: without).
+here: SimSiam's views, SGD and recipe (BYOL, for 100 epochs: one view blurred more than the other,
+solarisation, LARS, base lr 0.45, weight decay 1e-6).
 """
 
 import copy
@@ -60,7 +64,8 @@ class BYOL(nn.Module):
         self.backbone = backbone
         self.projector = mlp(backbone.num_features, pred_dim, dim)
         self.h = mlp(dim, pred_dim, dim)
-        # The target starts as a copy. It has no gradient, so no optimiser ever moves it.
+        # It has no gradient, so no optimiser ever moves it.
+        # here: it starts as a copy of f; in the authors' code it has random weights of its own.
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
         self.target.requires_grad_(False)
         self.m = encoder_momentum

@@ -10,18 +10,19 @@
 What differs from SimSiam: one regulariser prevents a collapse, without stop-gradient, predictor,
 momentum encoder or negatives. φ_u is the characteristic function of the projections u = z a in the
 batch, exp(-t²/2) that of a standard Gaussian. Outputs are an isotropic Gaussian if their projection
-on every direction is a standard one (Cramér and Wold); a point or a line is far from that.
-VICReg asks for only two moments. LeJEPA is the newest of the methods here.
+on every direction is a standard one (Cramér and Wold); a point or a line is far from that. VICReg
+constrains second moments only: stds of at least 1, covariances of 0. LeJEPA is the newest of the
+methods here.
 
 With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead of 14.1), and kNN ends
 at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, because they ignore lengths.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
-the authors' minimal example. The paper's listing has t up to ±5.
+the authors' minimal example. The paper recommends 1024, ±5 and 0.05 (its Sec. 6.1).
 here: the squared distance is a mean over channels, as in their code; the formula has the sum.
-here: two views of the same kind (LeJEPA: eight, six of them small crops).
-here: the recipe's d and number of layers (the example: 16, three); SimSiam's SGD and recipe
-(LeJEPA: AdamW). Nothing was tuned.
+here: two views of the same kind, each with BN statistics of its own (the example: four, shared).
+here: the recipe's d and number of layers, the last without bias (the example: 16, three, with
+bias); SimSiam's views, SGD and recipe (LeJEPA: AdamW). Nothing was tuned.
 """
 
 import torch

@@ -13,8 +13,10 @@ change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the authors' CIFAR demo has their sum).
 here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100, else 8192 up to 64 px (MoCo: 65536).
-here: m = 0.99 (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr (MoCo: base lr 0.03).
-here: no shuffling BN (it keeps a query from recognising its key by the statistics of their batch).
+here: m = 0.99, as in the authors' CIFAR demo (MoCo: 0.999); SimSiam's SGD and recipe at a quarter
+of its lr (MoCo: base lr 0.03).
+here: no shuffling BN, which keeps a query from recognising its key by their BN statistics. It needs
+a batch that BN normalises in several parts: shuffling within one part changes nothing.
 """
 
 import copy
@@ -37,7 +39,7 @@ class MoCo(nn.Module):
     symmetry: "symmetric" or "asymmetric"   encoder_momentum: m in [0, 1)
     """
 
-    lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed: the head has no BN
+    lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed; its head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()

@@ -12,10 +12,10 @@ What differs: views of different images are pushed apart, which prevents the col
 a stop-gradient on the other. Neither helps (ImageNet: 66.5 plain, 66.4 with the predictor, 66.0
 with both): presumably, the paper says, they belong to another optimisation problem.
 
-here: T = 0.5, from SimCLR's CIFAR-10 runs (App. B.9 of SimCLR).
+here: T = 0.5 for all data, from SimCLR's CIFAR-10 runs (its App. B.9; on ImageNet 0.1).
 here: two passes through f, where SimCLR has one: each view has BN statistics of its own.
 here: a projector of two layers (three in SimSiam's reproduction, App. C).
-here: SimSiam's SGD and recipe (SimCLR: LARS, batch 4096).
+here: SimSiam's views, SGD and recipe (SimCLR on ImageNet: twice the jitter, LARS, batch 4096).
 """
 
 import torch

@@ -83,7 +83,7 @@ CONSTANTS = {  # source: what the code has, what the source says
         (256, 17, 3, 0.02)),
     "torchvision's presets: the mean and std of ImageNet": (
         weights.IMAGENET, {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
-    "Tian et al.'s code: ρ 0.3, ε 0.1": (
+    "Tian et al.: ρ 0.3, ε 0.1": (
         [default(theory_directpred.directpred, k) for k in ("rho", "eps")], [0.3, 0.1]),
 }
 
