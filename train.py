@@ -5,7 +5,7 @@
     python train.py --method byol              another method, from baselines/ (Sec. 6)
     python train.py --data cifar10 --bf16 --compile                Appendix D's recipe, for a GPU
     python train.py --data PATH --arch resnet8 --image-size 64     photographs, on a CPU
-    torchrun --nproc-per-node 8 train.py --data PATH               the same run on eight GPUs
+    torchrun --nproc-per-node 8 train.py --data PATH               the same steps on eight GPUs
 
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is in
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
