@@ -81,7 +81,7 @@ class Augment:
         boxes = (to_device(v, x.device) for v in (start, box_size, flip))
         x = resized_crop(x, *boxes, self.size)  # (N, 3, size, size)
         # 2. Colour jitter: without it, colours alone would tell which two views belong together,
-        # and the features would need to know nothing else (SimCLR, arXiv 2002.05709, Sec. 3.1).
+        # and the features would need to encode nothing else (SimCLR, arXiv 2002.05709, Sec. 3.1).
         x = color_jitter(x, factors, order)
         # 3. Grayscale: the features must work without any colour, too.
         apply_where(gray, lambda x: grayscale(x).expand_as(x), x)
@@ -143,7 +143,7 @@ def resize_matrix(start, box_size, mirrored, size_in, size_out):
     """
     start, box_size, mirrored = (v[..., None, None] for v in (start, box_size, mirrored))
     scale = box_size / size_out  # input pixels per output pixel
-    # Pixel i covers [i, i + 1], so its middle is i + 0.5; without the half, the image shifts.
+    # Pixel i covers [i, i + 1], so its centre is i + 0.5; without the half, the image shifts.
     place = (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
     place = start + torch.where(mirrored, box_size - place, place)
     pixel = torch.arange(size_in, device=start.device)

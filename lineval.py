@@ -51,7 +51,7 @@ def extract_features(backbone, images, mean, std, size=None):
     backbone.eval()
     chunks = []
     for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
-        # No augmentation: an image is seen as it is, or a large photograph without its rim.
+        # No augmentation: an image is seen as it is, or a large photograph without its border.
         x = normalize(data.center_crop(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
@@ -127,7 +127,7 @@ def fit(logits, optimizer, x, labels, base_lr, epochs, batch_size):
     """Minimise the cross-entropy of logits(x) over the parameters of an optimiser.
 
     logits: (n, ...) -> (n, classes)   x: (N, ...)   labels: (N,) int64
-    An epoch is a new order of x in batches of batch_size, or of N if that is less; a last
+    An epoch takes x in a new order, in batches of batch_size, or of N if that is less; a last
     incomplete batch is left out. The learning rate is base_lr · (size of a batch) / 256 and decays
     along a cosine over all steps.
     """
@@ -235,9 +235,9 @@ def parse(argv=None):
       help="cpu, cuda, cuda:1, ... (default: cuda if there is one, else cpu)")
     g = p.add_argument_group("the linear probe").add_argument
     g("--optimizer", choices=("sgd", "lars"), default="sgd", help="(default: sgd; lars in App. A)")
-    g("--lr", type=float, help="base lr; the actual one is lr x batch size / 256 (default: on"
-      f" held-out training images, the best of {', '.join(f'{lr:g}' for lr in LRS)}, and of further"
-      " ones while the best is the lowest or highest; 0.02 in App. A)")
+    g("--lr", type=float, help="base lr; the actual one is lr x batch size / 256 (default: the"
+      f" best of {', '.join(f'{lr:g}' for lr in LRS)} on held-out training images; lower or higher"
+      " ones are tried while the best is at an end; 0.02 in App. A)")
     g("--epochs", type=positive, default=100, help="(default: 100; 90 in App. A)")
     g("--batch-size", type=positive, default=256, help="(default: 256; 4096 in App. A)")
     g = p.add_argument_group("more than an evaluation").add_argument

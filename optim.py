@@ -55,7 +55,7 @@ class SGD:
             if not moving:
                 continue
             # torch._foreach_NAME_ calls NAME_ for all tensors of a list, on a GPU in few kernels:
-            # starting one for each small tensor takes longer than the arithmetic.
+            # launching one for each small tensor takes longer than the arithmetic.
             w, v = zip(*moving)
             torch._foreach_mul_(v, self.momentum)
             # A sum, not a mean: for a constant g it approaches g / (1 - m), here 10 g.

@@ -139,7 +139,7 @@ def machine_options(g):
     """Where the arithmetic is done, how fast, and in how much memory."""
     g("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu",
       help="cpu, cuda, cuda:1, ...; under torchrun, cuda is each process's own GPU; GPUs compute"
-      " float32 products in TF32 (default: cuda if there is one, else cpu)")
+      " float32 matrix products in TF32 (default: cuda if there is one, else cpu)")
     g("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on"
       " GPUs from Ampere on, and on CPUs with instructions for it (AVX512-BF16, AMX)")
     g("--compile", action="store_true", help="compile the network with torch.compile: faster steps"
@@ -325,8 +325,8 @@ def build(args):
     if parallel.world_size() > 1 and not args.local_bn:
         sync_bn.synchronise(model)
     if args.compile:
-        # On a GPU also record a pass's kernels and start them all at once (CUDA graphs): one by
-        # one, starting them takes longer than running them. Not with --accumulate: the next piece
+        # On a GPU also record a pass's kernels and launch them all at once (CUDA graphs): one by
+        # one, launching them takes longer than running them. Not with --accumulate: the next piece
         # would overwrite the gradients of the last.
         whole = parallel.world_size() == args.accumulate == 1
         graphs = whole and torch.device(args.device).type == "cuda"

@@ -1,6 +1,6 @@
 """Pre-training (Sec. 3): Algorithm 1 in a loop. The ablations of Section 4 are flags.
 
-    python train.py                            ten generated shapes, a minute on two cores
+    python train.py                            generated shapes, 10 classes; a minute on two cores
     python train.py --no-stopgrad              the same, and it collapses (Sec. 4.1)
     python train.py --method byol              another method, from baselines/ (Sec. 6)
     python train.py --data cifar10 --bf16 --compile                Appendix D's recipe, for a GPU

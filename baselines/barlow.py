@@ -7,9 +7,9 @@
 
 What differs: it compares channels over the batch, where SimSiam compares images: each channel must
 be the same in both views, and different from the others. There are no negatives, no predictor, no
-stop-gradient and no momentum encoder. A constant output is no minimum, because a channel without
+stop-gradient and no momentum encoder. A constant output is not a minimum, because a channel without
 variance is not correlated with anything. The second term penalises copies of a channel and prevents
-the dimensional collapse that Fig. 2's std does not show. It is newer than SimSiam.
+the dimensional collapse that Fig. 2's std does not show. Barlow Twins is newer than SimSiam.
 
 here: L is divided by d, so that SimSiam's SGD and recipe fit (the paper: not scaled, LARS, batch
 2048; the code that it was developed with: multiplied by 0.024).

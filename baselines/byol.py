@@ -8,7 +8,7 @@
 What differs: a target comes from f_t, a moving average of the encoder f, and not from f itself.
 Otherwise, in this code, only the heads differ. The paper calls SimSiam "BYOL without the momentum
 encoder", subject to many implementation differences (Sec. 6.2). With m = 0 (`--encoder-momentum 0`)
-our runs did not collapse. For that BYOL reports 0.3 % (Table 5), in its third version also 5.5 %
+our runs did not collapse. For that BYOL reports 0.3 % (Table 5), in version 3 on arXiv also 5.5 %
 (Table 21), and up to 66.9 % if the predictor's learning rate is ten times the encoder's (footnote 2
 of SimSiam).
 

@@ -124,7 +124,7 @@ def law_ReLU_on_the_hidden_layers():
 
 
 def law_BN_of_the_projector():
-    """Where the projector has BN is the row of Table 3: the first two numbers of BN[bn]."""
+    """The row of Table 3 says where the projector has BN: the first two values of BN[bn]."""
     for bn, (hidden, output, _, _) in BN.items():
         g = seeded(projection_mlp, 10, 8, 3, bn)
         got, wanted = len(bns(g)), 2 * hidden + output
@@ -169,7 +169,7 @@ def law_the_predictor_is_a_bottleneck():
 
 
 def law_BN_of_the_predictor():
-    """Where the predictor has BN is the row of Table 3: the last two numbers of BN[bn]."""
+    """The row of Table 3 says where the predictor has BN: the last two values of BN[bn]."""
     for bn, (_, _, hidden, output) in BN.items():
         g = seeded(prediction_mlp, 10, 3, bn)
         got = [m.num_features for m in bns(g)]

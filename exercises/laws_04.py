@@ -80,7 +80,7 @@ def law_rank_worked_example():
 
 
 def law_rank_of_a_constant():
-    """A constant output has rank 1, also with a little noise: z is not centred."""
+    """A constant output has rank 1, even with a little noise: z is not centred."""
     expect(effective_rank, rows([1, 2, 2], [1, 2, 2]), 1, tolerance=1e-3)
     z = rows([1, 2, 2]) + 1e-6 * normal(20, 3)
     expect(effective_rank, z, 1, "20 times [1, 2, 2], plus noise of 0.000001", tolerance=1e-3)

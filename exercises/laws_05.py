@@ -96,7 +96,7 @@ def law_one_ReLU_inside_the_branch():
 
 
 def law_each_BN_follows_its_convolution():
-    """bn1 stands between conv1 and the ReLU, and bn2 behind conv2."""
+    """bn1 comes between conv1 and the ReLU, and bn2 after conv2."""
     net = scalar_block(BasicBlock, (3, 2), gains=(-1, 5))
     demand(output(net, 2), 2.0, "With x = 2, conv1 multiplying by 3 and bn1 by -1, the ReLU must"
            " cut -6 to 0, and BasicBlock must give 2 + 0 =")
@@ -149,7 +149,7 @@ def law_three_convolutions_in_a_Bottleneck():
 
 
 def law_torchvision_agrees():
-    """With the same weights a block equals torchvision's, also in training mode."""
+    """With the same weights a block equals torchvision's, in training mode too."""
     kinds = torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck
     for block, theirs in zip((BasicBlock, Bottleneck), kinds):
         for stride in (1, 2):

@@ -44,7 +44,7 @@ def law_mirrored_left_and_right():
 
 
 def law_enlarging_interpolates_between_the_middles_of_pixels():
-    """Enlarging interpolates linearly between the middles of pixels, constant beyond them."""
+    """Enlarging interpolates linearly between pixel centres, constant beyond the outermost."""
     # The new middles lie at 0.25, 0.75, 1.25 and 1.75, the old ones at 0.5 and 1.5.
     demand(crop([[0, 4], [0, 4]], 0, 0, 2, 2, 4)[0], [0, 1, 3, 4], "When [[0, 4], [0, 4]] is"
            " enlarged from 2 to 4 pixels each row must be")

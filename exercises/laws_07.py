@@ -41,7 +41,7 @@ def law_a_third_of_a_turn_takes_red_to_green():
 
 
 def law_value_and_saturation_stay():
-    """The rotation keeps the largest and the smallest channel, value v and v - c."""
+    """The rotation keeps a pixel's largest and smallest value, v and v - c."""
     # Hue (0.6 - 0.2) / 0.6 = 2/3 of a sixth; half a turn adds 3 sixths.
     demand(rotated([0.8, 0.6, 0.2], 0.5), [0.2, 0.4, 0.8], "The colour [0.8, 0.6, 0.2], rotated by"
            " half a turn, must be")

@@ -317,10 +317,10 @@ def law_every_learning_rate_is_tried():
     _, fits, tests, arguments = chosen()
     for name, v in (("fitted", fits), ("tested", tests)):
         got = sorted(lr for lr, _ in v)
-        assert got == list(LRS), (f"With the best lr inside the learning rates {list(LRS)}, these"
-                                  f" must be {name}; yours are {got}.")
+        assert got == list(LRS), (f"With the best lr inside the learning rates {list(LRS)}, one"
+                                  f" probe for each must be {name}; yours are for {got}.")
     assert set(arguments) == {(10, "optimizer", 3, 4)}, (
-        "fit_probe must be given the settings (10, 'optimizer', 3, 4) behind base_lr; yours is"
+        "fit_probe must be given the settings (10, 'optimizer', 3, 4) after base_lr; yours is"
         f" given {arguments[0]}.")
 
 

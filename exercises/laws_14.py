@@ -74,7 +74,7 @@ def law_every_layer_moves():
 
 
 def law_buffers_are_left_alone():
-    """Buffers are no weights: BN's running statistics stay the target's own."""
+    """Buffers are not weights: BN's running statistics stay the target's own."""
     target, online = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
     nn.init.constant_(online.running_mean, 10.0), nn.init.constant_(online.weight, 3.0)
     online.num_batches_tracked += 7
@@ -88,7 +88,7 @@ def law_buffers_are_left_alone():
 
 
 def law_no_gradient():
-    """The update is no part of any gradient, and the target's weights stay parameters."""
+    """The update is not part of any gradient, and the target's weights stay parameters."""
     online = linear(1.0, 1.0)
     target = linear(0.0, 0.0).requires_grad_(False)  # as BYOL's
     weight = target.weight

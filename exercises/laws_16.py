@@ -131,7 +131,7 @@ def law_each_view_on_its_own():
     loss(run.model, *views(run), torch.zeros(2, 1), torch.zeros(2, 1))
     sizes = [len(x) for x in run.model.seen]
     assert sizes == [2] * 6, ("For two batches of 2 images f must be called four times by targets"
-                              f" and twice by loss, with 2 rows each; yours with {sizes} rows.")
+                              f" and twice by loss, with 2 rows each; yours: with {sizes} rows.")
 
 
 def law_BN_normalises_by_the_batch_but_keeps_its_statistics():

@@ -9,8 +9,8 @@ READ = "Sec. 3 and the sheet of exercise 19."
 ABLATIONS = ["no stop-gradient", "no predictor", "fixed predictor", "no batch norm in the heads",
              "asymmetric loss", "cross-entropy"]
 FILES = {"predictions.txt": '''\
-# Exercise 19. Before you run an ablation, write collapses or survives for its first ? and a reason
-# for the dots; after the run, what you saw for its last ?. Keep the rest of each line.
+# Exercise 19. Before you run an ablation, replace its first ? by collapses or survives, and the
+# dots by a reason; after the run, replace its last ? by what you saw. Keep the rest of each line.
 no stop-gradient: predicted ?, because ...; seen ?
 no predictor: predicted ?, because ...; seen ?
 fixed predictor: predicted ?, because ...; seen ?

@@ -135,7 +135,7 @@ def copy_of(numbers):
 def main(argv=None):
     p = argparse.ArgumentParser(description="Make a student's copy of this repository.")
     p.add_argument("folder", type=pathlib.Path, help="the copy; must be empty or not exist yet")
-    p.add_argument("numbers", nargs="*", type=int, help="exercises to cut out (default: all)")
+    p.add_argument("numbers", nargs="*", type=int, help="exercises to hand out (default: all)")
     args = p.parse_args(argv)
     every = exercise.numbers()
     numbers = sorted(set(args.numbers)) or every

@@ -261,8 +261,8 @@ def imported(trees):
 HINTS = {  # part of a message of Python's: what it means here, where check.py may have passed
     "File too large": "In the grader an exercise may not write files.",
     "No module named": "The grader takes nothing but the exercise's own files.",
-    "EOFError": "In the grader there is no input.",
-    "BdbQuit": "There is a breakpoint() in it.",
+    "EOFError": "In the grader there is no input: remove input().",
+    "BdbQuit": "There is a breakpoint() in it: remove it.",
     "start new thread": "In the grader an exercise may not start threads or processes.",
 }
 

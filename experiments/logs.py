@@ -70,7 +70,7 @@ def check_photographs():
             logged = logged or json.loads(log.read_text().partition("\n")[0]).get("data_digest")
     if logged and logged != digest(path):
         raise SystemExit(f"{path}: the logs in {folder} are of other images, and one table cannot"
-                         " have both; move that folder away to begin with no logs")
+                         " have both; move that folder away to start without logs")
 
 
 @functools.cache

@@ -9,8 +9,8 @@ stop-gradient, BYOL without momentum.
 In the paper SimCLR gains nothing from SimSiam's predictor and stop-gradient. SwAV gains nothing
 from the predictor, and diverges (NaN) without its stop-gradient. BYOL without its momentum encoder
 is SimSiam except for its heads. BYOL's own paper reports that this fails (0.3 %), its third version
-that it reaches 66.9 % after 300 epochs with ten times the predictor's lr. Our predictor's lr does
-not decay, the encoder's does, so their ratio also grows: see baselines/byol.py.
+that it reaches 66.9 % after 300 epochs if h's lr is ten times the encoder's. Our h's lr does not
+decay, the encoder's does, so their ratio also grows: see baselines/byol.py.
 """
 
 import math

@@ -12,7 +12,7 @@ than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
 has arrived; by then two workers have loaded up to three more. This favours the
-peer, which also profits from the settings of utils/device.py.
+peer, which also benefits from the settings of utils/device.py.
 "The network alone": forward and backward pass on views that are ready. "The
 peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of
 two 8192 x 8192 matrices in bfloat16.

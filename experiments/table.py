@@ -299,7 +299,7 @@ def add_options(p):
                    help="data, epochs and linear probe of all runs (default: shapes)")
     p.add_argument("--seeds", type=positive, default=1, help="runs of each row (default: 1)")
     p.add_argument("--again", action="store_true",
-                   help="train the runs that have a log, too, and replace the log once a run has"
+                   help="also train runs that have a log; each log is replaced once its run has"
                    " succeeded")
     p.add_argument("--photographs", metavar="PATH",
                    help="folder with the images of the scale photographs (default: CIFAR-10,"

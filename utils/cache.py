@@ -9,7 +9,7 @@ and drops them when memory runs short. So a set may be larger than memory, and d
 constant memory. Interrupted decoding continues where it stopped. A complete cache is never written
 to: it is only read, or removed and rebuilt, because another run may have mapped it.
 
-Every start checks all checksums, in one process of a machine, at 1.6 GB/s per core (AMD EPYC) if
+Every start checks all checksums, in one process per machine, at 1.6 GB/s per core (AMD EPYC) if
 the disk keeps up: ImageNet kept at 128 px, 63 GB, takes 40 s on one core.
 """
 
@@ -108,7 +108,7 @@ def read_or_fill(folder, digest, n_files, size, decode):
             return cache
         except OSError as error:
             print(f"no cache: cannot write to {folder} ({error}); the images go into a file in"
-                  f" {tempfile.gettempdir()}, and the next start decodes again")
+                  f" {tempfile.gettempdir()}, and the next start decodes them again")
     try:
         cache = Cache(n_files, size, tempfile.TemporaryFile())  # deleted when the process ends
         fill(cache, decode, lambda record: None)

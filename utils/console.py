@@ -139,7 +139,7 @@ def interruptions():
             # Not print(): a signal may arrive in the middle of another print(), which would raise.
             with contextlib.suppress(OSError):
                 os.write(2, b"\nstopping after this step or evaluation; a second signal stops"
-                            b" now\n")
+                            b" at once\n")
 
     with signal_handler(receive):
         yield received

@@ -1,6 +1,6 @@
 """The images: generated shapes, CIFAR or STL-10, or any folder of photographs.
 
-    shapes            ten generated shapes, nothing to download (the default)
+    shapes            generated images of ten shapes, nothing to download (the default)
     shapes-tinted     the same, but each image has a tint of its own, a shortcut for SimSiam
     cifar10, cifar100, stl10
                       downloaded by torchvision into --root unless they are there already

@@ -15,7 +15,7 @@ def tune(device):
     if device == "cpu":
         tune_cpu()
     else:
-        # Float32 products in TF32, as PyTorch computes convolutions by default.
+        # Float32 matrix products in TF32, as PyTorch computes convolutions by default.
         torch.set_float32_matmul_precision("high")
 
 

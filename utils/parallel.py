@@ -6,9 +6,9 @@ are computed across slices: BN's statistics (sync_bn.py), losses that compare im
 the mean gradient (PyTorch's DistributedDataParallel, DDP). In one process all of this does nothing.
 
 Why the gradient needs no further factor: the batch's loss L is the mean of the ranks' losses L_r,
-as slices are equal; after gather() every L_r is L itself. AllSum's backward adds up what all L_r
-say about a rank's rows, and DDP takes the mean over the ranks of the gradients that follow: that
-is the gradient of L.
+as slices are equal; after gather() every L_r is L itself. AllSum's backward adds up the
+gradients of all L_r for a rank's rows, and DDP takes the mean over the ranks of the gradients that
+follow: that is the gradient of L.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Weights: recognised by their keys and read, or written for other programs.
 
 read() takes files of train.py, torchvision, timm, the official SimSiam code, lightly and
-solo-learn; export() writes files for torchvision, timm, and programs without this code. Inside, a
-backbone's weights have torchvision's names, as in resnet.py.
+solo-learn; export() writes files for torchvision, timm, and programs without this code. In
+this repository a backbone's weights have torchvision's names, as in resnet.py.
 
 Like a checkpoint, a file of weights is hostile input: only tensors are read from it, and they must
 fit one network in every name and shape.
@@ -159,7 +159,7 @@ def recognise(path, tensors, archs, name=None):
             fits[this] = zeros
     if len(several := sorted({arch for arch, _ in fits})) > 1:
         raise SystemExit(f"{path}: its layers fit {' and '.join(several)}; export .safetensors,"
-                         " which says whose they are")
+                         " which names the network")
     if not fits:
         if source:
             raise SystemExit(f"{path} ({source}): its layers fit none of our networks"
