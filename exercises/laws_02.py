@@ -79,12 +79,20 @@ def law_no_bias_in_front_of_BN():
 
 def law_initialisation():
     """Linear layers keep nn.Linear's initialisation, uniform in ±1/√c_in (App. A)."""
-    for head, args in ((linear_bn_relu, (100, 400, True, True)), (projection_mlp, (100, 400, 2)),
+    for head, args in ((linear_bn_relu, (100, 400, True, True)), (projection_mlp, (100, 400, 3)),
                        (prediction_mlp, (100, 400))):
-        w = next(w for w in seeded(head, *args).parameters() if w.ndim == 2)
-        assert 0.098 < w.abs().max() <= 0.1 and abs(w.std() - 0.0577) < 0.002, (
-            f"The first layer of {head.__name__}{args} has weights up to {w.abs().max():.3f} with"
-            f" std {w.std():.3f}; for c_in = 100 they must be uniform in ±0.1, std 0.058.")
+        linears = [m for m in seeded(head, *args).modules() if isinstance(m, nn.Linear)]
+        for i, layer in enumerate(linears, start=1):
+            bound, w = layer.in_features**-0.5, layer.weight
+            assert 0.98 * bound < w.abs().max() <= bound * (1 + 1e-6) and (
+                abs(w.std() * 3**0.5 / bound - 1) < 0.07), (
+                f"Linear layer {i} of {head.__name__}{args} has weights up to {w.abs().max():.3f}"
+                f" with std {w.std():.3f}; for c_in = {layer.in_features} they must be uniform in"
+                f" ±{bound:.3f}, std {bound / 3**0.5:.3f}.")
+            b = layer.bias
+            assert b is None or 0.8 * bound < b.abs().max() <= bound * (1 + 1e-6), (
+                f"The biases of linear layer {i} of {head.__name__}{args} reach {b.abs().max():.3f};"
+                f" nn.Linear draws them uniform in ±{bound:.3f}.")
 
 
 def law_the_projector_has_depth_layers():

@@ -100,7 +100,8 @@ def test_a_place_of_the_paper_leads_to_each_row_that_names_it():
         lines = source.splitlines()
         for row in annotate.rows(source):
             for tag in annotate.tags("\n".join([*row.prose, *(lines[i - 1] for i in row.code)])):
-                assert f'id="{annotate.anchor(tag)}"' in PAGE
+                place = re.search(rf'id="{annotate.anchor(tag)}">.*?</p>', PAGE, re.S)[0]
+                assert not row.name or f'href="#{script}.{row.name}"' in place
     assert re.search(r'id="paper-Eq-1">.*?#simsiam.negative_cosine', PAGE)
 
 

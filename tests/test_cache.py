@@ -197,11 +197,10 @@ def test_a_cache_with_code_in_it_is_replaced_and_the_code_does_not_run(tmp_path)
 @pytest.mark.parametrize("bad", [[], [1, 4, 5, 8, 12]])
 def test_interrupted_decoding_goes_on_where_it_stopped(stop, bad, tmp_path, monkeypatch, decoded):
     make_folder(tmp_path, n=4)
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            for i in range(4):
-                if bad and i == bad[0] % 4:
-                    (tmp_path / split / name / f"{i}.png").write_bytes(b"")
+    every = [tmp_path / split / name / f"{i}.png" for split in ("train", "test")
+             for name in ("cat", "dog") for i in range(4)]  # in the order of decoding
+    for number in bad:
+        every[number].write_bytes(b"")
     whole = read(tmp_path, skip_bad=True)
     for file in files(tmp_path):
         file.unlink()

@@ -43,11 +43,11 @@ PANELS = [("loss", -1.12, 0.05), ("sqrt{d}", 0, 1.05), ("kNN accuracy (%)", 0, 1
           ("rank", 0, 1.05 * 8)]  # the largest rank is 8
 
 
-@pytest.mark.parametrize("dim", [32, 0])
-def test_the_curves_have_four_panels_with_their_names_limits_and_one_style_a_run(dim, drawn):
+@pytest.mark.parametrize("dim, began", [(32, "untrained"), (0, "loaded")])
+def test_the_curves_have_four_panels_with_their_names_limits_and_one_style_a_run(dim, began, drawn):
     other = [dict(r, rank=r["rank"] + 1, knn=r["knn"] + 40) for r in RECORDS]
     lines = {"std": {"low": 0.1}, "rank": {"few": 2.0}, "knn": {"chance": 10.0, "pixels": 40.0}}
-    plot.plot_curves("a path", {"first": RECORDS, "second": other}, dim, lines)
+    plot.plot_curves("a path", {"first": RECORDS, "second": other}, dim, lines, began)
     ((figure, path),) = drawn
     assert path == "a path" and figure.get_size_inches().tolist() == [14, 3]
     for axis, key, (title, low, high) in zip(
@@ -59,7 +59,7 @@ def test_the_curves_have_four_panels_with_their_names_limits_and_one_style_a_run
         assert [line.get_label() for line in runs] == ["first", "second"]
         assert list(map(look, runs)) == looks(2)
         expected = {**lines.get(key, {}), **{"loss": {"minimum": -1}, "knn": {
-            "untrained": 10.0}}.get(key, {})}  # of the first run
+            began: 10.0}}.get(key, {})}  # of the first run
         assert sorted(line.get_ydata()[0] for line in rules) == sorted(expected.values())
         for line in rules:  # across the whole panel, behind the curves, thinner and grey
             assert list(line.get_xdata()) == [0, 1] and line.get_zorder() < runs[0].get_zorder()

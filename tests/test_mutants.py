@@ -222,6 +222,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "boxes are drawn for the view's size, not for the stored image's": (
             "draws = draws or self.draw(len(x), x.shape[2])",
             "draws = draws or self.draw(len(x), self.size)"),
+        "a tensor is not pinned": (
+            "return v.pin_memory().to(device, non_blocking=True)", "return v.to(device)"),
+        "sigma is never near its ends": ("uniform_(0.1, 2.0)", "uniform_(0.6, 1.5)"),
+        "half the jitter": ("(2 * torch.rand(n, 4) - 1)", "(torch.rand(n, 4) - 0.5)"),
     },
     "optim.py": {
         "a group without lr is left out": ("velocity, lrs, strict=True)", "velocity, lrs)"),
@@ -407,6 +411,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             'if not collapsed(last["std"]', 'if collapsed(last["std"]'),
         "the verdict gives both reasons where one holds": (
             ' * (last["std"] < COLLAPSED_STD)', ""),
+        "an epoch's line has no seconds": ('  {seconds:4.0f} s"', '"'),
     },
     "lineval.py": {
         "images are cropped where they are": (
@@ -553,6 +558,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "every tenth image is held out, whatever its class": (
             "held[by_class[::10]] = True",
             "held[::10] = True"),
+        "all images have the same tint": (
+            "    light = uniform(-tint, tint, 3, 1, 1)",
+            "    light = uniform(-tint, tint, 3, 1, 1)[:1]"),
     },
     "utils/folders.py": {
         "images are resized by bicubic": (
@@ -583,6 +591,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a folder that was moved is decoded again": (
             'lines.append(f"{os.path.relpath(entry.path, path)}\\0{status}\\n")',
             'lines.append(f"{entry.path}\\0{status}\\n")'),
+        "images in other modes lose their colours": (
+            'image = image.convert("RGB")',
+            'image = (image if image.mode == "RGB" else image.convert("L")).convert("RGB")'),
     },
     "utils/parallel.py": {
         "every rank computes what rank 0 tells them": (
@@ -627,6 +638,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "torch.cat([originals, *views])",
             "torch.cat([*views, originals])"),
         "the untrained line of a run without epoch 0": ('if first["epoch"] == 0:', "if True:"),
+        "a loaded network is called untrained": (
+            'reference_line(axes[2], first["knn"], began)',
+            'reference_line(axes[2], first["knn"], "untrained")'),
     },
     "utils/runs.py": {
         "a GPU's checkpoint needs a GPU": (
@@ -647,6 +661,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the commit is that of the current directory": (
             '["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse"',
             '["git", "rev-parse"'),
+        "the text is still in a buffer when it is synchronised": ("            file.flush()\n", ""),
     },
     "utils/weights.py": {
         "what a file says of its network does not count": (
@@ -746,6 +761,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "channels are not normalised": ("F.batch_norm(z, None, None, training=True)", "z"),
         "lambda weighs the diagonal": ("on + LAMBDA * off", "LAMBDA * on + off"),
         "the expander loses a layer": ("[dim] * (depth - 2)", "[dim] * (depth - 3)"),
+        "half of λ": ("LAMBDA * off", "LAMBDA * off / 2"),
     },
     "baselines/vicreg.py": {
         "variances in place of stds": ("(z.var(dim=0) + 1e-4).sqrt()", "(z.var(dim=0) + 1e-4)"),
@@ -994,11 +1010,20 @@ def outcome(home, script, files, right="", wrong=""):
     return done.returncode, done.stdout[-500:]
 
 
+@pytest.mark.parametrize("script", MUTANTS)
+def test_a_mutant_fits_its_script_in_one_place_and_is_Python(script):
+    code = (HOME / script).read_text()
+    for what, (right, wrong) in MUTANTS[script].items():
+        assert right != wrong and (not right or code.count(right) == 1), what
+        if script.endswith(".py"):
+            compile(code.replace(right, wrong), what, "exec")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script, what", [(script, what) for script, edits in MUTANTS.items() for what in edits]
 )
-def test_the_tests_notice_that(script, what, tmp_path):
+def test_the_tests_notice_a_mistake(script, what, tmp_path):
     code, said = outcome(tmp_path, script, files_watching(script), *MUTANTS[script][what])
     assert code == 1, said  # 0: all passed; above 1: they did not run
 

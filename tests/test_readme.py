@@ -42,7 +42,7 @@ def test_the_README_has_at_most_1300_words():
     assert len(README.split()) <= 1300
 
 
-def test_no_script_of_the_paper_imports_more_than_it_may():
+def test_scripts_of_the_paper_and_utils_import_nothing_that_builds_on_them():
     for name in ("simsiam", "resnet", "augment", "optim"):
         imports = re.findall(r"^(?:from|import) (\w+)", (HOME / f"{name}.py").read_text(), re.M)
         assert not {*SCRIPTS, "utils", "baselines", "experiments"} & set(imports), name

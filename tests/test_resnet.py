@@ -54,8 +54,12 @@ def test_the_gradients_equal_torchvisions(arch):
 def test_the_feature_is_the_average_pool_of_the_last_stage(arch, features):
     net = resnet(arch, "cifar").eval()
     assert net.num_features == features
+    maps = []
+    getattr(net, f"layer{net.stages}").register_forward_hook(lambda _, __, out: maps.append(out))
     for n in (1, 2):
-        assert net(torch.randn(n, 3, 32, 32)).shape == (n, features)
+        found = net(torch.randn(n, 3, 32, 32))
+        assert found.shape == (n, features)
+        assert torch.allclose(found, maps[-1].mean(dim=(2, 3)), atol=1e-6)
 
 
 def test_the_CIFAR_stem_differs_only_in_the_first_convolution_and_the_max_pool():
@@ -75,10 +79,12 @@ def test_the_CIFAR_stem_differs_only_in_the_first_convolution_and_the_max_pool()
 @pytest.mark.parametrize("arch", ["resnet20", "resnet50"])
 def test_every_residual_branch_starts_at_zero(arch):
     net = resnet(arch, "cifar").eval()
-    for stage in (net.layer1, net.layer2, net.layer3):
-        block = stage[1]  # has the identity as shortcut
+    blocks = [block for i in range(net.stages) for block in getattr(net, f"layer{i + 1}")]
+    assert len(blocks) == {"resnet20": 9, "resnet50": 16}[arch]
+    for block in blocks:
         x = torch.rand(2, block.conv1.in_channels, 8, 8)
-        assert torch.equal(block(x), x)
+        shortcut = block.downsample or torch.nn.Identity()
+        assert torch.equal(block(x), shortcut(x).relu())
 
 
 def test_with_bfloat16_the_classifier_computes_in_float32():

@@ -13,7 +13,7 @@ import pytest
 
 import options
 from experiments import all as every
-from experiments import logs, opt_optimizers, references, table
+from experiments import logs, opt_optimizers, references, table, theory_directpred
 from experiments.claims import Pair
 from experiments.table import Row
 
@@ -335,6 +335,14 @@ def test_a_claim_is_about_its_rows_and_its_bound(name):
                 for bad in fails:
                     assert claim.test({**fine, label: [good, bad]}) is (label not in about), (
                         claim.text, label)
+
+
+def test_the_claim_about_the_toy_model_depends_on_the_threshold(monkeypatch):
+    threshold, toy = theory_directpred.THRESHOLD, theory_directpred.CLAIMS[-1].test
+    assert toy({})
+    for factor in 0.5, 3:
+        monkeypatch.setattr(theory_directpred, "THRESHOLD", factor * threshold)
+        assert not toy({})
 
 
 def test_the_claim_about_the_longer_alternations_has_100_steps_where_there_are_such_rows():

@@ -754,7 +754,7 @@ def test_the_map_of_lineval_is_of_the_test_images_and_their_classes(folder, monk
     assert torch.equal(labels, images.test_labels) and classes == images.classes
 
 
-def test_lineval_draws_a_map_of_the_test_images(folder, tmp_path):
+def test_the_map_of_lineval_is_a_PNG(folder, tmp_path):
     lineval.main([str(folder[0]), *PROBE, "--map", str(tmp_path / "map.png")])
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 

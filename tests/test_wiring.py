@@ -3,7 +3,7 @@
     pytest tests/test_wiring.py
 
 Each option of train.py has a row in BUILT or TRAINED: a value, and what is true of a run with it
-that is not true of one without. Each option of another script has a law, which LAWS names. An
+that is not true of one without. Each option of the scripts in LAWS has a law, which LAWS names. An
 option without a row fails.
 """
 
@@ -139,7 +139,7 @@ LAWS = {  # script: {option: the law that it reaches what it is for}
         "--finetune": "test_fine_tuning_starts_from_the_weights_and_its_rival_from_scratch",
         "--export": "test_an_export_alone_needs_no_images_and_evaluates_nothing",
         "--features": "test_features_are_written_with_the_labels_and_names_of_their_images",
-        "--map": "test_lineval_draws_a_map_of_the_test_images",
+        "--map": "test_the_map_of_lineval_is_of_the_test_images_and_their_classes",
         "--skip-bad-images": "test_lineval_leaves_out_bad_images_of_any_set_if_told_to"},
     "augment": dict.fromkeys(
         ("--data", "--root", "--image-size", "--crop-min", "--blur", "--seed", "--out",
@@ -489,7 +489,8 @@ def test_what_is_printed_written_returned_and_saved_is_the_same(watched):
     for record, line in zip(written, lines, strict=True):
         said = [float(word) for word in line.split() if word[0] in "-0123456789" and word != "-"]
         names = "epoch", "loss", "std", "rank", "knn", "lr", "seconds"
-        for name, value, step in zip(names, said, (5e-3, *[5e-4] * 2, 0.05, 0.05, 5e-5, 0.5)):
+        for name, value, step in zip(names, said, (5e-3, *[5e-4] * 2, 0.05, 0.05, 5e-5, 0.5),
+                                     strict=True):
             assert abs(record[name] - value) <= step * 1.01, name
 
 
