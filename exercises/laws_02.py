@@ -91,8 +91,8 @@ def law_initialisation():
                 f" ±{bound:.3f}, std {bound / 3**0.5:.3f}.")
             b = layer.bias
             assert b is None or 0.8 * bound < b.abs().max() <= bound * (1 + 1e-6), (
-                f"The biases of linear layer {i} of {head.__name__}{args} reach {b.abs().max():.3f};"
-                f" nn.Linear draws them uniform in ±{bound:.3f}.")
+                f"The biases of linear layer {i} of {head.__name__}{args} reach"
+                f" {b.abs().max():.3f}; nn.Linear draws them uniform in ±{bound:.3f}.")
 
 
 def law_the_projector_has_depth_layers():

@@ -55,8 +55,8 @@ def test_runs_that_differ_in_nothing_but_their_place_have_no_options_listed(writ
     assert len(table(write_run("a", dict(out="a")), write_run("b", dict(out="b")))) == 3
 
 
-@pytest.mark.parametrize("name", [*sorted(set(MAY_CHANGE) - {"data"}), "classes", "data_digest", "mean",
-                                  "std", "n_train", "torch"])
+@pytest.mark.parametrize("name", [*sorted(set(MAY_CHANGE) - {"data"}), "classes", "data_digest",
+                                  "mean", "std", "n_train", "torch"])
 def test_what_nobody_chose_and_what_changes_no_number_is_not_listed(name, write_run):
     assert len(table(write_run("a", {name: "one"}), write_run("b", {name: "another"}))) == 3
 
@@ -94,7 +94,7 @@ def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_pat
     assert "\n" not in stop.value.code
 
 
-def test_a_picture_whose_name_does_not_end_in_png_is_refused_and_overwrites_nothing(write_run, tmp_path):
+def test_a_picture_that_is_no_png_is_refused_and_overwrites_nothing(write_run, tmp_path):
     before = (tmp_path / write_run("a") / "metrics.jsonl").read_text()
     with pytest.raises(SystemExit):
         compare.main(["a", "--out", "a/metrics.jsonl"])
