@@ -78,6 +78,8 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "BYOL": ("--method byol", 66.5),
         "BYOL, no momentum encoder": (
             "--method byol --encoder-momentum 0", "0.3; 66.9 (10 x lr of h)"),
+        "BYOL, no momentum encoder, lr of h decays": (
+            "--method byol --encoder-momentum 0 --predictor-lr cosine",),
         "SimSiam": (PLAIN, 68.1)},
     "appB_dimension": {  # App. B; the recipe's d is 256
         "d = 64": ("--dim 64",), "d = 128": ("--dim 128",), "d = 256": (PLAIN, 65.3),
@@ -251,7 +253,8 @@ CLAIMS = {
     "sec62_methodology": [
         "SimCLR, predictor < SimCLR; SimCLR, predictor, stop-gradient < SimCLR",
         "SwAV, predictor < SwAV", (["SwAV, no stop-gradient"], "loss", "is", math.nan),
-        (["BYOL, no momentum encoder"], HEALTHY)],
+        (["BYOL, no momentum encoder"], HEALTHY),
+        (["BYOL, no momentum encoder, lr of h decays"], HEALTHY)],
     "appB_dimension": ["d = 256 < d = 512"],
     "figD1_cifar": [(["SimSiam"], "knn", ">", 80)],
     "opt_losses": [
