@@ -2,7 +2,7 @@
 
     python train.py --method byol
 
-    w_t ← m w_t + (1 - m) w                       w_t, w: weights of f_t and f (its Eq. 1)
+    w_t ← m w_t + (1 - m) w                       w_t, w: weights of f_t and f (BYOL's Eq. 1)
     L = D(p1, f_t(x2)) / 2 + D(p2, f_t(x1)) / 2   p = h(f(x)); no gradient flows into f_t
 
 What differs: a target comes from f_t, a moving average of the encoder f, and not from f itself.

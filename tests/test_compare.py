@@ -94,7 +94,7 @@ def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_pat
     assert "\n" not in stop.value.code
 
 
-def test_a_picture_that_is_no_png_is_refused_and_overwrites_nothing(write_run, tmp_path):
+def test_a_picture_that_is_not_a_png_is_refused_and_overwrites_nothing(write_run, tmp_path):
     before = (tmp_path / write_run("a") / "metrics.jsonl").read_text()
     with pytest.raises(SystemExit):
         compare.main(["a", "--out", "a/metrics.jsonl"])

@@ -4,7 +4,7 @@
 
 Each option of train.py has a row in BUILT or TRAINED: a value, and what is true of a run with it
 that is not true of one without. Each option of the scripts in LAWS has a law, which LAWS names. An
-option without a row fails.
+option of these scripts without a row fails.
 """
 
 import contextlib
