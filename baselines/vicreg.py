@@ -15,6 +15,7 @@ here: s is a mean over the channels too, as in the authors' Algorithm 1 (Eq. 5 h
 here: v(z1) + v(z2) as in Eq. 6; the authors' code has half of that, the mean of the two.
 here: 25 s + 25 v + 1 c is divided by 25, so that SimSiam's SGD and recipe fit (VICReg: LARS,
 batch 2048).
+here: SimSiam's views (VICReg's are also solarised).
 here: the recipe's d and number of layers (VICReg: 8192, three).
 """
 

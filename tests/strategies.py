@@ -1,5 +1,6 @@
 """What several test files share: Hypothesis strategies, tiny models and runs, and messages."""
 
+import argparse
 import concurrent.futures
 import json
 import multiprocessing
@@ -46,6 +47,21 @@ class Elsewhere(torch.Tensor):
             found = function(*args, **kwargs or {})
         wrap = lambda v: v.as_subclass(cls) if isinstance(v, torch.Tensor) else v
         return tuple(map(wrap, found)) if isinstance(found, (tuple, list)) else wrap(found)
+
+
+class Parsed(BaseException):
+    """The command line was accepted."""
+
+
+def only_parse(monkeypatch):
+    """Let every script stop with Parsed once it has accepted its command line."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(*args):
+        parse(*args)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
 
 
 class NeverWaits(TorchDispatchMode):

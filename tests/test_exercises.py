@@ -3,7 +3,6 @@
 pytest tests/test_exercises.py -m ""    also in processes of their own, as grade.py runs them
 """
 
-import argparse
 import ast
 import csv
 import importlib.util
@@ -26,7 +25,7 @@ import options
 from exercises import check, exercise, grade, make, transplant
 from exercises.exercise import HOME
 from simsiam import collapsed
-from strategies import ODD
+from strategies import ODD, Parsed, only_parse
 
 NUMBERS = exercise.numbers()
 
@@ -251,10 +250,6 @@ def test_a_sheet_says_what_to_read_to_write_to_check_to_run_and_asks_a_question(
     assert max(map(len, sheet.splitlines())) <= 100
 
 
-class Parsed(BaseException):
-    """A command line was accepted."""
-
-
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_commands_on_a_sheet_run(number, small_shapes, capsys, monkeypatch):
     sheet = exercise.sheet(number).read_text()
@@ -262,13 +257,7 @@ def test_the_commands_on_a_sheet_run(number, small_shapes, capsys, monkeypatch):
         run = compile(code, f"sheet {number}", "exec")
         if "train.train" not in code:  # that takes minutes
             exec(run, {})
-    parse = argparse.ArgumentParser.parse_args
-
-    def only_parse(*args):
-        parse(*args)
-        raise Parsed
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+    only_parse(monkeypatch)
     for script, flags in re.findall(r"python (train|lineval|augment)\.py ?([^`\n#]*)", sheet):
         if "mine" not in flags:
             monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags.split()])

@@ -1,6 +1,5 @@
 """docs/questions.md: commands parse, numbers were measured.    pytest tests/test_questions.py"""
 
-import argparse
 import ast
 import importlib
 import json
@@ -11,6 +10,7 @@ import shlex
 import sys
 
 import pytest
+from strategies import Parsed, only_parse
 
 from experiments.claims import Pair, difference
 
@@ -22,10 +22,6 @@ LINEVAL = HOME / "lineval.py"
 RESULTS = [path.read_text() for path in SUMMARY.parent.rglob("*.md") if path != SUMMARY]
 
 
-class Parsed(BaseException):
-    """The command line was accepted."""
-
-
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # another test has imported it
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("pytest")
                                      and c != "python simsiam.py"])  # has no options
@@ -33,14 +29,8 @@ def test_a_script_accepts_the_command_of_an_answer(command, monkeypatch):
     python, *words = shlex.split(command, comments=True)
     if python == "torchrun":
         words = words[[word.endswith(".py") for word in words].index(True):]
-    parse = argparse.ArgumentParser.parse_args
-
-    def stop(*args):
-        parse(*args)
-        raise Parsed
-
     monkeypatch.chdir(HOME)
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    only_parse(monkeypatch)
     monkeypatch.setattr(sys, "argv", words[words[0] == "-m":])
     with pytest.raises(Parsed):
         if words[0] == "-m":
