@@ -16,14 +16,20 @@ from experiments.benchmark import DEVICE, MEAN, SIZE, STD, now
 from resnet import resnet
 from simsiam import SimSiam
 
-PIL_VIEW = transforms.Compose([
-    transforms.RandomResizedCrop(SIZE, scale=(0.2, 1.0)),
-    transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-    transforms.RandomGrayscale(p=0.2),
-    transforms.RandomHorizontalFlip(),
-    transforms.ToTensor(),
-    transforms.Normalize(MEAN, STD),
-])
+
+def pil_view(size, mean, std, crop_min=0.2):
+    """A view of a PIL image by torchvision, as App. A has it but without blur: a function."""
+    return transforms.Compose([
+        transforms.RandomResizedCrop(size, scale=(crop_min, 1.0)),
+        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+        transforms.RandomGrayscale(p=0.2),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(mean, std),
+    ])
+
+
+PIL_VIEW = pil_view(SIZE, MEAN, STD)
 
 
 class Pairs(Dataset):

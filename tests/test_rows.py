@@ -119,6 +119,7 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "batch halved": ("--batch-size 32",), "d = 64": ("--dim 64",), "d = 512": ("--dim 512",),
         "bfloat16": ("--bf16",), "tinted images": ("--data shapes-tinted",),
         "no stop-gradient, no affine": ("--no-stopgrad --bn no-affine",)},
+    "common_parts": {"train.py": (PLAIN,), "common parts": (PLAIN, "", "common_parts")},
 }
 ELSEWHERE = {  # scale: what differs there, where rows do
     "photographs": {  # lr 0.8, 781 steps per epoch
@@ -144,7 +145,7 @@ ELSEWHERE = {  # scale: what differs there, where rows do
             "d = 256": ("--dim 256", 65.3), "d = 512": ("--dim 512", 67.2),
             "d = 1024": ("--dim 1024", 67.5), "d = 2048": (PLAIN, 68.1)},
         "figD1_cifar": {"SimSiam": ("--epochs 800 --predictor-lr cosine", "91.8 (linear)")},
-        "shapes_robustness": {}},
+        "shapes_robustness": {}, "common_parts": {}},
     "smoke": {}, "shapes": {},
 }
 
@@ -283,6 +284,7 @@ CLAIMS = {
         "tinted images < the recipe [by 30]",
         (["no stop-gradient, no affine"], "std", ">", 0.1),
         "no stop-gradient, no affine < the recipe"],
+    "common_parts": ["train.py < common parts; common parts < train.py [by -2]"],
 }
 
 

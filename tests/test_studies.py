@@ -1,5 +1,6 @@
 """The laws of the studies in experiments/.    pytest tests/test_studies.py"""
 
+import copy
 import functools
 import math
 import types
@@ -8,13 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.functional import to_tensor
 
 import options
 import train
 from experiments import (opt_aggregation, opt_optimizers, references, sec52_alternation,
                          sec52_expectation, theory_directpred, theory_spectrum)
+from experiments import common_parts as parts
 from experiments import opt_regularizers as regularizers
+from experiments.common_parts import common_parts
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
+from experiments.peers import pil_view
 from experiments.references import supervised
 from experiments.sec46_symmetry import asymmetric_2x
 from experiments.sec52_alternation import alternation
@@ -46,7 +51,7 @@ class Killed(Exception):
 
 
 # ------------------------------------------------------------------------------------------------
-# The supervised reference
+# References: supervised training, and common parts
 
 
 def test_supervised_training_is_the_cross_entropy_of_both_views_and_leaves_the_heads_alone(
@@ -76,6 +81,42 @@ def test_supervised_training_is_the_cross_entropy_of_both_views_and_leaves_the_h
         if w.ndim > 1:  # the statistics of BN apart
             trained = name.partition(".")[0] in ("backbone", "classifier")
             assert torch.equal(w, before[name]) != trained, name
+
+
+def test_common_parts_take_train_py_s_steps_when_weights_and_views_are_the_same(tmp_path):
+    def study(run):
+        first, two_views = copy.deepcopy(run.model.state_dict()), run.two_views
+        with torch.random.fork_rng():  # their heads draw random numbers, which ours do not miss
+            loss_fn = common_parts(run)
+        run.model.load_state_dict(first)
+        run.two_views = two_views
+        return loss_fn
+
+    recipe = ["--weight-decay", "0.01", "--lr", "0.1"]
+    ours = weights(tmp_path / "ours", None, *recipe)
+    common = weights(tmp_path / "common", study, *recipe)
+    assert ours.keys() == common.keys()
+    assert all(torch.allclose(w, common[name], atol=1e-5) for name, w in ours.items())
+
+
+def test_views_of_common_parts_are_two_of_each_image_of_the_batch_rounded_to_8_bits(
+        tmp_path, monkeypatch):
+    run = run_of(tmp_path / "run", common_parts, "--max-steps", "1", "--crop-min", "0.3")
+    args, asked = run.args, []
+    monkeypatch.setattr(parts, "pil_view", lambda *how: asked.append(how) or pil_view(*how))
+    common_parts(run)
+    assert asked == [(args.image_size, args.mean, args.std, 0.3)]
+    x1, x2 = run.two_views(torch.tensor([5, 7]))
+    assert x1.shape == x2.shape == (2, 3, args.image_size, args.image_size)
+    assert not torch.equal(x1, x2)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (args.mean, args.std))
+    for x in x1, x2:
+        levels = (x * std + mean) * 255
+        assert torch.allclose(levels, levels.round(), atol=1e-3)
+    monkeypatch.setattr(parts, "pil_view", lambda *_: to_tensor)  # as they are
+    common_parts(run)
+    assert all(torch.allclose(x, run.images.train[[5, 7]] / 255) for x in run.two_views(
+        torch.tensor([5, 7])))
 
 
 # ------------------------------------------------------------------------------------------------
