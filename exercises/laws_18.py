@@ -45,13 +45,14 @@ def network(method):
 
 
 def trained(method, steps):
-    """A network trained on Gaussian rows, with noise as augmentation; the losses; the last z1."""
+    """A network trained on Gaussian rows, with noise as augmentation; the losses; its outputs z."""
     model, losses = network(method), []
     torch.manual_seed(1)
     x = torch.randn(512, 32)
+    view = lambda rows: rows + 2 * torch.randn_like(rows)
     for _ in range(steps):
         batch = x[torch.randint(512, (128,))]
-        loss, z1 = model(*(batch + 2 * torch.randn(128, 32) for _ in range(2)))
+        loss, _ = model(view(batch), view(batch))
         model.zero_grad()
         loss.backward()
         losses.append(loss.item())
@@ -59,7 +60,8 @@ def trained(method, steps):
             for w in model.parameters():
                 if w.grad is not None:
                     w -= 3 * w.grad
-    return model, losses, z1.detach()
+    # Not the z1 that forward() returns: a submission could return anything.
+    return model, losses, model.f(view(x)).detach()
 
 
 def law_at_most_20_lines():
@@ -116,4 +118,4 @@ def law_it_learns_and_does_not_collapse():
     std, rank = output_std(z).item(), effective_rank(z).item()
     assert std > 0.5 and rank > 8, (
         f"The outputs end with std {std:.2f} and rank {rank:.1f}; they must be above 0.5 and 8."
-        " SimSiam has 0.99 and 27 here; without stop-gradient it has 0.12 and 4.")
+        " SimSiam has 0.99 and 28 here; without stop-gradient it has 0.11 and 5.")

@@ -929,6 +929,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "experiments/references.py": {
         "raw pixels of other data": ('"--data", args.data', '"--data", "shapes"'),
     },
+    "experiments/common_parts.py": {
+        "one target of two is not detached": ("cosine(p1, z2.detach())", "cosine(p1, z2)"),
+        "SGD without momentum": ("momentum=0.9", "momentum=0.0"),
+        "the smallest crop is not the run's": (
+            "args.std, args.crop_min)", "args.std)"),
+    },
     "experiments/theory_spectrum.py": {
         "two measures are exchanged": (
             'residual(outputs), outputs["alignment"]', 'outputs["alignment"], residual(outputs)'),

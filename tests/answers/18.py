@@ -22,6 +22,8 @@ WRONG = {
     "one long line": (FILE, HEAD + "        return D(p1, z2)" + " + 0" * 30 + ", z1\n"),
     "collapses": (FILE, HEAD + "        return D(p1, z2, stopgrad=False) / 2"
                   " + D(p2, z1, stopgrad=False) / 2, z1\n"),
+    "collapses, and returns another z1": (
+        FILE, HEAD + "        return D(p1, z2, stopgrad=False), torch.randn_like(z1)\n"),
     "the loss alone": (FILE, HEAD + "        return D(p1, z2)\n"),
     "NaN": (FILE, HEAD + "        return (D(p1, z2) - 2).log(), z1\n"),
     "the encoder is never trained": (FILE, HEAD + "        return D(self.h(z1.detach()), z2),"
