@@ -39,9 +39,9 @@ class Augment:
         self.size, self.mean, self.std = size, mean, std
         self.crop_scale, self.jitter = (crop_min, 1.0), torch.tensor(jitter)
         self.jitter_p, self.gray_p, self.blur_p, self.flip_p = jitter_p, gray_p, blur_p, flip_p
-        # here: odd, about a tenth of the view's side, as in SimCLR. The paper does not say; PIL, in
-        # the official code, does not cut its blur off. Below 40 px the kernel has 3 pixels, with
-        # which σ = 2 blurs only as much as 0.8 does with a large one.
+        # here: odd, about a tenth of the view's side, as in SimCLR. The paper does not say; PIL's
+        # kernel, in the official code, grows with σ. Below 40 px ours has 3 pixels, with which
+        # σ = 2 blurs only as much as 0.8 does with a large one.
         self.kernel_size = max(3, size // 20 * 2 + 1)
 
     def __call__(self, x, draws=None):

@@ -66,8 +66,9 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     bank: (M, c) features   labels: (M,) int64 in [0, classes)   query: (N, c)   k ≤ M   T > 0
     returns: (N,) int64
     """
-    # here: k = 200 and T = 0.1, as in the MoCo authors' demo on CIFAR-10. The paper gives neither;
-    # its first author names 200 and 0.2 (issue 10 of the official code); Wu et al. have T = 0.07.
+    # here: k = 200 and T = 0.1, as in the demo for CIFAR-10 of facebookresearch/moco. The paper
+    # gives neither; its first author names 200 and 0.2 (issue 10 of the official code, on GitHub
+    # facebookresearch/simsiam); Wu et al. have T = 0.07.
     # With rows of length 1, q @ bank is the cosine, as in Eq. 1; otherwise the longest rows of the
     # bank would be the nearest to most queries.
     bank = F.normalize(bank, dim=1).T  # (c, M)

@@ -97,9 +97,9 @@ class LARS(SGD):
         A matrix is anything with two dimensions or more.
         """
         # A bias starts at or near 0: steps in proportion to its length would hardly move it.
-        # here: this is the form of MoCo v3 and MAE. You et al. and the official code (apex's LARC)
-        # make no exception for vectors and divide by ‖g‖ + λ ‖w‖; You et al. also have η inside v.
-        # The paper does not say which form it uses.
+        # here: this is the form of MoCo v3 (arXiv 2104.02057). You et al. and the official code
+        # (apex's LARC) make no exception for vectors and divide by ‖g‖ + λ ‖w‖; You et al. also
+        # have η inside v. The paper does not say which form it uses.
         if w.ndim <= 1:
             return w.grad
         d = super().direction(w)

@@ -4,7 +4,7 @@ The paper pre-trains ResNet-50 on ImageNet (Sec. 3) and "the CIFAR variant of Re
 (App. D). Parameter names match torchvision's; with num_classes, weights load both ways, strictly.
 
     resnet18, resnet34, resnet50    widths 64 to 512, four stages
-    resnet8, resnet20               widths 16 to 64, three stages: He et al.'s CIFAR nets, for a CPU
+    resnet8, resnet20               widths 16 to 64, three stages, like He et al.'s for CIFAR-10
 
 What one image becomes:      resnet50, "imagenet" stem    resnet18, "cifar" stem
     x                           3 × 224 × 224                 3 × 32 × 32
@@ -123,11 +123,11 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i}", nn.Sequential(*blocks))
         self.num_features = c
         self.fc = nn.Linear(c, num_classes) if num_classes else nn.Identity()
-        # here: we take App. A's "PyTorch's default" to be that of torchvision's ResNet, which the
-        # official code uses: std √(2 / fan_out), fan_out = k² c_out, so that the gradient keeps
-        # its scale through the layers. nn.Conv2d's own default is smaller in most layers. Smaller
-        # weights in front of BN have larger gradients: the first steps would turn them several
-        # times as far.
+        # here: we take App. A's "default PyTorch initializers" to be those of torchvision's ResNet,
+        # as in the official code: std √(2 / fan_out), fan_out = k² c_out, so that the gradient
+        # keeps its scale through the layers. nn.Conv2d's own default is smaller in most layers.
+        # Smaller weights in front of BN have larger gradients: the first steps would turn them
+        # several times as far.
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")

@@ -12,8 +12,9 @@ variance is not correlated with anything. The second term penalises copies of a 
 the dimensional collapse that Fig. 2's std does not show. Barlow Twins is newer than SimSiam.
 
 here: L is divided by d, so that SimSiam's SGD and recipe fit (the paper: not scaled, LARS, batch
-2048; the code that it was developed with: multiplied by 0.024).
-here: SimSiam's views for both (Barlow Twins: one blurred more than the other, and solarised).
+2048; its code, facebookresearch/barlowtwins, for the paper's numbers: multiplied by 0.024).
+here: SimSiam's views for both (Barlow Twins: one always blurred, the other seldom, but at times
+solarised).
 here: the recipe's d and number of layers (Barlow Twins: 8192, three).
 """
 

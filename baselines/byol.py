@@ -9,8 +9,8 @@ What differs: a target comes from f_t, a moving average of the encoder f, and no
 Otherwise, in this code, only the heads differ. The paper calls SimSiam "BYOL without the momentum
 encoder", subject to many implementation differences (Sec. 6.2). With m = 0 (`--encoder-momentum 0`)
 our runs did not collapse. For that BYOL reports 0.3 % (Table 5), in version 3 on arXiv also 5.5 %
-(Table 21), and up to 66.9 % if the predictor's learning rate is ten times the encoder's (footnote 2
-of SimSiam).
+(Table 21), and 66.6 or 66.9 % if the predictor's learning rate is ten times the encoder's (Tables
+21 and 22; footnote 2 of SimSiam cites 66.9).
 
 here: BYOL's loss is the squared distance between p / ‖p‖ and z / ‖z‖, which is 2 + 2 D, summed over
 both views: 4 + 4 L. For SGD, scaling the loss is much like scaling the learning rate.

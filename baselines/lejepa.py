@@ -18,7 +18,7 @@ With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead o
 at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, because they ignore lengths.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
-the authors' minimal example. The paper recommends 1024, ±5 and 0.05 (its Sec. 6.1).
+the minimal example of rbalestr-lab/lejepa. The paper recommends 1024, ±5 and 0.05 (its Sec. 6.1).
 here: the squared distance is a mean over channels, as in their code; the formula has the sum.
 here: two views of the same kind, each with BN statistics of its own (the example: four, shared).
 here: the recipe's d and number of layers, the last without bias (the example: 16, three, with

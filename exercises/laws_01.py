@@ -137,7 +137,7 @@ def law_similarity():
 
 
 def law_half_a_squared_distance():
-    """For rows of length 1, D is half their squared distance, minus 1 (the end of Sec. 3)."""
+    """For rows of length 1, D is half their squared distance, minus 1 (Sec. 3)."""
     for k in range(8):
         a, b = 0.7 * k, 1.3 * k + 0.4
         p, z = rows([math.cos(a), math.sin(a)]), rows([math.cos(b), math.sin(b)])

@@ -13,6 +13,7 @@ figures/ and logs/ beside it.
 
 import argparse
 import importlib
+import re
 import statistics
 
 from tqdm import tqdm
@@ -36,7 +37,7 @@ INTRODUCTION = """# The paper's results and ours, at the scale of {scale}
 Written by `python -m experiments.all --scale {scale}`. The paper's numbers are ImageNet linear\
  top-1 (%); ours are those of the last epoch, mean ± std over n seeds. Each table ends with what to\
  compare it with, as far as that has been run: an untrained network, supervised training and raw\
- pixels. The figures show seed 0.
+ pixels. In the figures the lines show seed 0, and the circles at their ends all seeds.
 
 How to read the claims:
 
@@ -91,9 +92,9 @@ Written by `python -m experiments.all`. The differences on which a verdict rests
 ![Differences with their intervals](claims.png)
 
 The figure has every difference in linear accuracy for which both rows have at least two seeds,\
- with the interval that the table of its experiment gives (cut at ±99). A claim says that its\
- difference lies to the right of the short line. Where a column is empty, the claim is not one of\
- that scale.
+ with the interval that the table of its experiment gives (an arrow: it goes beyond ±99). A claim\
+ says that its difference lies to the right of its bound. Where a column is empty, the claim is not\
+ one of that scale. Learning rates other than the recipe's are not named: they differ by scale.
 
 | experiment | claim | shapes | photographs |
 |---|---|---|---|"""
@@ -123,8 +124,9 @@ def write_results(modules, chosen, scale):
         if len(done) < min(2, len(rows)):  # one row is nothing to compare
             waiting.append(name)
             continue
+        not_drawn = "\nNot drawn: the runs of twice the epochs.\n" * any(r.times > 1 for r in rows)
         parts.append(f"## {name}\n\n{first_line}\n\n{table.table(module, scale)}\n\n"
-                     f"![{name}](figures/{name}.png)\n")
+                     f"![{name}](figures/{name}.png)\n{not_drawn}")
         if module in chosen:
             table.figure(module, scale)
     if waiting:
@@ -151,8 +153,16 @@ def all_claims(modules):
     return "\n".join(lines) + "\n"
 
 
+def difference_name(pair, scale):
+    """The name of a pair, the same at all scales: no learning rate is named but the recipe's."""
+    recipe = f"{logs.SCALES[scale].recipe['lr']:g}"
+    text = f"{pair.high} minus {pair.low}" + f", above {pair.by:g}" * (pair.by != 0)
+    return re.sub(r", lr ([\d.e-]+)",
+                  lambda found: ", the recipe's lr" * (found[1] == recipe), text)
+
+
 def all_differences(modules):
-    """{order: {scale: difference and its interval}} of all pairs compared by linear accuracy.
+    """{(module, pair): {scale: difference and interval}} of all pairs compared by linear accuracy.
 
     Further keys: "by", the bound that the claim names; "paper", the paper's difference of the rows,
     if it has both numbers
@@ -165,8 +175,7 @@ def all_differences(modules):
             for pair, (difference, _) in decide(table.claims(module, scale), runs).items():
                 if pair.key != "top1" or difference is None:
                     continue
-                bound = f", above {pair.by:g}" * (pair.by != 0)
-                order = f"{table.name(module)}: {pair.high} minus {pair.low}{bound}"
+                order = table.name(module), difference_name(pair, scale)
                 found.setdefault(order, {"by": pair.by})
                 found[order][scale] = difference.mean, difference.interval()
                 numbers = paper.get(pair.high), paper.get(pair.low)

@@ -15,6 +15,7 @@ import argparse
 import json
 import pathlib
 import textwrap
+from functools import partial
 
 import torch.nn.functional as F
 
@@ -86,7 +87,9 @@ def save_curves(compared, path):
     references = plot.references(configs[0]["classes"], COLLAPSED_STD, COLLAPSED_RANK)
     if len(classes) > 1:
         del references["knn"]  # chance is not the same for all
-    plot.plot_curves(path, {folder: records for folder, (_, records) in compared.items()},
+    names = {short(folder, 60) for folder in compared}
+    label = partial(short, width=60) if len(names) == len(compared) else str  # else some are alike
+    plot.plot_curves(path, {label(folder): records for folder, (_, records) in compared.items()},
                      configs[0]["dim"] if len(dims) == 1 else 0, references)
 
 

@@ -221,7 +221,7 @@ def figure(runs, path):
     for i, name in enumerate(OPTIMIZERS):
         points = [(float(label.rpartition(" ")[2]), knn) for label, knn in tried.items()
                   if label.rpartition(",")[0] == name]
-        axis.semilogx(*zip(*points), label=name, **line_style(i, len(OPTIMIZERS)))
+        axis.semilogx(*zip(*points), label=name, **line_style(i))
     axis.set(title="seed 0, held-out training images", xlabel="base learning rate",
              ylabel="kNN accuracy (%)", ylim=(0, 102))
     save_figure(drawing, path)

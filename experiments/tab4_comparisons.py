@@ -4,7 +4,8 @@
 
 All have the same data, views, backbone, optimiser, lr (MoCo: a quarter), batch and steps; heads
 and loss are each method's own (baselines/). The paper's numbers are for 100 epochs on ImageNet with
-the original recipes, except that MoCo is symmetric and SimCLR and SwAV have 3-layer projectors.
+the original recipes, except that all methods have two views (SwAV: no multi-crop), MoCo is
+symmetric, and SimCLR and SwAV have 3-layer projectors.
 """
 
 import sys

@@ -252,25 +252,35 @@ def interval(pair, difference):
 
 
 def figure(module, scale):
-    """Draw the curves of all rows, seed 0, or what the module's own figure() draws.
+    """Draw the curves of all rows' seed 0 and the ends of all seeds, or the module's own figure().
 
     returns: the figure's path, or that there is none
     """
     path = logs.results_dir(scale) / "figures" / f"{name(module)}.png"
-    runs = {row.label: log for row in rows(module, scale) if (log := logs.read_log(row, scale, 0))
+    runs = {row: log for row in rows(module, scale) if (log := logs.read_log(row, scale, 0))
             and (row.times == 1 or hasattr(module, "figure"))}  # all curves of the same length
     if not runs:
         return "no run, no figure"
     path.parent.mkdir(parents=True, exist_ok=True)
     if hasattr(module, "figure"):
-        module.figure(runs, path)
-    else:
-        dims = {config["dim"] for config, _ in runs.values()}
-        dim = dims.pop() if len(dims) == 1 else 0
-        classes = next(iter(runs.values()))[0]["classes"]
-        plot.plot_curves(path, {label: records for label, (_, records) in runs.items()}, dim,
-                         reference_lines(scale, classes))
+        module.figure({row.label: log for row, log in runs.items()}, path)
+        return path
+    dims = {config["dim"] for config, _ in runs.values()}
+    classes = next(iter(runs.values()))[0]["classes"]
+    # The recipe's row first, so that it looks the same in all figures.
+    curves = {row.label: curve(row, runs[row][1])
+              for row in sorted(runs, key=lambda row: bool(flags(row, scale)))}
+    plot.plot_curves(path, curves, dims.pop() if len(dims) == 1 else 0,
+                     reference_lines(scale, classes),
+                     ends={row.label: last_records(row, scale) for row in runs})
     return path
+
+
+def curve(row, records):
+    """A run's records as they are drawn: a study's without the loss of epoch 0."""
+    # train.start() measures that of SimSiam, whatever the study's loss is.
+    first, *others = records
+    return [{**first, "loss": None}, *others] if row.study and first["epoch"] == 0 else records
 
 
 def reference_lines(scale, classes):

@@ -87,16 +87,18 @@ CLAIMS = [
 
 def figure(runs, path):
     """The phase planes of the toy model below and above the threshold."""
-    drawing, axes = new_figure(2, width=10)
+    drawing, axes = new_figure(2, width=9, height=3.5)
     for axis, share in zip(axes, (0.5, 1.2)):
         for i, start in enumerate(STARTS):
-            label = f"p = {start[0]}" * (i % 3 == 0)
-            style = {**line_style(i // 3, 3), "marker": "", "label": label}
-            axis.plot(*trajectory(*start, share * THRESHOLD), **style)
-            axis.plot(*start, "k.", markersize=4)
+            label = f"starts at p = {start[0]}" if i % 3 == 0 else None
+            ps, ss = trajectory(*start, share * THRESHOLD)
+            axis.plot(ps, ss, **{**line_style(i // 3), "marker": "", "label": label})
+            axis.plot(*start, "k.", label=None if i else "start")
+            axis.plot(ps[-1], ss[-1], "kx", label=None if i else "end")
         axis.set(title=rf"$\eta$ = {share} of the threshold", xlabel="p, the predictor",
                  ylabel="s, the outputs", xlim=(0, 1), ylim=(0, 1.6))
-    save_figure(drawing, path)
+    drawing.suptitle("the toy model; no network was trained for this")
+    save_figure(drawing, path, "lower")
 
 
 if __name__ == "__main__":

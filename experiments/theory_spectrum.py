@@ -36,19 +36,23 @@ def residual(outputs):
 
 def figure(runs, path):
     """The spectra, and the four measures as groups of bars."""
-    drawing, (spectrum, bars) = new_figure(2, width=12)
+    drawing, (spectrum, bars) = new_figure(2, width=9, height=3.5)
     # A run that diverged has no spectrum.
     found = {label: config["outputs"] for label, (config, _) in runs.items()
              if "singular values" in config["outputs"]}
+    width = 0.8 / max(1, len(found))
     for i, (label, outputs) in enumerate(found.items()):
-        values, style = outputs["singular values"], line_style(i, len(found))
+        values, style = outputs["singular values"], line_style(i)
         spectrum.semilogy(range(1, len(values) + 1), values, label=label, markevery=16, **style)
         heights = outputs["centre"], residual(outputs), outputs["alignment"], outputs["uniformity"]
-        bars.bar([x + 0.2 * i for x in range(4)], heights, 0.2, color=style["color"])
-    spectrum.set(title="singular values of z, share of their sum", xlabel="number", ylim=(1e-5, 1))
-    bars.set_xticks([x + 0.3 for x in range(4)], ["$m_o$", "$m_r$", "alignment", "uniformity"])
+        drawn = bars.bar([x + i * width for x in range(4)], heights, width, color=style["color"])
+        bars.bar_label(drawn, fmt="%.2f", fontsize=6)
+    spectrum.set(title="singular values of z, share of their sum", xlabel="number", ylim=(1e-10, 2))
+    names = "$m_o$\nmean direction", "$m_r$\nresiduals", "alignment", "uniformity"
+    bars.set_xticks([x + 0.4 - width / 2 for x in range(4)], names)
+    bars.set(title="measures of z on the sphere")
     bars.axhline(0, color="black", linewidth=0.5)
-    save_figure(drawing, path)
+    save_figure(drawing, path, "lower")
 
 
 if __name__ == "__main__":

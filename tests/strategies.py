@@ -149,7 +149,7 @@ def wait_for(condition, seconds=60):
 def shrink_shapes(monkeypatch, figures=False):
     """192 + 64 shapes of 12 px instead of 4096 + 1000 of 24 px; no curves.png unless asked for."""
     if not figures:
-        monkeypatch.setattr(plot, "plot_curves", lambda *_: None)
+        monkeypatch.setattr(plot, "plot_curves", lambda *_, **__: None)
     n = {0: 192, 1: 64}  # by seed: training and test images
     draw = data.draw_shapes
     monkeypatch.setattr(data, "draw_shapes", lambda _, size, tint, seed: draw(

@@ -113,8 +113,17 @@ def test_the_curves_of_all_runs_are_drawn_with_chance_if_it_is_the_same(write_ru
     assert dim == 0 and other_dim == 8
     assert lines["knn"] == {"chance": 50} and "knn" not in other_lines
     for found in (lines, other_lines):
-        assert found["std"] == {"collapsed below": COLLAPSED_STD}
-        assert found["rank"] == {"collapsed below": COLLAPSED_RANK}
+        assert [*found["std"].values()] == [COLLAPSED_STD]
+        assert [*found["rank"].values()] == [COLLAPSED_RANK]
+
+
+def test_curves_have_the_ends_of_long_names_unless_these_are_alike(write_run, monkeypatch):
+    drawn, long = [], "x" * 70
+    monkeypatch.setattr(plot, "plot_curves", lambda path, runs, *_: drawn.append([*runs]))
+    names = [write_run(name) for name in ("a" + long, long + "b", "c" + long)]
+    compare.main(names[:2])
+    compare.main(names)
+    assert drawn == [["…" + 59 * "x", "…" + 58 * "x" + "b"], names]
 
 
 @given(seeds, st.integers(1, 5))

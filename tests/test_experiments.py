@@ -374,14 +374,14 @@ def test_every_table_ends_with_the_references_that_have_been_run(elsewhere):
     write_log(references.SUPERVISED, 90.0)
     lines = table.reference_lines("shapes", list("abcd"))
     assert lines["knn"] == {"chance": 25, "raw pixels": 35, "supervised": 90}
-    assert lines["std"] == {"collapsed below": COLLAPSED_STD} and len(lines["rank"]) == 1
+    assert [*lines["std"].values()] == [COLLAPSED_STD] and len(lines["rank"]) == 1
 
 
 def test_a_figure_of_a_module_s_own_gets_all_its_logs_and_curves_only_those_of_equal_length(
         elsewhere, monkeypatch):
     drawn = []
     rows = [table.Row("a"), table.Row("b", "--lr 1", times=2), table.Row("no log", "--lr 2")]
-    monkeypatch.setattr(plot, "plot_curves", lambda path, runs, *_: drawn.append(list(runs)))
+    monkeypatch.setattr(plot, "plot_curves", lambda path, runs, *_, ends: drawn.append([*runs]))
     monkeypatch.setattr(table, "reference_lines", lambda *_: {})
     for row in rows[:2]:
         write_log(row, 50.0, dim=options.RECIPES["shapes"]["dim"], classes=[])
@@ -407,6 +407,15 @@ def test_a_table_of_methods_says_that_it_does_not_rank_them(name, elsewhere):
     write_log(module.ROWS[0], 20.0)
     said = table.table(module, "shapes")
     assert module.NOTE in said.splitlines() and "does not rank" in module.NOTE
+
+
+def test_the_results_say_which_runs_a_figure_leaves_out(elsewhere):
+    for name, left_out in (("fig2_stopgrad", True), ("sec46_symmetry", False)):
+        module = importlib.import_module(f"experiments.{name}")
+        for row in module.ROWS:
+            write_log(row, 20.0)
+        text = every.write_results([module], [], "shapes").read_text()
+        assert ("Not drawn: the runs of twice the epochs" in text) == left_out
 
 
 def test_a_module_is_in_the_results_from_its_second_row_on_and_only_named_before(elsewhere):
@@ -443,11 +452,19 @@ def test_the_differences_of_all_claims_are_those_of_linear_accuracies_that_have_
         label: [{"top1": x, "knn": x} for x in numbers] for label, numbers in runs.items()
         if scale == "shapes"})
     found = every.all_differences([module])
-    assert [*found] == ["own: high minus low", "own: high minus low, above 2"]
+    assert [*found] == [("own", "high minus low"), ("own", "high minus low, above 2")]
     for by, each in zip((0, 2), found.values()):
         mean, (low, high) = each.pop("shapes")
         assert mean == 27 and low < 27 < high and mean - low == pytest.approx(high - mean)
         assert each == {"by": by, "paper": 2.5}
+
+
+def test_a_difference_has_the_same_name_at_both_scales_though_its_learning_rates_differ():
+    pairs = {"shapes": ("Adam, lr 2", "SGD, lr 0.02"), "photographs": ("Adam, lr 0.8", "SGD, lr 8")}
+    names = {every.difference_name(Pair(low, high), scale) for scale, (high, low) in pairs.items()}
+    assert names == {"Adam, the recipe's lr minus SGD"}
+    assert every.difference_name(Pair("lr halved", "(a) none, lr / 10", by=-2.0), "shapes") == (
+        "(a) none, lr / 10 minus lr halved, above -2")
 
 
 def test_the_list_of_claims_in_the_repository_is_the_one_that_its_logs_give():
@@ -583,12 +600,12 @@ def test_every_run_of_a_scale_is_measured_by_the_probe_of_that_scale(elsewhere, 
 
 def test_the_bars_of_the_spectra_stand_above_the_names_of_their_measures(monkeypatch):
     figures = []
-    monkeypatch.setattr(theory_spectrum, "save_figure", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr(theory_spectrum, "save_figure", lambda figure, *_: figures.append(figure))
     outputs = {"singular values": [0.7, 0.3], "centre": 0.6, "alignment": 1.5, "uniformity": -2.0}
     theory_spectrum.figure({"a": ({"outputs": outputs}, []), "b": ({"outputs": outputs}, [])}, None)
     spectrum, bars = figures[0].axes
     assert spectrum.lines[0].get_xydata().tolist() == [[1, 0.7], [2, 0.3]]
-    names = [label.get_text() for label in bars.get_xticklabels()]
+    names = [label.get_text().partition("\n")[0] for label in bars.get_xticklabels()]
     heights = {"$m_o$": 0.6, "$m_r$": 0.8, "alignment": 1.5, "uniformity": -2.0}
     for i, bar in enumerate(bars.patches):  # those of one run, then those of the other
         assert bar.get_height() == pytest.approx(heights[names[i % 4]])

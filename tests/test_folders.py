@@ -236,7 +236,7 @@ def is_alive(process):
     (32, (None, None), (32, 32)),  # small images are kept as they are
     (500, (64, None), (64, 64)),
     (500, (65, None), (65, 74)),
-    (500, (None, None), (224, 256)),  # App. A's sizes
+    (500, (None, None), (224, 256)),  # the usual sizes for ImageNet
     (240, (None, None), (224, 240)),  # nothing is enlarged without need
     (100, (224, None), (224, 224)),
     (500, (128, None), (128, 146)),

@@ -15,7 +15,7 @@ from utils import plot
 def curves(monkeypatch, records, dim=8, references=None):
     """The panels of plot_curves(), which are not saved but looked at: loss, std, kNN, rank."""
     figures = []
-    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path, _: figures.append(figure))
     plot.plot_curves("unused.png", {"run": records}, dim, references)
     return figures[0].axes
 
@@ -31,18 +31,17 @@ def test_each_panel_draws_one_key_of_the_records_and_leaves_out_what_was_not_mea
         assert points == [[r["epoch"], r[key]] for r in RECORDS if r[key] is not None]
 
 
-@pytest.mark.parametrize("loss, shared", [(-0.9, True), (5.5, False)])
+@pytest.mark.parametrize("loss, shared", [(-0.9, True), (5.5, False), (0.3, False), (-2, False)])
 def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_it(
         loss, shared, monkeypatch):
     low, high = curves(monkeypatch, [dict(r, loss=loss) for r in RECORDS])[0].get_ylim()
-    assert low < loss < high and ((low, high) == (-1.12, 0.05)) == shared
+    assert low < loss < high and ((low, high) == (-1.1, 0.05)) == shared
 
 
 def named_lines(panel, runs=1):
-    """{label: y} of a panel's reference lines, which come after the curves."""
-    heights = [line.get_ydata()[0] for line in panel.lines[runs:]]
-    labels = {text.get_position()[1]: text.get_text() for text in panel.texts}
-    return {labels[y]: y for y in heights}
+    """{label: y} of a panel's reference lines, which come after the curves and their ends."""
+    heights = sorted(line.get_ydata()[0] for line in panel.lines[2 * runs :])
+    return {text.get_text(): y for text, y in zip(panel.texts, heights, strict=True)}
 
 
 def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
@@ -84,7 +83,7 @@ def test_each_original_stands_above_its_own_views_and_each_row_has_a_name(tmp_pa
     sheet = read_png(tmp_path / "views.png")
     names = []
     for row, images in enumerate((originals, 1 - originals, originals / 2)):
-        strip = sheet[2 + 74 * row :][:72]
+        strip = sheet[plot.HEAD + 2 + 74 * row :][:72]
         for column, image in enumerate(images):  # each is 3 times as large, with 2 px between them
             cell = strip[:, plot.MARGIN + 2 + 74 * column :][:, :72][::3, ::3].permute(2, 0, 1)
             assert (cell - image).abs().max() < 1 / 255

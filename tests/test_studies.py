@@ -330,7 +330,7 @@ def test_the_toy_model_does_not_collapse_just_below_the_threshold():
 def drawn(module, logs, monkeypatch):
     """The panels of a module's figure."""
     figures = []
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(module, "save_figure", lambda figure, *_: figures.append(figure))
     module.figure(logs, "unused.png")
     return figures[0].axes
 

@@ -36,9 +36,9 @@ def device(text):
     """A device that torch can use on this machine."""
     import torch
 
-    if text.startswith("mps"):  # silently, for images in the channels_last layout
-        raise argparse.ArgumentTypeError("mps: PyTorch's gradients of BN and average pooling were"
-                                         " wrong there (pytorch#175189, #175190); choose cpu")
+    if text.startswith("mps"):  # BN silently, for images in the channels_last layout
+        raise argparse.ArgumentTypeError("mps: PyTorch's gradients of BN were wrong there, those of"
+                                         " pooling crashed (pytorch#175189, #175190); choose cpu")
     try:
         # Compute something: on a GPU that is too old for this torch, empty() would succeed.
         torch.ones(1, device=text).add_(1)

@@ -82,7 +82,7 @@ class Data(NamedTuple):
     def mean_std(self):
         """The mean and std of each channel, in [0, 1], over at most 5000 training images.
 
-        here: of this set; App. A uses ImageNet's for ImageNet, App. D does not say for CIFAR.
+        here: of this set; the paper does not say, the official code has ImageNet's.
         """
         # Every k-th image, not the first 5000: folders are sorted by class.
         x = self.train[:: math.ceil(len(self.train) / 5000)]

@@ -21,7 +21,7 @@ def tune(device):
 
 def tune_cpu():
     """Make the rest of this process faster on a CPU, at the cost of some memory."""
-    # NumPy before 2.3 measures a type when first asked about it, and warns if denormals are 0.
+    # NumPy before 2.4 measures a type when first asked about it, and warns if denormals are 0.
     numpy.finfo(numpy.float32), numpy.finfo(numpy.float64)
     # A collapsed network is full of denormals, numbers below 1e-38, which are slow: make them 0.
     torch.set_flush_denormal(True)

@@ -1,4 +1,4 @@
-"""One run in P processes, `torchrun --nproc-per-node P train.py`: 8 GPUs in Sec. 3.
+"""One run in P processes, `torchrun --nproc-per-node P train.py`, such as 8 on 8 GPUs (Sec. 3).
 
 Up to rounding they compute what one process computes on the whole batch. All draw the random
 numbers of the whole batch; process r ("rank" r) works on the r-th of P equal slices. Three things

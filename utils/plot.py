@@ -15,11 +15,14 @@ import torch
 from utils.runs import atomic_write
 
 
-def line_style(i, n):
-    """How to draw the i-th of n lines: colour, marker and dashes; they differ in grey too."""
-    from matplotlib import cm
+# Colours that the colour-blind can tell apart: Okabe and Ito's, without their yellow. With seven of
+# them, eight markers and four dashes only the 57th line looks like the first.
+COLOURS = "#000000", "#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 
-    return dict(color=cm.viridis(0.85 * i / max(1, n - 1)), marker="osv^DxP*"[i % 8], markersize=4,
+
+def line_style(i):
+    """How to draw the i-th line: colour, marker and dashes; lines differ in grey too."""
+    return dict(color=COLOURS[i % 7], marker="osv^DxP*"[i % 8], markersize=4,
                 linestyle=("-", "--", ":", "-.")[i % 4])
 
 
@@ -33,8 +36,16 @@ def new_figure(columns, width, rows=1, height=3):
     return pyplot.subplots(rows, columns, figsize=(width, rows * height), layout="constrained")
 
 
-def save_figure(figure, path):
-    """Write a figure to a PNG file, with a legend of its first panel's lines if they are named."""
+def legend_columns(labels, width):
+    """How many columns of a legend fit side by side into a figure of this width, in inches."""
+    return max(1, min(len(labels), int(11 * width) // (8 + max(map(len, labels)))))
+
+
+def save_figure(figure, path, legend="right"):
+    """Write a figure to a PNG file, with a legend of its first panel's lines if they are named.
+
+    legend: where it stands, outside the panels: "right", "upper" or "lower"
+    """
     from matplotlib import pyplot
 
     # Matplotlib calls lines without a name _child0, _child1, ...; left to itself it would leave out
@@ -45,9 +56,11 @@ def save_figure(figure, path):
         labels = [each.get_label() for each in handles]
         # Names may be folder names: any bytes, and perhaps a $ that does not start a formula.
         labels = [label.encode("utf-8", "replace").decode() for label in labels]
+        columns = 1 if legend == "right" else legend_columns(labels, figure.get_figwidth())
         # First without them: until version 3.10 a legend leaves out names that begin with _.
-        legend = figure.legend(handles, ["x"] * len(labels), loc="outside right center")
-        for text, label in zip(legend.get_texts(), labels):
+        drawn = figure.legend(handles, ["x"] * len(labels), loc=f"outside {legend} center",
+                              ncols=columns)
+        for text, label in zip(drawn.get_texts(), labels):
             text.set(parse_math=False, text=label)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
@@ -55,87 +68,131 @@ def save_figure(figure, path):
     atomic_write(path, picture.getvalue())
 
 
-def plot_curves(path, runs, dim, references=None, began="untrained"):
+def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
     """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
     references: {key of a record: {label: height}}, thin lines to compare with; the kNN of epoch 0
     of the first run is drawn, too, called `began`, and -1, the minimum of the cosine
+    ends: {label: last records}, of further seeds, which are drawn as dots
     """
-    panels = {  # key of a record: title, limits of the y axis, with room for the lines' names
-        "loss": ("training loss", (-1.12, 0.05)),
+    references = {key: dict(lines) for key, lines in (references or {}).items()}
+    panels = {  # key of a record: title, limits of the y axis
+        "loss": ("training loss", (-1.1, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
-        "knn": ("kNN accuracy (%)", (0, 108)),
-        "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0, None)),
+        # No run does better than the supervised one, if there is one.
+        "knn": ("kNN accuracy (%)", (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
+        "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0.9, None)),
     }
-    figure, axes = new_figure(4, width=14)
-    for i, (label, records) in enumerate(runs.items()):
-        for axis, key in zip(axes, panels):
-            points = [(r["epoch"], r[key]) for r in records if r[key] is not None]
-            axis.plot(*zip(*points), label=label, **line_style(i, len(runs)))
-    for axis, (key, (title, limits)) in zip(axes, panels.items()):
+    figure, axes = new_figure(2, width=9, rows=2, height=2.8 + 0.1 * math.ceil(
+        len(runs) / legend_columns(runs, 9)))
+    for axis, (key, (title, limits)) in zip(axes.flat, panels.items()):
+        for i, (label, records) in enumerate(runs.items()):
+            draw_curve(axis, key, label, records, (ends or {}).get(label, ()), line_style(i))
         axis.set(title=title, xlabel="epoch")
-        # The limits are the same in all figures, so that they can be compared. But they are those
-        # of the negative cosine; other losses are larger: the cross-entropy is about ln d.
-        if key != "loss" or axis.get_ylim()[1] < 1:
-            low, high = limits
-            top = axis.dataLim.y1  # not finite if no rank is
-            axis.set(ylim=(low, high or (1.05 * top if math.isfinite(top) else 1)))
-            if key == "loss":
-                reference_line(axis, -1, "minimum", va="top")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        for label, height in (references or {}).get(key, {}).items():
-            reference_line(axis, height, label)
-    first = next(iter(runs.values()))[0]
-    if first["epoch"] == 0:
-        reference_line(axes[2], first["knn"], began)
-    save_figure(figure, path)
+        set_limits(axis, key, *limits)
+        if key == "loss" and axis.get_ylim() == limits:
+            references["loss"] = {"minimum": -1}
+        elif key == "loss" and len(runs) > 1:
+            axis.set_title(f"{title} (of different kinds)")
+        first = next(iter(runs.values()))[0]
+        if key == "knn" and first["epoch"] == 0:
+            references.setdefault("knn", {})[began] = first["knn"]
+        reference_lines(axis, references.get(key, {}))
+    save_figure(figure, path, "lower")
+
+
+def draw_curve(axis, key, label, records, ends, style):
+    """Draw one run's curve in one panel, and the ends of other seeds' curves."""
+    points = [(r["epoch"], r[key]) for r in records if r[key] is not None]
+    axis.plot(*zip(*points), label=label, markevery=math.ceil(len(points) / 25), **style)
+    axis.plot([r["epoch"] for r in ends], [r[key] for r in ends], "o", color=style["color"],
+              markersize=5, fillstyle="none")
+
+
+def set_limits(axis, key, low, high):
+    """Give a panel the limits that it has in all figures, so that they can be compared."""
+    bottom, top = axis.dataLim.intervaly
+    if key == "rank":  # 1 and 2 decide whether it has collapsed, and a healthy run has 30 to 1000
+        axis.set_yscale("log", subs=[])
+        axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        axis.yaxis.set_major_formatter("{x:g}")
+        high = max(10, 1.3 * top) if math.isfinite(top) else 10
+    # The limits of the loss are the negative cosine's. Others differ: the cross-entropy is about
+    # ln d. Several of them in one panel cannot be compared.
+    if key != "loss" or (low <= bottom and top <= high) or not math.isfinite(bottom):
+        axis.set_ylim(low, high)
 
 
 def plot_differences(path, found, scales):
     """Write a panel per scale with differences, their intervals and the paper's, to a PNG file.
 
-    found: {name of a difference: {scale: (mean, (low, high)), "by": bound, "paper": mean}}, where
-    a scale or the paper may be missing
+    found: {(group, name of a difference): {scale: (mean, (low, high)), "by": bound, "paper": mean}}
+    where a scale or the paper may be missing
     """
-    figure, axes = new_figure(len(scales), width=14, height=0.2 * len(found) + 1)
+    names = []  # one per line of the figure: differences, each group below its own name
+    for group, name in found:
+        names += [] if (group, None) in names else [(group, None)]
+        names.append((group, name))
+    figure, axes = new_figure(len(scales), width=10, height=0.17 * len(names) + 2)
     for axis, scale in zip(axes, scales):
-        # Both 1 point and 70 points matter: linear up to 5, logarithmic beyond.
-        axis.set_xscale("symlog", linthresh=5, linscale=0.7)
-        rows = [(y, each["by"], *each[scale], each.get("paper", math.nan))
-                for y, each in enumerate(found.values()) if scale in each]
-        for y, by, _, (low, high), _ in rows:
-            axis.plot([low, high], [y, y], color="0.5", zorder=1)
-            axis.plot([by, by], [y - 0.4, y + 0.4], color="0.6", linewidth=0.8, zorder=0)
-        y, _, means, _, paper = zip(*rows) if rows else [()] * 5
-        axis.scatter(means, y, color="black", s=16, label="difference, and its interval")
-        axis.scatter(paper, y, color="red", marker="x", s=24, label="the paper's difference")
-        ticks = (-50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50)
-        axis.set_xticks(ticks, ticks, fontsize=8)
-        axis.tick_params(axis="x", top=True, labeltop=True)  # the figure is a page high
-        axis.set(title=scale, xlabel="percentage points", xlim=(-99, 99), ylim=(len(found), -1))
-        axis.set_yticks(range(len(found)), found if axis is axes[0] else [], fontsize=8)
-    save_figure(figure, path)
+        measured = [(y, found[key]) for y, key in enumerate(names) if scale in found.get(key, ())]
+        draw_differences(axis, [
+            (y, each["by"], each[scale][0], *each[scale][1], each.get("paper", math.nan))
+            for y, each in measured])
+        axis.set(title=scale, xlim=(-99, 99), ylim=(len(names), -1))
+        axis.set_xlabel("percentage points; logarithmic beyond 5", fontsize=8)
+        axis.set_yticks(range(len(names)), [])
+    axes[0].set_yticks(range(len(names)), [name or group for group, name in names], fontsize=7)
+    for text, (_, name) in zip(axes[0].get_yticklabels(), names):
+        text.set_fontweight("normal" if name else "bold")
+    save_figure(figure, path, "upper")
+
+
+def draw_differences(axis, rows):
+    """Draw a panel of plot_differences().   rows: [(y, bound, mean, low, high, the paper's)]"""
+    # Both 1 point and 70 points matter: linear up to 5, logarithmic beyond.
+    axis.set_xscale("symlog", linthresh=5, linscale=0.7)
+    y, bounds, means, lows, highs, papers = zip(*rows) if rows else [()] * 6
+    axis.hlines(y, -99, 99, color="0.92", linewidth=0.6, zorder=0)  # to guide the eye
+    axis.hlines(y, lows, highs, color="0.5", zorder=1)
+    # An interval that leaves the panel ends in an arrow.
+    axis.scatter([-98] * len(y), y, [16 * (low < -99) for low in lows], color="0.5", marker="<")
+    axis.scatter([98] * len(y), y, [16 * (high > 99) for high in highs], color="0.5", marker=">")
+    axis.scatter(bounds, y, 60, color="0.5", marker="|", linewidth=0.8, zorder=1,
+                 label="the bound that the claim names")
+    axis.scatter(means, y, 12, color="black", label="difference, and its interval")
+    axis.scatter(papers, [each + 0.25 for each in y], 14, color="red", marker="x",
+                 label="the paper's difference")
+    ticks = (-50, -10, -5, -2, 0, 2, 5, 10, 50)
+    axis.set_xticks(ticks, ticks, fontsize=7)
+    axis.tick_params(axis="x", top=True, labeltop=True)  # the figure is a page high
 
 
 def references(classes, std, rank):
     """Lines for plot_curves(): std and rank below which outputs have collapsed; chance kNN."""
-    return {"std": {"collapsed below": std}, "rank": {"collapsed below": rank},
-            "knn": {"chance": 100 / len(classes)}}
+    return {"std": {f"collapsed\nbelow {std:g}": std},
+            "rank": {f"collapsed\nbelow {rank:g}": rank}, "knn": {"chance": 100 / len(classes)}}
 
 
-def reference_line(axis, y, label, va="bottom"):
-    """Draw a thin line across a panel, with its name at the right end."""
-    axis.axhline(y, color="0.6", linewidth=0.6, zorder=0)
-    axis.text(0.99, y, label, transform=axis.get_yaxis_transform(), color="0.4", fontsize=6,
-              ha="right", va=va)
+def reference_lines(axis, heights):
+    """Draw thin lines across a panel, and to its right their names.   heights: {name: y}"""
+    previous = -1.0
+    for label, y in sorted(heights.items(), key=lambda line: line[1]):
+        axis.axhline(y, color="0.6", linewidth=0.6, zorder=0)
+        # As a share of the panel's height; names of lines that are close keep apart.
+        _, place = (axis.transScale + axis.transLimits).transform((0, y))
+        previous = max(place, previous + 0.07)
+        axis.text(1.02, previous, label, transform=axis.transAxes, color="0.3", fontsize=8,
+                  va="center")
 
 
-MARGIN = 48  # pixels to the left of the views, for the names of the rows
+MARGIN, HEAD = 48, 14  # pixels to the left of and above the views, for names and numbers
 
 
 def save_views(originals, views, path):
-    """Write a sheet of images to a PNG file: in each column an original above its views.
+    """Write a sheet of images to a PNG file: in each column, numbered, an original above its views.
 
     originals: (N, 3, S, S) in [0, 1]   views: a list of tensors like it   path: a pathlib.Path
     """
@@ -148,11 +205,16 @@ def save_views(originals, views, path):
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(scale, dim=axis)
     grid = to_pil_image(make_grid(sheet, nrow=len(originals)))
-    labelled = Image.new("RGB", (MARGIN + grid.width, grid.height), "white")
-    labelled.paste(grid, (MARGIN, 0))
-    for i, name in enumerate(["image", *(f"view {i + 1}" for i in range(len(views)))]):
-        y = grid.height * (2 * i + 1) // (2 * (1 + len(views)))  # the middle of the row
+    labelled = Image.new("RGB", (MARGIN + grid.width, HEAD + grid.height), "white")
+    labelled.paste(grid, (MARGIN, HEAD))
+    names = ["image", *(f"view {i + 1}" for i in range(len(views)))]
+    middle = lambda i, n, length: length * (2 * i + 1) // (2 * n)  # of the i-th of n parts
+    for i, name in enumerate(names):
+        y = HEAD + middle(i, len(names), grid.height)
         ImageDraw.Draw(labelled).text((6, y - 6), name, fill="black")
+    for i in range(len(originals)):
+        x = MARGIN + middle(i, len(originals), grid.width)
+        ImageDraw.Draw(labelled).text((x - 4, 1), str(i + 1), fill="black")
     picture = io.BytesIO()
     labelled.save(picture, format="png")
     atomic_write(path, picture.getvalue())

@@ -1,8 +1,8 @@
 """Synchronised BN: the mean and variance of the whole batch, in P processes (Sec. 3).
 
 In every process BN sees only a slice of the batch. If it normalised by the slice, the network would
-be another one: Sec. 4.4 shows how much depends on BN, and `--local-bn` shows what changes. The
-gradient is that of the whole batch, too, because AllSum is differentiable.
+not be that of one process; `--local-bn` shows what changes. The gradient is that of the whole
+batch, too, because AllSum is differentiable.
 """
 
 import torch
