@@ -627,8 +627,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "utils/plot.py": {
         "the picture's rows are exchanged": ("[originals, *views]", "[*views, originals]"),
         "the cross-entropy's loss is off the panel": (
-            'if key != "loss" or axis.get_ylim()[1] < 1:',
-            "if True:"),
+            "low <= bottom and top <= high", "low <= bottom"),
+        "the names of close lines overprint": ("max(place, previous + 0.07)", "place"),
         "every line has the same marker": ('"osv^DxP*"[i % 8]', '"o"'),
         "no legend": ("    if handles:\n", "    if False:\n"),
         "epochs without kNN become zeros": (
@@ -637,10 +637,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "views above the originals": (
             "torch.cat([originals, *views])",
             "torch.cat([*views, originals])"),
-        "the untrained line of a run without epoch 0": ('if first["epoch"] == 0:', "if True:"),
+        "the untrained line of a run without epoch 0": (
+            'if key == "knn" and first["epoch"] == 0:', 'if key == "knn":'),
         "a loaded network is called untrained": (
-            'reference_line(axes[2], first["knn"], began)',
-            'reference_line(axes[2], first["knn"], "untrained")'),
+            'references.setdefault("knn", {})[began]',
+            'references.setdefault("knn", {})["untrained"]'),
     },
     "utils/runs.py": {
         "a GPU's checkpoint needs a GPU": (
@@ -920,6 +921,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if callable(claim.test):  # as if", "if False:  # as if"),
         "a row may have runs on different images": (
             "if any(digest != digests[0] for digest in digests):", "if False:"),
+        "the loss of a study's epoch 0 is drawn": (
+            'if row.study and first["epoch"] == 0', "if False"),
         "the supervised reference of another seed": (
             "references.SUPERVISED, scale, 0)", "references.SUPERVISED, scale, 1)"),
         "a reference that has not been run is compared with": (
