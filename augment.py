@@ -46,7 +46,7 @@ class Augment:
 
     def __call__(self, x, draws=None):
         draws = draws or self.draw(len(x), x.shape[2])
-        # 128 images at a time stay in a CPU's cache, which is faster than a batch of 512 at once.
+        # 128 small images at a time stay in a CPU's cache, which is faster than 512 at once.
         n = 128 if x.device.type == "cpu" else len(x)
         views = torch.empty(len(x), x.shape[1], self.size, self.size, device=x.device,
                             memory_format=torch.channels_last)  # for fast convolutions
@@ -67,7 +67,8 @@ class Augment:
         order = torch.rand(n, 4).argsort(dim=1)  # one permutation of 0 ... 3 per image
         order.masked_fill_(~chance(self.jitter_p)[:, None], NONE)
         gray, blur = chance(self.gray_p), chance(self.blur_p)
-        return *boxes, flip, factors, order, gray, blur, torch.empty(n).uniform_(0.1, 2.0)
+        sigma = torch.empty(n).uniform_(0.1, 2.0)  # of the blur, in pixels
+        return *boxes, flip, factors, order, gray, blur, sigma
 
     def view(self, x, start, box_size, flip, factors, order, gray, blur, sigma):
         """One view of each image, as drawn but not yet normalised.
@@ -127,7 +128,7 @@ def resized_crop(x, start, box_size, flip, size):
     The interpolation is antialiased bilinear, and sees no pixel outside the box (App. A's crop).
     """
     # Bilinear interpolation is separable: a crop is rows · x · columnsᵀ, so boxes of any size need
-    # one batched product and no loop over images.
+    # one batched product per axis and no loop over images.
     mirrored = torch.stack([torch.zeros_like(flip), flip], dim=1)  # columns only
     matrices = resize_matrix(start, box_size, mirrored, x.shape[2], size)  # (N, 2, size, C)
     return along_both_axes(x, *matrices.to(x.dtype).unbind(dim=1))

@@ -6,8 +6,9 @@
 
 The feature of an image is the output of the backbone's global average pool ("pool5" in the paper);
 the projector is left out. Labels serve only two simple classifiers, which are fitted to frozen
-features of the training images and tested on all test images; train.py also runs kNN. The results
-are printed and, for a run, written to lineval.json in its folder.
+features of the training images and tested on all test images; train.py also runs kNN. (Only
+--finetune trains the network on them.) The results are printed and, for a run, written to its
+folder: lineval.json, on other images or fewer labels lineval-*.json.
 
 Its latest output, after `python train.py` on one thread (seed 0; over seeds 0 to 2 kNN is
 87.7 ± 6.0 and top-1 94.9 ± 0.7):
@@ -227,7 +228,8 @@ def parse(argv=None):
       " weights of torchvision, timm, official SimSiam, lightly or solo-learn")
     g("--pixels", action="store_true", help="instead of WEIGHTS: evaluate raw pixels; needs --data")
     g("--data", help="images to use instead of the run's own, named as in train.py")
-    g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own)")
+    g("--root", help="the folder of cifar10, cifar100 and stl10 (default: the run's own, else"
+      " datasets)")
     g("--skip-bad-images", action="store_true", help="as in train.py (default: as the run did)")
     g("--labels", type=float, default=1.0, metavar="SHARE", help="use only this share of the"
       " training images, such as 0.01, equally many of each class (default: 1)")
@@ -263,7 +265,7 @@ def load_features(args, backbone, config):
 
 @plain_errors
 def main(argv=None):
-    """Evaluate as a command line says; returns what it writes to lineval.json."""
+    """Evaluate as a command line says; returns the accuracies, or None after --export alone."""
     args = parse(argv)
     tune(args.device)  # as in train.py, so that kNN is the same number
     torch.manual_seed(args.seed)

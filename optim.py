@@ -123,7 +123,7 @@ def cosine_lr(lr, step, total_steps, warmup_steps=0):
 
     In the warm-up lr · (step + 1) / warmup_steps, then lr / 2 · (1 + cos(π · progress)), where
     progress runs from 0 at step = warmup_steps to 1 at step = total_steps.
-    lr: the highest value   0 ≤ step < total_steps   returns: a float in (0, lr]
+    lr: the highest value   0 ≤ step < total_steps   returns: a float, at most lr
     Sec. 3 has no warm-up; Table 2 warms up batches of 1024 or more for ten epochs.
     """
     if step < warmup_steps:

@@ -35,7 +35,7 @@ METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "sw
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
            for name, method in METHODS.items()}
-# What only some methods have. A method may also ask for these four, which all runs have.
+# What methods have of their own. They may also ask for these four, which all runs have.
 METHOD_OPTIONS = sorted(set().union(*OPTIONS.values()) - {"epochs", "batch_size", "lr",
                                                           "weight_decay"})
 
@@ -67,7 +67,7 @@ RECIPES = {
     # here: images up to 64 px on a CPU, with resnet8 or resnet20, which the paper does not use.
     # A short run needs a high lr: the best of 0.4, 0.8 and 1.6 on held-out images of CIFAR-10.
     "cifar-cpu": dict(
-        arch="resnet8", dim=256, proj_layers=2,  # d = 2048 would cost more than the backbone
+        arch="resnet8", dim=256, proj_layers=2,  # d = 2048 would add half of a step
         epochs=5, batch_size=64, lr=0.8,
         weight_decay=5e-4, predictor_lr="constant", crop_min=0.2, blur=0.0,
         encoder_momentum=0.99, queue=8192),
@@ -117,14 +117,16 @@ def data_options(g):
       " folder the size of its images, at most 224)")
     g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
       " photographs are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
-      " the views' side, such as 256 for 224; up to 64 px the same as for views)")
+      " the views' side, such as 256 for 224, but not above their own; up to 64 px the same as for"
+      " views)")
     g("--skip-bad-images", action="store_true",
       help="leave out files of a folder that cannot be decoded (default: stop and name the first)")
 
 
 def run_options(g):
     """The run folder, and when to save, evaluate and stop."""
-    g("--out", help="run folder (default: the first unused of runs/DATA, runs/DATA-2, ...)")
+    g("--out", help="run folder (default: runs/DATA, runs/DATA-METHOD or the like, with -2, -3, ..."
+      " if there is one already)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
     g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
       help="save after every N-th epoch or, with the suffix m, every N minutes (default: 1)")

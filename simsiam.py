@@ -17,7 +17,7 @@ news, and output_std and effective_rank tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
 
-Apart from that nothing here trains: train.py calls SimSiam.forward(x1, x2) once per step.
+Apart from that nothing here trains: train.py calls SimSiam.forward(x1, x2) for each batch.
 """
 
 from functools import partial

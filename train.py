@@ -286,8 +286,7 @@ def train(args, study=None):
     study: a function of the Run that may replace its parts and returns the loss_fn of pretrain()
     SystemExit: a study with --accumulate or under torchrun
     """
-    # run.indices and run.two_views() are those of the whole batch, of which loss_fn would get a
-    # piece.
+    # run.indices are those of the whole batch, of which loss_fn would get a part.
     if study and args.accumulate * parallel.world_size() > 1:
         raise SystemExit(f"the study {study.__name__} needs its batch as a whole: run it in one"
                          " process, without --accumulate")

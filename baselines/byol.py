@@ -47,7 +47,7 @@ def momentum_update(target, online, m):
     Buffers, such as BN's running statistics, are left alone.
     ValueError if one has more parameters than the other
     """
-    # The target's own statistics belong to its own outputs.
+    # Not the buffers: the target's own statistics belong to its own outputs.
     for w_t, w in zip(target.parameters(), online.parameters(), strict=True):
         w_t.lerp_(w, 1 - m)  # w_t + (1 - m)(w - w_t)
 

@@ -13,9 +13,10 @@ change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the demo for CIFAR-10 in
 facebookresearch/moco has their sum).
-here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100, else 8192 up to 64 px (MoCo: 65536).
-here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe at a quarter
-of its lr (MoCo: base lr 0.03).
+here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100 (8192 with a small network), else 8192 up
+to 64 px (MoCo: 65536).
+here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr
+(MoCo: base lr 0.03).
 here: no shuffling BN, which keeps a query from recognising its key by their BN statistics. It needs
 a batch that BN normalises in several parts: shuffling within one part changes nothing.
 """

@@ -19,7 +19,7 @@ import tokenize
 from html import escape
 from typing import NamedTuple
 
-from pygments.formatters import HtmlFormatter
+from pygments.formatters import HtmlFormatter  # pygments comes with pytest
 from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES
 
@@ -34,7 +34,7 @@ SCRIPTS = "simsiam", "augment", "resnet", "optim", "train", "lineval"
 FIGURES = {  # shown below the head of a script
     "simsiam": ("docs/method.svg", "Fig. 1: two views, one encoder, a predictor on one side."),
     "train": ("experiments/results/photographs/figures/fig2_stopgrad.png",
-              "Fig. 2 on CIFAR-10 (JPEG), resnet8, five epochs, seed 0; right: effective rank."),
+              "Fig. 2 on CIFAR-10 (JPEG), resnet8. Lines: seed 0; circles: three seeds."),
 }
 LONG = {"Section": "Sec.", "Figure": "Fig.", "Appendix": "App."}
 TAG = re.compile(r"(Algorithm 1)|(Eq\.|Sec\.|Section|Table|Fig\.|Figure|App\.|Appendix)\s+"

@@ -51,7 +51,7 @@ def check(number):
     if status != "passed":
         print(textwrap.fill(f"Read: {exercise.about(number).READ}", 80, subsequent_indent="  "))
     else:
-        if number in exercise.HAVE_HIDDEN_LAWS:
+        if number in exercise.HAVE_HIDDEN_LAWS and f"hidden_{number}" not in exercise.MODULES:
             print("  The grader has further laws.")
         print(f'Next: "Then run" in {exercise.within(exercise.sheet(number))}')
     return status == "passed"

@@ -98,7 +98,7 @@ MODULES = {path.stem for path in HOME.glob("exercises/*.py")}
 
 
 def laws(number):
-    """The laws of an exercise in order; in the grader also the hidden ones."""
+    """The laws of an exercise in order; where they are, in no copy, also the hidden ones."""
     found = []
     for name in (f"laws_{number:02}", f"hidden_{number:02}"):
         if name in MODULES:

@@ -27,6 +27,7 @@ def scalar_block(block, factors, gains=(1, 1, 1)):
         w.data[..., w.shape[2] // 2, w.shape[3] // 2] = factor
         nn.init.constant_(bn.weight, gain)
         bn.eps = 1e-12  # older versions of torch refuse 0
+    net.conv1.weight.data[:, 1:] = 0  # of a Bottleneck's four channels only the first counts
     return net
 
 
@@ -144,7 +145,6 @@ def law_three_convolutions_in_a_Bottleneck():
     # 2 - 2 · 3 · 1 / 4 = 0.5; then one ReLU after the other gives 0
     for factors, wanted in (((3, 1, -0.25), 0.5), ((-3, 1, 1), 2.0), ((3, -1, 1), 2.0)):
         net = scalar_block(Bottleneck, factors)
-        net.conv1.weight.data[:, 1:] = 0  # only the first of its four channels counts
         demand(output(net, 2), wanted, at.format(*factors))
 
 

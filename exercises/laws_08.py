@@ -20,6 +20,7 @@ def boxes(n, size, low, high, seed=0):
         assert v.shape == (n, 2), (f"For {n} images the shape of {name} must be [{n}, 2]; yours is"
                                    f" {list(v.shape)}.")
         assert (v == v.round()).all(), f"{name} must be whole pixels; yours has {show(v[:3])}."
+        assert not v.is_floating_point(), f"{name} must be of an integer type; yours is {v.dtype}."
     return [*start.T.tolist(), *box_size.T.tolist()]
 
 
@@ -123,7 +124,7 @@ def law_all_positions_are_equally_likely():
 
 
 def law_top_and_left_are_independent():
-    """The top of a box says nothing about its left, and its height nothing about its place."""
+    """The top of a box says nothing about its left."""
     top, left, _, _ = boxes(3000, 4, 0.25, 0.25)
     for pair in ((0, 0), (0, 2), (2, 2)):
         near(list(zip(top, left)).count(pair), 333, 90, "Of 3000 boxes of 2 × 2 pixels in images of"

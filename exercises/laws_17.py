@@ -14,7 +14,8 @@ READ = "properties of the cosine; what exercise 1 asks of D, and what could go w
 FILES = {"mylaws.py": '''\
 """Exercise 17: my laws of negative_cosine and D.
 
-Each function law_... raises AssertionError, by `assert`, if a law is broken. It has no arguments.
+Each function law_... or test_... raises AssertionError, by `assert`, if a law is broken. It has no
+arguments.
 """
 
 import torch

@@ -6,7 +6,7 @@
 Python's parser finds the functions. Signature and docstring stay, as the task; the body becomes one
 line. Left out: .git, results, tests (many spell a solution out), the answers, and whatever else
 would give one away: functions that an exercise names in HIDE, and those files of experiments/ that
-none of the chosen exercises needs.
+neither a script nor a chosen exercise needs.
 """
 
 import argparse

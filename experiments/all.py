@@ -7,8 +7,8 @@
                                                      is left to do
 
 A finished run has a log and is not repeated, unless you say --again; an
-interrupted run is resumed. Results: experiments/results/SCALE/results.md, with
-figures/ and logs/ beside it.
+interrupted run is resumed. Results: experiments/results/SCALE/results.md (of
+smoke: runs/smoke/results.md), with figures/ and logs/ beside it.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def time_left(rows, scale, n):
 def write_results(modules, chosen, scale):
     """Write results.md, on all runs with a log, and the chosen figures; return its path.
 
-    A module of which fewer than two rows have been run is only named.
+    A module of which fewer than two rows have been run, or not its only one, is only named.
     """
     parts = [INTRODUCTION.format(scale=scale, seeds=table.SEEDS, std=COLLAPSED_STD,
                                  rank=COLLAPSED_RANK)]

@@ -26,7 +26,7 @@ RESOLUTION = {"top1": 0.1, "knn": 0.1, "loss": 0.001, "std": 0.01, "rank": 0.1}
 def mean_std(numbers):
     """Mean and standard deviation over seeds; the latter is None for a single seed.
 
-    Both are NaN if a number is not finite, from a run that diverged.
+    The mean, and the std if there is one, are NaN if a number is not finite: a run has diverged.
     """
     if not all(map(math.isfinite, numbers)):  # statistics.stdev would raise an error
         return math.nan, math.nan if len(numbers) > 1 else None

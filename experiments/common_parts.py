@@ -4,8 +4,9 @@
 
 The tests compare each of our parts with a well-known one; this compares whole runs. The second row
 has torchvision's transforms on PIL images, heads of torch.nn, torch's cosine and its SGD. It shares
-the backbone, the order of the images, the learning rate of each step, and kNN and the probe with
-the first; its initial weights and its views are others, and its views have 8 bits.
+the backbone with its initial weights, the learning rate of each step, and kNN and the probe with
+the first; the heads' initial weights, the order of the images and the views are others, and its
+views have 8 bits.
 At the scale cifar there is nothing to run: one process would take hours over PIL images.
 """
 

@@ -1,6 +1,6 @@
 """One run per row and seed: how it is trained, and the log that keeps it from being repeated.
 
-A log, results/SCALE/logs/NAME.jsonl, holds on its first line the run's config with commit, machine,
+A log, results/SCALE/logs/NAME.jsonl (of smoke: runs/smoke/logs/...), holds on its first line the run's config with commit, machine,
 the file of its study, the linear probe's accuracy and measures of the outputs, and on the others
 the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
@@ -44,7 +44,7 @@ SCALES = {
                    "--epochs 1 --lr 1"),
     # Ten generated shapes: about a minute per run on two cores.
     "shapes": Scale("", options.RECIPES["shapes"]["epochs"], options.RECIPES["shapes"]),
-    # CIFAR-10 with a small network: about six minutes per run on one core.
+    # CIFAR-10 with a small network: six to twelve minutes per run on one core.
     "photographs": Scale("--data cifar10 --arch resnet8 --knn-every 3",
                          options.RECIPES["cifar-cpu"]["epochs"], options.RECIPES["cifar-cpu"]),
     # here: Appendix D, shortened, with h's lr constant as in Table 1 (c): for a GPU.

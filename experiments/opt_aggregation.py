@@ -10,7 +10,8 @@ weight of u in the gradient.
     arithmetic          (u + v) / 2               1 / 2; this is Eq. 4, plus 1
     geometric of u, v   √(u v)                    √(v / u) / 2: the better term gets more,
                                                   bounded only by EPS as u → 0
-    geometric of s, t   2 (1 - √(s t))            √(t / s) / 2: the worse term gets more
+    geometric of s, t   2 (1 - √(s t))            √(t / s) / 2: the worse term gets more,
+                                                  bounded only by EPS as s → 0
     harmonic of s, t    2 (1 - 2 s t / (s + t))   2 (t / (s + t))²: even more so
     maximum             max(u, v)                 1 or 0: the worse term gets everything
     squared mean        (u² + v²) / 4             u / 2: a nearly aligned pair counts little,
@@ -29,7 +30,7 @@ from experiments.claims import none_above, none_collapsed
 from experiments.table import Claim, Row, main
 from simsiam import negative_cosine
 
-EPS = 1e-3  # bounds the gradient where a root or quotient would leave it unbounded
+EPS = 1e-3  # bounds the gradients of the roots, and keeps 0 / 0 out of the quotient
 
 
 def geometric_of_distances(u, v):

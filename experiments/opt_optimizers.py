@@ -32,7 +32,7 @@ from utils.plot import line_style, new_figure, save_figure
 # The first learning rates of a grid, times the recipe's. Three would be too few: on shapes Adam has
 # a maximum at the recipe's, and a far higher one at a hundredth of it.
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
-# Full runs of 35 rates would take six hours of one core. Two epochs of nine tenths of the
+# Full runs of 35 rates would take four to seven hours of one core. Two epochs of nine tenths of the
 # photographs are 1,406 steps; such a run on shapes has 1,140.
 SHORTER = {"photographs": " --epochs 2"}
 HELD_OUT = ", held out"

@@ -87,7 +87,7 @@ def peer_loop(args, images, peer):
     def epoch():
         start = None
         for x1, x2 in loader:
-            # The clock starts with the first batch, when two workers have loaded up to three more.
+            # The clock starts with the first batch, when each worker may have loaded two.
             start = start or now()
             loss = loss_fn(*(x.to(DEVICE, non_blocking=True) for x in (x1, x2)))
             sgd.zero_grad()

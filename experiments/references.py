@@ -26,7 +26,10 @@ from utils import runs
 
 
 def supervised(run):
-    """A study: cross-entropy with the labels on both views; std and rank are of the features."""
+    """A study: cross-entropy with the labels on both views.
+
+    std and rank are of the features, but at epoch 0, before the study has begun, of SimSiam's z.
+    """
     model, labels = run.model, run.images.train_labels
     c, classes = model.backbone.num_features, len(run.args.classes)
     model.classifier = nn.Linear(c, classes).to(labels.device)

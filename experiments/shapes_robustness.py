@@ -7,7 +7,7 @@ A shortcut: images that are tinted as a whole can be told apart by colour, so th
 learned, and nothing collapses.
 Collapse behind a BN without scale and offset: the std need not vanish, because BN amplifies
 whatever is left, even rounding noise.
-At the other scales there is nothing to run.
+On photographs and at the scale cifar there is nothing to run.
 """
 
 import sys

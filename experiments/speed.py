@@ -5,14 +5,14 @@
     python -m experiments.speed --peers  with lightly (pip install lightly);
                                          seventeen minutes on two cores
 
-The two sides of a comparison take turns in one process, so that a noisy machine
-disturbs both alike. The medians over the turns, of the ratio too, are printed
-and appended to results/speed.md. Ratios carry over to other machines better
-than times.
+The two sides of a comparison take turns, most in one process, so that a noisy
+machine disturbs both alike. The medians over the turns, of the ratio too, are
+printed and appended to results/speed.md. Ratios carry over to other machines
+better than times.
 
 A peer's loop is described in peers.py. Its clock starts when the first batch
-has arrived; by then two workers have loaded up to three more. This favours the
-peer, which also benefits from the settings of utils/device.py.
+has arrived; by then each worker may have loaded two. This favours the peer,
+which also benefits from the settings of utils/device.py.
 "The network alone": forward and backward pass on views that are ready. "The
 peak": the arithmetic rate of a product of two 2048 x 2048 matrices, on a GPU of
 two 8192 x 8192 matrices in bfloat16.
@@ -151,8 +151,8 @@ def variants():
 
 def views():
     """Seconds for one view each of 512 images, on one thread."""
-    threads = torch.get_num_threads()  # one here: PIL does not use more
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # PIL does not use more
     x, augment = smooth_images(512), Augment(SIZE, MEAN, STD, blur_p=0.0)
     pil = [to_pil_image(image) for image in x]
     rows = race("512 views, one thread", lambda: augment(x), "torchvision, PIL",

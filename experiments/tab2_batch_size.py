@@ -4,9 +4,9 @@
 
 In the paper SimSiam works over a wide range of batch sizes. Batches of 1024 or more get a warm-up,
 as they do there.
-here: one epoch of warm-up, a fifth of a run on photographs, where the paper has ten of 100. The lr
-was chosen at batch 64. Except at the scale of cifar there is a row for 32 and none above 1024,
-because the runs would have too few steps.
+here: one epoch of warm-up, a fifth of a run on photographs, where the paper has ten of 100.
+Except at the scale of cifar the lr was chosen at batch 64, and there is a row for 32 and none above
+1024, because the runs would have too few steps.
 """
 
 import sys

@@ -258,7 +258,7 @@ def figure(module, scale):
     """
     path = logs.results_dir(scale) / "figures" / f"{name(module)}.png"
     runs = {row: log for row in rows(module, scale) if (log := logs.read_log(row, scale, 0))
-            and (row.times == 1 or hasattr(module, "figure"))}  # all curves of the same length
+            and (row.times == 1 or hasattr(module, "figure"))}  # without the runs of twice the epochs
     if not runs:
         return "no run, no figure"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -310,7 +310,7 @@ def add_options(p):
     p.add_argument("--seeds", type=positive, default=1, help="runs of each row (default: 1)")
     p.add_argument("--again", action="store_true",
                    help="also train runs that have a log; each log is replaced once its run has"
-                   " succeeded")
+                   " ended")
     p.add_argument("--photographs", metavar="PATH",
                    help="folder with the images of the scale photographs (default: CIFAR-10,"
                    " through torchvision)")

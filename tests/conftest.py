@@ -52,5 +52,5 @@ def figures():
 
 @pytest.fixture
 def small_shapes(monkeypatch, request):
-    """192 + 64 shapes of 12 px; no figures unless a test looks at them."""
+    """192 + 64 shapes of 12 px; no curves.png unless a test looks at it."""
     shrink_shapes(monkeypatch, "figures" in request.fixturenames)

@@ -60,8 +60,7 @@ def test_the_picture_of_a_run_has_its_own_curves_and_says_what_epoch_0_was(
     record = dict(epoch=0, std=1.0, rank=9.0, knn=30.0)
     args = SimpleNamespace(dim=8, classes=list("abcd"), init=init)
     train.finish(SimpleNamespace(args=args, out=tmp_path, state=train.State(records=[record])))
-    lines = {"std": {"collapsed below": 0.1}, "rank": {"collapsed below": 2.0},
-             "knn": {"chance": 25}}
+    lines = train.plot.references("abcd", 0.1, 2.0)
     assert drawn == [(tmp_path / "curves.png", {tmp_path.name: [record]}, 8, lines, began)]
 
 

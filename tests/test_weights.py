@@ -83,11 +83,11 @@ LIGHTLY = [f"{part}_head.layers.0.weight" for part in ("projection", "prediction
 SOLO = [f"projector.{i}.weight" for i in (0, 1, 3, 4, 6)] + HEADS + ["classifier.weight"]
 without_counts = lambda s: {k: w for k, w in s.items() if not k.endswith("num_batches_tracked")}
 FOREIGN = {  # what it is: how the file is made of a state dict, and who is said to have written it
-    "torchvision": (lambda s: under("", s, "fc.weight", "fc.bias"), "torchvision or timm"),
-    "DataParallel": (lambda s: under("module.", s), "torchvision or timm"),
+    "torchvision": (lambda s: under("", s, "fc.weight", "fc.bias"), "torchvision's names"),
+    "DataParallel": (lambda s: under("module.", s), "torchvision's names"),
     "in half precision": (lambda s: {k: w.half() if w.is_floating_point() else w
-                                     for k, w in s.items()}, "torchvision or timm"),
-    "without counts of batches": (without_counts, "torchvision or timm"),
+                                     for k, w in s.items()}, "torchvision's names"),
+    "without counts of batches": (without_counts, "torchvision's names"),
     "official": (lambda s: {"state_dict": under("module.", under("encoder.", s, *OFFICIAL)),
                             "arch": "resnet18", "epoch": 3}, "official SimSiam"),
     "official on one GPU": (lambda s: under("encoder.", s, *OFFICIAL), "official SimSiam"),

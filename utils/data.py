@@ -7,8 +7,8 @@
     PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
 
 load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
-larger than memory (cache.py). SimSiam itself never sees labels: only the kNN classifier and the
-linear probe, which evaluate the features, use them.
+larger than memory (cache.py). SimSiam itself never sees labels: only kNN, the linear probe and
+fine-tuning use them.
 """
 
 import hashlib
@@ -66,10 +66,11 @@ class Data(NamedTuple):
             self.cache.mapped.madvise(mmap.MADV_NORMAL)
 
     def held_out(self):
-        """The set with every tenth training image of each class as its test images instead.
+        """The labelled images alone, every tenth of each class as a test image instead.
 
         For choosing settings. The last training images would not do: folders are sorted by class.
-        It copies the images, so a set larger than memory does not fit.
+        A class of fewer than ten may have no test image. The images are copied, so a set larger
+        than memory does not fit.
         """
         by_class = self.train_labels.argsort(stable=True)
         held = torch.zeros_like(self.train_labels, dtype=torch.bool)
@@ -103,7 +104,7 @@ class Data(NamedTuple):
                 for name, t in zip(names, self)}
 
     def with_labels(self, share):
-        """The set with a random share of the training images, equally many of each class."""
+        """The set with a random share of the labelled images, equally many of each class."""
         n, labels = len(self.train_labels), self.train_labels
         order = torch.randperm(n)
         each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole

@@ -24,8 +24,8 @@ def batch_faults(args):
          " pieces, --accumulate) have equal shares"),
         (N // (P * K if args.local_bn else K) < 2, f"--batch-size {N}: leaves BN fewer than the two"
          f" images that it needs; choose a larger one{fewer}"),
-        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} needs its batch"
-         " as a whole; leave it out"))
+        (K > 1 and args.method != "simsiam", f"--accumulate: --method {args.method} takes only"
+         " whole batches; leave it out"))
 
 
 def machine_faults(args):

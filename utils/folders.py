@@ -141,9 +141,9 @@ def fingerprint(path, files):
 
 
 def default_sizes(files, image_size, stored_size):
-    """S and C. S is by default the images' own size, at most 224; C is 8/7 of S, at most their own.
+    """S and C. S is by default the images' own size, at most 224; C is 8/7 of S, or what they have.
 
-    Up to 64 px C is S. SystemExit: C is smaller than S
+    Up to 64 px C is S, and it is never less. SystemExit: C is smaller than S
     """
     native = native_size(files)
     S = image_size or min(native, 224)
@@ -156,7 +156,7 @@ def default_sizes(files, image_size, stored_size):
 
 
 def native_size(files):
-    """The median shorter side of about a hundred of the images."""
+    """The median shorter side of at most a hundred of the images."""
     from PIL import Image
 
     sides = []
@@ -240,8 +240,8 @@ def decode(path, size):
             pgm = image.format == "PPM" and image.mode == "I"
             sixteen_bits = pgm or image.mode.startswith("I;16")
             # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, much faster than in full. PIL
-            # takes the smallest that still has twice the pixels needed, so that the resizing below
-            # has something to average. draft() leaves other formats as they are.
+            # takes the smallest whose sides are still twice as long as needed, so that the resizing
+            # below has something to average. draft() leaves other formats as they are.
             image.draft("RGB", (2 * size, 2 * size))
             # Cameras store the pixels as the sensor sees them, and the rotation in EXIF.
             # Without this line, portrait photographs would lie on their sides.

@@ -47,7 +47,7 @@ class AllSum(torch.autograd.Function):
 
 
 def gather(x):
-    """The rows of all ranks in the order of the batch, with gradient: (n, ...) -> (P n, ...)."""
+    """The rows of all ranks, in the order of the ranks, with gradient: (n, ...) -> (P n, ...)."""
     if world_size() == 1:
         return x
     # Again a sum: where one rank has its rows, the others have zeros.
@@ -83,7 +83,8 @@ def averaged(model):
     """The model to call once per step, so that backward() leaves the mean gradient of all ranks."""
     if world_size() > 1:
         model = nn.parallel.DistributedDataParallel(model)
-        # Not at every step: SyncBN's statistics and MoCo's queue are the same on all ranks anyway.
+        # Once, by the constructor, but not at every step: SyncBN's statistics and MoCo's queue stay
+        # equal, and those of --local-bn are shared by share_buffers().
         model.broadcast_buffers = False
     return model
 

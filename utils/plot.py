@@ -1,4 +1,4 @@
-"""Pictures: curves of runs, a sheet of views, nearest neighbours, and a map of features.
+"""Pictures: curves, differences, a sheet of views, nearest neighbours, and a map of features.
 
 matplotlib and torchvision are imported inside the functions: importing takes time, and --help,
 for one, draws nothing.
@@ -38,6 +38,7 @@ def new_figure(columns, width, rows=1, height=3):
 
 def legend_columns(labels, width):
     """How many columns of a legend fit side by side into a figure of this width, in inches."""
+    # About eleven characters to the inch; a line's sample and the space around take eight.
     return max(1, min(len(labels), int(11 * width) // (8 + max(map(len, labels)))))
 
 
@@ -74,13 +75,13 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
     references: {key of a record: {label: height}}, thin lines to compare with; the kNN of epoch 0
     of the first run is drawn, too, called `began`, and -1, the minimum of the cosine
-    ends: {label: last records}, of further seeds, which are drawn as dots
+    ends: {label: the last records of all seeds}, drawn as circles
     """
     references = {key: dict(lines) for key, lines in (references or {}).items()}
     panels = {  # key of a record: title, limits of the y axis
         "loss": ("training loss", (-1.1, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
-        # No run does better than the supervised one, if there is one.
+        # Up to the supervised run, if there is one: no other comes near it on photographs.
         "knn": ("kNN accuracy (%)", (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
         "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0.9, None)),
     }
@@ -104,7 +105,7 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
 
 
 def draw_curve(axis, key, label, records, ends, style):
-    """Draw one run's curve in one panel, and the ends of other seeds' curves."""
+    """Draw one run's curve in one panel, and where the curves of all seeds end."""
     points = [(r["epoch"], r[key]) for r in records if r[key] is not None]
     axis.plot(*zip(*points), label=label, markevery=math.ceil(len(points) / 25), **style)
     axis.plot([r["epoch"] for r in ends], [r[key] for r in ends], "o", color=style["color"],
@@ -114,7 +115,7 @@ def draw_curve(axis, key, label, records, ends, style):
 def set_limits(axis, key, low, high):
     """Give a panel the limits that it has in all figures, so that they can be compared."""
     bottom, top = axis.dataLim.intervaly
-    if key == "rank":  # 1 and 2 decide whether it has collapsed, and a healthy run has 30 to 1000
+    if key == "rank":  # 1 and 2 decide whether it has collapsed, and healthy runs have 10 to 1000
         axis.set_yscale("log", subs=[])
         axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axis.yaxis.set_major_formatter("{x:g}")
@@ -201,7 +202,7 @@ def save_views(originals, views, path):
     from torchvision.utils import make_grid
 
     sheet = torch.cat([originals, *views])
-    scale = max(1, 72 // sheet.shape[3])  # small images are enlarged to about 72 px
+    scale = max(1, 72 // sheet.shape[3])  # small images are enlarged, to at most 72 px
     for axis in (2, 3):
         sheet = sheet.repeat_interleave(scale, dim=axis)
     grid = to_pil_image(make_grid(sheet, nrow=len(originals)))

@@ -3,7 +3,7 @@
     config.json      the options in effect, for people; --resume reads those in checkpoint.pt
     checkpoint.pt    weights, momentum, random state, step (see checkpoint.py): on a CPU, a run
                      resumed from it ends bit for bit as if it had never stopped
-    metrics.jsonl    one JSON object per epoch; epoch 0 is the untrained network
+    metrics.jsonl    one JSON object per epoch; epoch 0 is the network at the start
     views.png        some images above two views of each
     curves.png       loss, std, kNN accuracy and rank by epoch
     lineval.json     what lineval.py measured; on other data or with a share of the labels:
@@ -38,9 +38,10 @@ from utils import parallel
 def lock_run_dir(args):
     """A context in which the run folder exists and no other run can use it; yields its path.
 
-    The folder is --out, or else the first of runs/DATA, runs/DATA-2, ... that does not exist yet.
-    SystemExit: it cannot be made, another process trains in it, or it holds a run already and
-    --resume is not given
+    The folder is --out, or else the first of runs/DATA, runs/DATA-2, ... that does not exist yet
+    (for another method runs/DATA-METHOD, and so on).
+    SystemExit: it cannot be made, another process trains in it, or --resume is not given and it
+    holds a run or other files already
     """
     if parallel.rank():  # rank 0 has the folder
         yield pathlib.Path(args.out or "")
@@ -124,7 +125,8 @@ def atomic_write(path, content):
     try:
         replace_file(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        again = "use --resume" if path.with_name("checkpoint.pt").exists() else "start again"
+        resume = path.with_name("checkpoint.pt").exists()
+        again = "try again (train.py: with --resume)" if resume else "start again"
         raise SystemExit(f"{path}: cannot be written ({error.strerror}); what was there before is"
                          f" intact: make room, or make the folder writable, then {again}")
 
@@ -133,7 +135,7 @@ def replace_file(path, content):
     """Write bytes to a file, as atomic_write() does; OSError: it cannot be written."""
     part = path.with_name(path.name + ".part")
     try:
-        part.unlink(missing_ok=True)  # a leftover, or a link, which open() would follow
+        part.unlink(missing_ok=True)  # a leftover or a link, at which "x" would fail
         with open(part, "xb") as file:
             file.write(content)
             # Renaming is atomic, but a disk may carry it out before it has stored the contents.

@@ -4,8 +4,8 @@ read() takes files of train.py, torchvision, timm, the official SimSiam code, li
 solo-learn; export() writes files for torchvision, timm, and programs without this code. In
 this repository a backbone's weights have torchvision's names, as in resnet.py.
 
-Like a checkpoint, a file of weights is hostile input: only tensors are read from it, and they must
-fit one network in every name and shape.
+Like a checkpoint, a file of weights is hostile input: only tensors and a few checked facts are read
+from it, and the backbone's must fit one network in every name and shape.
 """
 
 import copy
@@ -22,13 +22,13 @@ from utils import checkpoint, data, plot, runs
 # ------------------------------------------------------------------------------------------------
 # In.
 
-KINDS = (  # a prefix that only these weights have, the prefix of the backbone, and the writer
+KINDS = (  # a prefix that only these weights have, the backbone's prefix, and whose names they are
     ("encoder.fc.", "encoder.", "official SimSiam"),
     ("projection_head.", "backbone.", "lightly"),
     ("4.0.", "", "lightly"),  # the backbone alone
     ("projector.0.", "backbone.", "solo-learn"),
     ("projector.0.", "encoder.", "solo-learn"),  # its older versions
-    ("layer1.", "", "torchvision or timm"),
+    ("layer1.", "", "torchvision's names"),
 )
 # lightly's examples put torchvision's layers into an nn.Sequential, which numbers them; 2 and 3,
 # ReLU and max-pool, have no weights.
@@ -77,7 +77,7 @@ def read(path, archs, parser):
     """A backbone's weights and what is known about it: (state dict, config). Prints a summary.
 
     config: a run's options; for other weights arch, stem, mean and std (None if not known), and
-    padding if conv1 does not pad by 1; "source": who wrote the weights
+    padding if conv1 does not pad by 1; "source": whose names the weights have
     SystemExit: in one line, why they are refused
     """
     path = pathlib.Path(path)
@@ -188,7 +188,7 @@ def without_numbers(weights):
 
 def load_weights(path, network, weights):
     """Load the weights of a backbone; SystemExit if names, shapes or types differ."""
-    # load_state_dict() would silently convert whole or complex numbers.
+    # load_state_dict() would convert whole numbers silently, and complex ones with a warning.
     if wrong := checkpoint.differs(weights, dict(network.state_dict()), "network"):
         raise SystemExit(f"{path}: not a checkpoint of train.py (its {wrong} does not fit); choose"
                          " another")
@@ -211,7 +211,7 @@ def export(path, network, config, classes=()):
     """Write a backbone, or a classifier of these classes, and print how to load it.
 
     path: .pt: a state dict   .safetensors: the same, with metadata such as mean and std
-    .pt2: a program that takes any number of images
+    .pt2: a program that takes any number of images of one size
     """
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()
     network.bf16 = False  # whoever loads it decides
