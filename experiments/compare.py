@@ -27,8 +27,8 @@ from utils.arguments import ending
 from utils.console import plain_errors
 
 # Entries of a config that the user did not choose, or that make no difference to the result.
-IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"} - {
-    "data", "max_steps"}
+IGNORED = {*MAY_CHANGE, "classes", "data_digest", "mean", "n_train", "std", "torch"}
+IGNORED -= {"data", "max_steps"}
 
 
 def read_run(folder):

@@ -1,8 +1,8 @@
 """One run per row and seed: how it is trained, and the log that keeps it from being repeated.
 
-A log, results/SCALE/logs/NAME.jsonl (of smoke: runs/smoke/logs/...), holds on its first line the run's config with commit, machine,
-the file of its study, the linear probe's accuracy and measures of the outputs, and on the others
-the run's metrics.jsonl.
+A log, results/SCALE/logs/NAME.jsonl (of smoke: runs/smoke/logs/NAME.jsonl), holds on its first
+line the run's config with commit, machine, the file of its study, the linear probe's accuracy and
+measures of the outputs, and on the others the run's metrics.jsonl.
 NAME lists what differs from the recipe. To repeat a run, use --again, or delete its log.
 """
 

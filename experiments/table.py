@@ -258,7 +258,7 @@ def figure(module, scale):
     """
     path = logs.results_dir(scale) / "figures" / f"{name(module)}.png"
     runs = {row: log for row in rows(module, scale) if (log := logs.read_log(row, scale, 0))
-            and (row.times == 1 or hasattr(module, "figure"))}  # without the runs of twice the epochs
+            and (row.times == 1 or hasattr(module, "figure"))}  # no runs of twice the epochs
     if not runs:
         return "no run, no figure"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,8 +55,9 @@ def test_runs_that_differ_in_nothing_but_their_place_have_no_options_listed(writ
     assert len(table(write_run("a", dict(out="a")), write_run("b", dict(out="b")))) == 3
 
 
-@pytest.mark.parametrize("name", [*sorted({*MAY_CHANGE} - {"data", "max_steps"}), "classes", "data_digest",
-                                  "mean", "std", "n_train", "torch"])
+@pytest.mark.parametrize("name", [
+    *sorted({*MAY_CHANGE} - {"data", "max_steps"}), "classes", "data_digest", "mean", "std",
+    "n_train", "torch"])
 def test_what_nobody_chose_and_what_changes_no_number_is_not_listed(name, write_run):
     assert len(table(write_run("a", {name: "one"}), write_run("b", {name: "another"}))) == 3
 
