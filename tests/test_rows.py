@@ -119,7 +119,8 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "batch halved": ("--batch-size 32",), "d = 64": ("--dim 64",), "d = 512": ("--dim 512",),
         "bfloat16": ("--bf16",), "tinted images": ("--data shapes-tinted",),
         "no stop-gradient, no affine": ("--no-stopgrad --bn no-affine",)},
-    "common_parts": {"train.py": (PLAIN,), "common parts": (PLAIN, "", "common_parts")},
+    "common_parts": {"train.py": (PLAIN,), "common parts": (PLAIN, "", "common_parts"),
+                     "common views": (PLAIN, "", "common_views")},
 }
 ELSEWHERE = {  # scale: what differs there, where rows do
     "photographs": {  # lr 0.8, 781 steps per epoch
