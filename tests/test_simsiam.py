@@ -368,7 +368,7 @@ COLLAPSED = {
     "shapes/no-stopgrad-bn-no-affine": 3, "shapes/method-swav-no-stopgrad": 2,
     "shapes/Nesterov-held-out-lr-20": 1, "shapes/Adam-held-out-lr-0.2": 1,
     "photographs/method-swav-no-stopgrad": 1, "photographs/bn-none-warmup-epochs-1": 2,
-    "photographs/no-stopgrad-bn-no-affine": 1, "photographs/Nesterov-held-out-lr-8-epochs-2": 1,
+    "photographs/no-stopgrad-bn-no-affine": 3, "photographs/Nesterov-held-out-lr-8-epochs-2": 1,
     "shapes/Adam-lr-2": 1,
     # the same, yet their features are good: kNN 67.9 and 67.7 %
     "shapes/orthogonal_predictor": 1, "shapes/Adam-lr-0.02": 1,
