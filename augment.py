@@ -102,7 +102,7 @@ def random_boxes(n, size, scale):
     """Boxes of RandomResizedCrop: area uniform in `scale`, log aspect ratio uniform in RATIO.
 
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
-    returns: start (top, left) and box_size (height, width): (n, 2) whole pixels each
+    returns: start (top, left) and box_size (height, width): (n, 2) int64 each, in pixels
     As in torchvision, which App. A names: each of ten tries draws area and ratio anew, and rounds
     the sides; the first box that fits and is not empty is taken, or the whole image if none is.
     All positions inside the image are equally likely, top and left independent.

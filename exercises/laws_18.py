@@ -39,8 +39,8 @@ def mine():
 
 def network(method):
     torch.manual_seed(0)
-    backbone = nn.Sequential(
-        nn.Linear(32, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU())
+    # No bias: BN would subtract it, and only rounding would move it.
+    backbone = nn.Sequential(nn.Linear(32, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU())
     backbone.num_features = 64
     return method(backbone, dim=64, pred_dim=16, proj_layers=2)
 

@@ -112,7 +112,7 @@ def time_left(rows, scale, n):
 def write_results(modules, chosen, scale):
     """Write results.md, on all runs with a log, and the chosen figures; return its path.
 
-    A module of which fewer than two rows have been run, or not its only one, is only named.
+    Until two rows of a module have been run, or the only one that it has, it is only named.
     """
     parts = [INTRODUCTION.format(scale=scale, seeds=table.SEEDS, std=COLLAPSED_STD,
                                  rank=COLLAPSED_RANK)]

@@ -151,6 +151,15 @@ def test_check_py_knows_which_exercises_have_laws_that_the_copy_lacks():
     assert exercise.HAVE_HIDDEN_LAWS == hidden
 
 
+@pytest.mark.parametrize("modules, told", [({"laws_17"}, True), ({"laws_17", "hidden_17"}, False)])
+def test_who_passes_17_is_told_of_the_grader_s_laws_where_they_have_not_been_run(
+        modules, told, monkeypatch, capsys):
+    monkeypatch.setattr(check, "outcome", lambda number: ("passed", ""))
+    monkeypatch.setattr(exercise, "MODULES", modules)
+    check.check(17)
+    assert ("further laws" in capsys.readouterr().out) == told
+
+
 # ------------------------------------------------------------------------------------------------
 # The copy.
 

@@ -33,6 +33,7 @@ def random_boxes(n, size, scale):
 
 
 WRONG = {
+    "floats": loop(many="return torch.tensor(start).float(), torch.tensor(box_size).float()"),
     "the area is drawn once": (BOXES, loop()[1].replace(
         "            area = size**2 * random.uniform(*scale)\n", "").replace(
         "        for _ in range(10):", "        area = size**2 * random.uniform(*scale)\n"
