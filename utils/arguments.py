@@ -37,8 +37,8 @@ def device(text):
     import torch
 
     if text.startswith("mps"):  # BN silently, for images in the channels_last layout
-        raise argparse.ArgumentTypeError("mps: there PyTorch's gradients of BN were wrong, and those"
-                                         " of pooling crashed (pytorch#175189, #175190): choose"
+        raise argparse.ArgumentTypeError("mps: there PyTorch's gradients of BN were wrong and those"
+                                         " of pooling crashed (pytorch#175189, #175190); choose"
                                          " cpu")
     try:
         # Compute something: on a GPU that is too old for this torch, empty() would succeed.
