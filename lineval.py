@@ -255,17 +255,20 @@ def load_backbone(path, device="cpu"):
     return weights.load_backbone(path, ARCHS, parser(), device)
 
 
-def load_features(args, backbone, config):
-    """Images, training features (M, c), test features (N, c), and the file for the result."""
-    images, path = weights.load_images(args, config)  # also fills in config's mean and std
-    x, x_test = (extract_features(backbone, split, config["mean"], config["std"], images.view_size)
-                 for split in (images.labelled, images.test))
-    return images, x, x_test, path
+def features(images, backbone, config):
+    """The features of the training images (M, c) and of the test images (N, c).
+
+    images: a Data   config: has the "mean" and "std" of pre-training
+    Of the training images, those with a label, unless none has one.
+    """
+    train = images.labelled if images.classes else images.train
+    return [extract_features(backbone, split, config["mean"], config["std"], images.view_size)
+            for split in (train, images.test)]
 
 
 @plain_errors
 def main(argv=None):
-    """Evaluate as a command line says; returns the accuracies, or None after --export alone."""
+    """Evaluate as a command line says; returns the accuracies, or None if there are none."""
     args = parse(argv)
     tune(args.device)  # as in train.py, so that kNN is the same number
     torch.manual_seed(args.seed)
@@ -273,8 +276,12 @@ def main(argv=None):
     backbone, config = (nn.Flatten(), {}) if args.pixels else load_backbone(args.run, args.device)
     if args.export and not args.finetune:
         return weights.export(args.export, backbone, config)
-    images, x, x_test, path = load_features(args, backbone, config)
+    images, path = weights.load_images(args, config)  # also fills in config's mean and std
+    weights.check_labels(args, images)
+    x, x_test = features(images, backbone, config)
     weights.save_features(args, images, x, x_test)
+    if not images.classes:
+        return None
     result = {**evaluate(args, images, x, x_test), **vars(args)}
     if args.finetune:
         from experiments.finetune import finetune  # here, because it imports fit() from this file

@@ -109,8 +109,8 @@ def parser():
 def data_options(g):
     """The images. In these functions g is a group's add_argument()."""
     g("--data", default="shapes", help="shapes, shapes-tinted (where colour is a shortcut for"
-      " SimSiam), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it"
-      " (default: shapes)")
+      " SimSiam), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it,"
+      " or unlabelled/ (default: shapes)")
     g("--root", default="datasets",
       help="the folder of cifar10, cifar100 and stl10 (default: datasets)")
     g("--image-size", type=positive, help="side of a view in pixels (default: 24 for shapes; for a"
@@ -352,7 +352,7 @@ def describe(run):
     heads = [words.pop(name) for name in ("dim", "proj_layers", "pred_dim") if name in words]
     learned = any(w.requires_grad for w in run.model.h.parameters())
     print(f"{args.data}: {args.n_train} training and {n_test} test images of {args.stored_size} px,"
-          f"\n  {len(args.classes)} classes, on {args.device}"
+          f"\n  {f'{len(args.classes)} classes' if args.classes else 'no labels'}, on {args.device}"
           + f", {processes} processes, BN {'local' if args.local_bn else 'synchronised'}"
           * (processes > 1)
           + f", batches in {args.accumulate} pieces" * (args.accumulate > 1))

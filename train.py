@@ -234,6 +234,7 @@ def evaluate(run):
     seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
     epoch, z = state.step / run.steps_per_epoch, parallel.gather(torch.cat(state.outputs))
     due = epoch % run.args.knn_every == 0 or state.step == run.last_step
+    due &= bool(run.args.classes)  # without labels there is nothing to compare with
     record = {
         "epoch": int(epoch) if epoch.is_integer() else epoch,
         "loss": parallel.gather(torch.stack(state.losses)).mean().item(),
@@ -334,7 +335,8 @@ def finish(run):
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK), began)
     print(wrapped(verdict(records, args.dim, began)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
-    print(f"next: python lineval.py {shlex.quote(str(out))}")
+    print(f"next: python lineval.py {shlex.quote(str(out))}"
+          + " --features features.npz" * (not args.classes))
     return dict(records[-1], out=str(out))
 
 
@@ -344,13 +346,13 @@ def verdict(records, dim, began="untrained"):
     dim: d   began: the network of epoch 0, "untrained" or "loaded"
     """
     last, knns = records[-1], [r["knn"] for r in records if r["knn"] is not None]
-    knn = f"{knns[-1]:.1f} % ({began} {knns[0]:.1f} %)"
+    knn = f"{knns[-1]:.1f} % ({began} {knns[0]:.1f} %)" if knns else ""
     std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
     if not collapsed(last["std"], last["rank"]):
-        return f"not collapsed: {std}, {rank}, kNN {knn}"
+        return f"not collapsed: {std}, {rank}" + f", kNN {knn}" * bool(knn)
     std += f" (below {COLLAPSED_STD})" * (last["std"] < COLLAPSED_STD)
     rank += f" (below {COLLAPSED_RANK:g})" * (last["rank"] < COLLAPSED_RANK)
-    return f"collapsed: {std}, {rank}; kNN ends at {knn}"
+    return f"collapsed: {std}, {rank}" + f"; kNN ends at {knn}" * bool(knn)
 
 
 @plain_errors

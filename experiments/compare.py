@@ -8,7 +8,8 @@ has been run, and the options in which the runs differ. compare.png shows their
 curves in the same axes. --neighbours writes neighbours.png instead: for a test
 image of each of six classes, the training images with the nearest features, by
 cosine as in kNN. A healthy run finds the same shape again, turned and moved; a
-collapsed one finds other shapes.
+collapsed one finds other shapes. Without labels, training images take the
+place of test images.
 """
 
 import argparse
@@ -17,12 +18,13 @@ import pathlib
 import textwrap
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 
 import lineval
 from options import MAY_CHANGE
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD, collapsed
-from utils import plot, runs
+from utils import plot, runs, weights
 from utils.arguments import ending
 from utils.console import plain_errors
 
@@ -104,21 +106,38 @@ def save_neighbours(compared, path, classes=6, k=8):
     blocks, first = [], None
     for folder, (_, records) in compared.items():
         args = lineval.parse([folder])
-        images, bank, query, _ = lineval.load_features(
-            args, *lineval.load_backbone(folder, args.device))
+        backbone, config = lineval.load_backbone(folder, args.device)
+        images, _ = weights.load_images(args, config)
         first = first or images.digest()
         if images.digest() != first:
             raise SystemExit(f"{folder}: trained on different images from {next(iter(compared))};"
                              " --neighbours compares runs on the same images")
-        labels = images.test_labels.tolist()
-        chosen = [labels.index(c) for c in sorted(set(labels))[:classes]]  # the first of each class
-        found = nearest(bank, query[chosen], min(k, len(bank)))  # (n, k)
-        right = images.train_labels[found] == images.test_labels[chosen][:, None]
+        queries, found, right = look_up(
+            images, *lineval.features(images, backbone, config), classes, k)
         last = records[-1]
         title = (f"{short(folder)}: loss {last['loss']:.2f}, std {last['std']:.2f}, rank"
-                 f" {last['rank']:.1f}: {int(right.sum())} of {right.numel()} of the right class")
+                 f" {last['rank']:.1f}")
+        if images.classes:
+            title += f": {int(right.sum())} of {right.numel()} of the right class"
         blocks.append((title, images.train[found.to(images.train.device)].cpu(), right.cpu()))
-    plot.save_neighbours(path, images.test[chosen].cpu(), blocks)
+    plot.save_neighbours(path, queries.cpu(), blocks, bool(images.classes))
+
+
+def look_up(images, bank, query, n, k):
+    """n images (n, 3, C, C), the numbers of their k nearest (n, k), which are right (n, k) bool.
+
+    The first test image of each of n classes; without labels, n training images, evenly spaced.
+    """
+    if images.classes:
+        labels = images.test_labels.tolist()
+        chosen = [labels.index(c) for c in sorted(set(labels))[:n]]
+        found = nearest(bank, query[chosen], min(k, len(bank)))
+        return (images.test[chosen], found,
+                images.train_labels[found] == images.test_labels[chosen][:, None])
+    n, k = min(n, len(bank)), min(k, len(bank) - 1)
+    chosen = torch.arange(n) * len(bank) // n
+    found = nearest(bank, bank[chosen], k + 1)[:, 1:]  # the nearest of all is the image itself
+    return images.train[chosen], found, torch.zeros_like(found, dtype=torch.bool)
 
 
 @plain_errors

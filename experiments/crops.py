@@ -38,6 +38,7 @@ import options
 import train
 from experiments.claims import Pair, difference, pair_verdict
 from experiments.table import SEEDS, fmt, interval
+from utils import weights
 from utils.console import plain_errors
 from utils.folders import FORMATS, list_splits
 
@@ -89,8 +90,8 @@ def evaluated(out, squares):
     # All networks must see the same pixels. lineval.main() would enlarge the squares to the side of
     # the run's own images, and then show `whole` only the middle of them.
     del config["stored_size"]
-    images, x, x_test, _ = lineval.load_features(args, backbone, config)
-    return lineval.evaluate(args, images, x, x_test)
+    images, _ = weights.load_images(args, config)
+    return lineval.evaluate(args, images, *lineval.features(images, backbone, config))
 
 
 @plain_errors

@@ -148,11 +148,12 @@ def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_
     compare.main(["a", "b", "--neighbours"])
     for name in "other.png", "neighbours.png":
         Image.open(name).load()
-    _, queries, blocks = drawn[0]
-    assert len(queries) == 6 and [title.partition(":")[0] for title, *_ in blocks] == ["a", "b"]
+    _, queries, blocks, labelled = drawn[0]
+    assert labelled and len(queries) == 6 and [title.partition(":")[0] for title, *_ in blocks] == ["a", "b"]
     for run, (_, neighbours, right) in zip("ab", blocks):
-        images, bank, query, _ = lineval.load_features(
-            lineval.parse([run]), *lineval.load_backbone(run))
+        backbone, config = lineval.load_backbone(run)
+        images, _ = compare.weights.load_images(lineval.parse([run]), config)
+        bank, query = lineval.features(images, backbone, config)
         labels = images.train_labels
         for i in range(6):
             first = (images.test_labels == i).nonzero()[0, 0]
@@ -160,6 +161,29 @@ def test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_
             order = torch.cosine_similarity(bank, query[first][None]).argsort(descending=True)[:8]
             assert torch.equal(neighbours[i], images.train[order])
             assert torch.equal(right[i], labels[order] == i)
+
+
+@pytest.mark.parametrize("n, k, chosen", [(3, 2, [0, 3, 6]), (30, 30, range(10))])
+def test_without_labels_training_images_are_looked_up_and_are_not_their_own_neighbours(
+        n, k, chosen, monkeypatch):
+    images = numbered_images(10, torch.arange(10))
+    images = images._replace(train_labels=images.train_labels[:0], test=images.test[:0],
+                             test_labels=images.test_labels[:0], classes=[])
+    bank = torch.stack([torch.linspace(0, 1, 10).cos(), torch.linspace(0, 1, 10).sin()], dim=1)
+    monkeypatch.setattr(lineval, "load_backbone", lambda *_: (None, {}))
+    monkeypatch.setattr(compare.weights, "load_images", lambda *_: (images, None))
+    monkeypatch.setattr(lineval, "features", lambda *_: (bank, bank[:0]))
+    drawn, last = [], {"loss": 0.0, "std": 1.0, "rank": 9.0}
+    monkeypatch.setattr(plot, "save_neighbours", lambda *args: drawn.append(args))
+    compare.save_neighbours({"a run": ({}, [last])}, "a path", n, k)
+    ((_, queries, ((title, neighbours, right),), labelled),) = drawn
+    assert torch.equal(queries, images.train[chosen]) and title == (
+        "a run: loss 0.00, std 1.00, rank 9.0")
+    for i, found in zip(chosen, neighbours, strict=True):
+        others = sorted({*range(10)} - {i}, key=lambda j: abs(i - j))[:k]
+        assert sorted(abs(i - j) for j in others) == [
+            abs(i - int((images.train == image).flatten(1).all(dim=1).nonzero())) for image in found]
+    assert not right.any() and not labelled
 
 
 def test_neighbours_of_runs_on_different_images_are_refused(tmp_path, monkeypatch, small_shapes):
@@ -176,10 +200,10 @@ def test_neighbours_are_drawn_of_images_on_any_device(monkeypatch):
     there = images._replace(**{part: getattr(images, part).as_subclass(Elsewhere)
                                for part in ("train", "test")}, test_labels=torch.tensor([0]))
     monkeypatch.setattr(lineval, "load_backbone", lambda folder, device: (folder, {}))
-    monkeypatch.setattr(lineval, "load_features", lambda args, *_: (
-        there, torch.eye(20), torch.eye(20)[:1], None))
+    monkeypatch.setattr(compare.weights, "load_images", lambda *_: (there, None))
+    monkeypatch.setattr(lineval, "features", lambda *_: (torch.eye(20), torch.eye(20)[:1]))
     monkeypatch.setattr(compare.plot, "save_neighbours", lambda *args: drawn.append(args))
     last = {"loss": 0.0, "std": 1.0, "rank": 9.0}
     compare.save_neighbours({"a run": ({}, [last])}, "a path", k=3)
-    ((_, queries, ((_, neighbours, right),)),) = drawn
+    ((_, queries, ((_, neighbours, right),), _),) = drawn
     assert {type(x) for x in (queries, neighbours, right)} == {torch.Tensor}

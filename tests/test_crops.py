@@ -95,6 +95,7 @@ def test_photographs_that_are_missing_or_not_square_are_refused_in_one_line(tmp_
 
 def test_the_evaluation_of_crops_does_not_depend_on_what_was_drawn_before(monkeypatch):
     monkeypatch.setattr(lineval, "load_backbone", lambda *_: (None, {"stored_size": 8}))
-    monkeypatch.setattr(lineval, "load_features", lambda *_: (None, None, None, None))
+    monkeypatch.setattr(crops.weights, "load_images", lambda *_: (None, None))
+    monkeypatch.setattr(lineval, "features", lambda *_: (None, None))
     monkeypatch.setattr(lineval, "evaluate", lambda *_: torch.rand(1).item())
     assert crops.evaluated("a run", "squares") == crops.evaluated("a run", "squares")

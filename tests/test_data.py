@@ -72,6 +72,18 @@ def test_a_set_that_is_not_what_Data_says_is_refused_in_one_line(part, wrong, ru
     assert rule in stop.value.code and "\n" not in stop.value.code
 
 
+def test_a_set_without_classes_has_neither_labels_nor_test_images(monkeypatch):
+    y = torch.zeros(0, dtype=torch.long)
+    bare = data.Data(SET.train, y, SET.test[:0], y, [])
+    monkeypatch.setattr(data, "shapes", lambda *_, **__: bare)
+    assert data.load("shapes") is bare and len(bare.with_labels(0.5).train) == 0
+    for part, wrong in (("train", SET.train[:0]), ("train_labels", SET.train_labels),
+                        ("test", SET.test), ("test_labels", SET.test_labels)):
+        monkeypatch.setattr(data, "shapes", lambda *_, **__: bare._replace(**{part: wrong}))
+        with pytest.raises(SystemExit):
+            data.load("shapes")
+
+
 def test_each_image_of_shapes_tinted_has_a_tint_of_its_own():
     plain, tinted = (
         data.load(name).train[:500].double().mean(dim=(2, 3))

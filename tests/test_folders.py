@@ -52,6 +52,27 @@ def test_a_folder_with_test_and_val_is_tested_on_test(tmp_path):
     assert read(tmp_path).test[0, 0, 0, 0] == 100  # val has 200
 
 
+@pytest.mark.parametrize("name", ["unlabelled", "unlabeled"])
+def test_images_without_labels_come_after_the_labelled_ones_from_any_depth_sorted_by_path(
+        name, tmp_path, capsys):
+    folder = tmp_path / name
+    for i, path in enumerate(["b.png", "a/z.png", "a/c/y.PNG", ".hidden/x.png", "a/.w.png"]):
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (10, 8), (0, 0, 200 + i)).save(folder / path)
+    (folder / "a/notes.txt").touch()
+    (folder / "again").symlink_to(folder)
+    alone = read(tmp_path)
+    assert "left out 1 files" in capsys.readouterr().out
+    assert alone.train[:, 2, 0, 0].tolist() == [202, 201, 200]
+    assert [len(part) for part in alone[1:5]] == [0, 0, 0, 0]  # no labels, tests or classes
+    assert alone.names == ([f"{name}/a/c/y.PNG", f"{name}/a/z.png", f"{name}/b.png"], [])
+    images = read(make_folder(tmp_path))
+    assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20, 202, 201, 200]
+    assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(images.test) == 6 and images.classes == ["cat", "dog"]
+    assert len(images.labelled) == 6
+
+
 # ------------------------------------------------------------------------------------------------
 # Decoding
 
@@ -273,6 +294,14 @@ def test_what_is_missing_from_a_folder_is_named(tmp_path):
     assert "no class folders" in message(tmp_path)
     (tmp_path / "train" / "cat").mkdir()
     assert "cat: no images" in message(tmp_path)
+    (tmp_path / "unlabelled" / "a").mkdir(parents=True)
+    assert "unlabelled: no images in it" in message(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test", "val"])
+def test_images_without_labels_do_not_make_up_for_a_missing_split(split, tmp_path):
+    make_folder(tmp_path, splits=("unlabelled", split))
+    assert "no such folder" in message(tmp_path)
 
 
 def test_a_single_class_is_refused(tmp_path):
@@ -324,6 +353,14 @@ def test_a_file_that_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp
         assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20]
         assert "1 of 13" in message(tmp_path)
+
+
+def test_a_bad_file_without_label_is_left_out_like_others(tmp_path):
+    make_folder(tmp_path, splits=("train", "test", "unlabelled"))
+    (tmp_path / "unlabelled" / "cat" / "1.png").write_bytes(b"no image")
+    images = read(tmp_path, skip_bad=True)
+    assert images.train[:, 2, 0, 0].tolist() == 2 * [0, 10, 20] + [0, 20, 0, 10, 20]
+    assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_class_without_any_good_image_is_refused(tmp_path):

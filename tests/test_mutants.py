@@ -464,8 +464,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if not (x.isfinite().all() and x_test.isfinite().all()):",
             "if not x.isfinite().all():"),
         "images are seen at the run's size": (
-            'config["std"], images.view_size)\n                 for split',
-            'config["std"], config.get("image_size"))\n                 for split'),
+            'config["std"], images.view_size)\n            for split',
+            'config["std"], config.get("image_size"))\n            for split'),
+        "of unlabelled images none has features": (
+            "images.labelled if images.classes else images.train", "images.labelled"),
     },
     "utils/checkpoint.py": {
         "a step beyond the last": ("not 0 <= step <= run.total_steps", "step < 0"),
@@ -568,7 +570,14 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "(size, size))"),
         "the last bad file is called the first": ("cached.bad[0]", "cached.bad[-1]"),
         "endings in capitals are left out": (
-            "e.name.lower().endswith(IMG_EXTENSIONS)", "e.name.endswith(IMG_EXTENSIONS)"),
+            "entry.name.lower().endswith", "entry.name.endswith"),
+        "unlabelled images come first": (
+            "return train_files + unlabelled, test", "return unlabelled + train_files, test"),
+        "an unlabelled image is one of the first class": ("[(e, -1) for e", "[(e, 0) for e"),
+        "links to folders are followed": (
+            "yield from () if entry.is_symlink() else walk", "yield from walk"),
+        "unlabelled images make up for a missing split": (
+            "if unlabelled and not any(", "if unlabelled and not all("),
         "a bad test image moves a training image": (
             "int(good[:n_train].sum())", "n_train - len(cached.bad)"),
         "the size is that of a file in the middle": (
@@ -638,7 +647,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "torch.cat([originals, *views])",
             "torch.cat([*views, originals])"),
         "the untrained line of a run without epoch 0": (
-            'if key == "knn" and first["epoch"] == 0:', 'if key == "knn":'),
+            'first["epoch"] == 0 and first["knn"]', 'first["knn"]'),
         "a loaded network is called untrained": (
             'references.setdefault("knn", {})[began]',
             'references.setdefault("knn", {})["untrained"]'),
@@ -957,6 +966,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/compare.py": {
         "a share of the labels counts like all": ('probe.get("labels", 1) == 1', "True"),
+        "an image is its own neighbour": ("k + 1)[:, 1:]", "k + 1)[:, :-1]"),
     },
     "experiments/finetune.py": {
         "the classifier pads its stem by 1": (

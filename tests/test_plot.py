@@ -20,6 +20,12 @@ def curves(monkeypatch, records, dim=8, references=None):
     return figures[0].axes
 
 
+def named_lines(panel, runs=1):
+    """{label: y} of a panel's reference lines, which come after the curves and their ends."""
+    heights = sorted(line.get_ydata()[0] for line in panel.lines[2 * runs :])
+    return {text.get_text(): y for text, y in zip(panel.texts, heights, strict=True)}
+
+
 RECORDS = [dict(epoch=i, loss=-i / 4, std=0.9, rank=5.0, knn=None if i == 1 else 10.0 * i)
            for i in range(3)]
 
@@ -31,6 +37,15 @@ def test_each_panel_draws_one_key_of_the_records_and_leaves_out_what_was_not_mea
         assert points == [[r["epoch"], r[key]] for r in RECORDS if r[key] is not None]
 
 
+def test_without_labels_the_panel_of_kNN_is_empty_and_says_why(monkeypatch):
+    bare = curves(monkeypatch, [dict(r, knn=None) for r in RECORDS],
+                  references=plot.references([], 0.1, 2.0))
+    assert [panel.axison for panel in bare] == [True, True, False, True]
+    assert bare[2].get_title() == "kNN accuracy: no labels" and not named_lines(bare[2])
+    labelled = curves(monkeypatch, RECORDS, references=plot.references("ab", 0.1, 2.0))
+    assert labelled[2].axison and named_lines(labelled[2])["chance"] == 50
+
+
 @pytest.mark.parametrize("loss, shared", [(-0.9, True), (5.5, False), (0.3, False), (-2, False)])
 def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_it(
         loss, shared, monkeypatch):
@@ -38,14 +53,8 @@ def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_i
     assert low < loss < high and ((low, high) == (-1.1, 0.05)) == shared
 
 
-def named_lines(panel, runs=1):
-    """{label: y} of a panel's reference lines, which come after the curves and their ends."""
-    heights = sorted(line.get_ydata()[0] for line in panel.lines[2 * runs :])
-    return {text.get_text(): y for text, y in zip(panel.texts, heights, strict=True)}
-
-
 def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
-    panels = curves(monkeypatch, [dict(r, loss=5.5) for r in RECORDS[1:]])
+    panels = curves(monkeypatch, [dict(r, loss=5.5) for r in RECORDS[2:]])
     assert not named_lines(panels[0]) and not named_lines(panels[2])
 
 

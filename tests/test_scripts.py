@@ -591,12 +591,13 @@ def test_a_block_of_neighbours_is_titled_by_its_run_s_measures_and_counts_those_
     bank = torch.eye(4)[images.train_labels] + 0.01 * torch.randn(16, 4)
     query = torch.eye(4)[torch.tensor([0, 1, 3, 2, 0, 1, 2, 3])]  # two are taken for each other
     monkeypatch.setattr(lineval, "load_backbone", lambda folder, device: (folder, {}))
-    monkeypatch.setattr(lineval, "load_features", lambda args, *_: (images, bank, query, None))
+    monkeypatch.setattr(compare.weights, "load_images", lambda *_: (images, None))
+    monkeypatch.setattr(lineval, "features", lambda *_: (bank, query))
     monkeypatch.setattr(compare.plot, "save_neighbours", lambda *args: drawn.append(args))
     last = {"loss": -0.456, "std": 0.987, "rank": 12.34}
     compare.save_neighbours({"a run": ({}, [{}, last])}, "a path", classes=3, k=2)
-    ((path, queries, blocks),) = drawn
-    assert path == "a path" and torch.equal(queries, images.test[:3])
+    ((path, queries, blocks, labelled),) = drawn
+    assert labelled and path == "a path" and torch.equal(queries, images.test[:3])
     ((title, neighbours, right),) = blocks
     assert title == "a run: loss -0.46, std 0.99, rank 12.3: 4 of 6 of the right class"
     assert neighbours.shape == (3, 2, 3, 12, 12) and right.tolist() == [[True] * 2, [True] * 2,

@@ -7,9 +7,10 @@ import resource
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
-from strategies import TINY, NeverWaits, forked, message, records
+from strategies import TINY, NeverWaits, forked, make_folder, message, records
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -83,6 +84,36 @@ def test_the_last_kNN_of_a_run_is_the_last_that_was_measured():
     record = dict(std=1.0, rank=9.0)
     measured = [dict(record, knn=knn) for knn in (30.0, 40.0, None)]
     assert train.verdict(measured, 16).endswith("kNN 40.0 % (untrained 30.0 %)")
+
+
+def test_without_labels_the_verdict_is_about_the_outputs_alone():
+    bare = [{"std": std, "rank": 9.0, "knn": None} for std in (0.9, 0.01, 0.9)]
+    assert train.verdict(bare, 16) == "not collapsed: std 0.900, rank 9.0 of 16"
+    assert train.verdict(bare[:2], 16) == "collapsed: std 0.010 (below 0.1), rank 9.0 of 16"
+
+
+def test_a_run_on_images_without_labels_goes_on_and_only_its_features_are_written(
+        tmp_path, figures, capsys):
+    folder, out = make_folder(tmp_path / "u", splits=("unlabelled",), n=40), str(tmp_path / "run")
+    argv = [*TINY, "--data", str(folder), "--arch", "resnet8", "--batch-size", "40", "--out", out]
+    train.main([*argv, "--max-steps", "3"])
+    assert "80 training and 0 test images of 8 px,\n  no labels, on cpu" in capsys.readouterr().out
+    whole = train.main([*argv[:-1], out + "-whole"])
+    assert f"next: python lineval.py {out}-whole --features" in capsys.readouterr().out
+    resumed = train.main(["--resume", "--out", out, "--device", "cpu"])
+    assert [r["knn"] for r in records(tmp_path / "run")] == [None] * 3
+    assert all(resumed[key] == whole[key] for key in ("epoch", "loss", "std", "rank"))
+    features = ["--features", str(tmp_path / "f.npz")]
+    for wrong in ([], [*features, "--map", str(tmp_path / "m.png")], [*features, "--finetune", "1"],
+                  [*features, "--labels", "0.5"]):
+        with pytest.raises(SystemExit, match="has no labels"):
+            lineval.main([out, *wrong])
+    assert lineval.main([out, *features]) is None
+    saved = numpy.load(tmp_path / "f.npz")
+    assert saved["x_train"].shape == (80, 64) and len(saved["files_train"]) == 80
+    assert len(saved["x_test"]) == len(saved["y_train"]) == 0
+    other = lineval.main([out, "--data", str(make_folder(tmp_path / "l", n=4)), "--epochs", "1"])
+    assert set(other) >= {"knn", "top1"}
 
 
 def test_the_estimate_counts_three_passes_per_step_and_one_per_evaluated_image(capsys):

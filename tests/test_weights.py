@@ -536,6 +536,15 @@ def test_features_are_written_with_the_labels_and_names_of_their_images(folder, 
     assert "train/dog/1.png" not in saved["files_train"]  # it cannot be decoded
 
 
+def test_of_images_some_of_which_have_labels_the_features_of_those_are_written(folder, tmp_path):
+    run, _ = folder
+    path = make_folder(tmp_path, splits=("train", "test", "unlabelled"), size=(16, 16))
+    lineval.main([str(run), *PROBE, "--data", str(path), "--features", str(tmp_path / "f.npz")])
+    saved = numpy.load(tmp_path / "f.npz")
+    assert [len(saved[f"{part}_train"]) for part in ("x", "y", "files")] == [6, 6, 6]
+    assert all(name.startswith("train/") for name in saved["files_train"])
+
+
 def test_an_export_alone_needs_no_images_and_evaluates_nothing(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", None)
     monkeypatch.setattr(lineval, "evaluate", None)

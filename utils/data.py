@@ -4,7 +4,8 @@
     shapes-tinted     the same, but each image has a tint of its own, a shortcut for SimSiam
     cifar10, cifar100, stl10
                       downloaded by torchvision into --root unless they are there already
-    PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...)
+    PATH              PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or PATH/val/...), and
+                      images without labels anywhere below PATH/unlabelled/
 
 load() returns the whole set as uint8 tensors; those of a folder are mapped from a file and may be
 larger than memory (cache.py). SimSiam itself never sees labels: only kNN, the linear probe and
@@ -26,7 +27,7 @@ from utils.folders import read_folder
 
 
 class Data(NamedTuple):
-    """A labelled set of square images, split in two."""
+    """A set of square images, split in two. Without labels it has no test images or classes."""
 
     train: torch.Tensor  # (N, 3, C, C) uint8
     train_labels: torch.Tensor  # (M,) int64, of the first M ≤ N images; the rest have no label
@@ -107,8 +108,10 @@ class Data(NamedTuple):
         """The set with a random share of the labelled images, equally many of each class."""
         n, labels = len(self.train_labels), self.train_labels
         order = torch.randperm(n)
-        each = max(1, round(share * n / len(self.classes)))  # a smaller class is taken whole
-        chosen = torch.cat([order[labels[order] == c][:each] for c in range(len(self.classes))])
+        each = max(1, round(share * n / max(1, len(self.classes))))  # a smaller one is taken whole
+        # order[:0]: also for a set without classes
+        chosen = torch.cat([order[:0], *(order[labels[order] == c][:each]
+                                         for c in range(len(self.classes)))])
         chosen = chosen.sort().values
         names = [self.names[0][i] for i in chosen if self.names[0]]
         return self._replace(train=self.train[chosen], train_labels=labels[chosen],
@@ -169,12 +172,13 @@ def check(name, images):
     form = lambda v: f"{tuple(v.shape)} of {v.dtype}" if is_tensor(v) else f"a {type(v).__name__}"
     for v in x:
         if not (is_tensor(v) and v.dtype == torch.uint8
-                and v.shape[1:] == (3, *2 * x[0].shape[-1:]) and len(v)):
+                and v.shape[1:] == (3, *2 * x[0].shape[-1:])
+                and (len(v) or v is images.test and not K)):
             raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, C, C), all of one"
                              f" size, not {form(v)}")
     for v in y:
-        if not (is_tensor(v) and v.dtype == torch.int64 and v.ndim == 1 and len(v)
-                and 0 <= v.min() and v.max() < K):
+        if not (is_tensor(v) and v.dtype == torch.int64 and v.ndim == 1
+                and (0 <= v.min() and v.max() < K if len(v) else not K)):
             raise SystemExit(f"--data {name}: labels must be int64 tensors (N,) of numbers from 0"
                              f" to {K - 1}, not {form(v)}")
     if len(y[0]) > len(x[0]) or len(y[1]) != len(x[1]):

@@ -1,5 +1,8 @@
 """Folders of photographs: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE, or val/ for test/.
 
+PATH/unlabelled/ may hold further training images, without labels, in any folders below it. If there
+is nothing else, nothing is evaluated.
+
 read_folder() does everything; the rest of the file follows its order: list the files, choose the
 sizes, decode the files on all cores. The decoded images stay in the folder, so that the next start
 takes seconds: see cache.py.
@@ -32,8 +35,9 @@ FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     """All images of a folder, as the parts of a Data.
 
-    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: (N,) int64
-    classes: the sorted folder names   view_size: S   names: the file names of train and of test
+    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: (N,) int64, those of train
+    without the unlabelled images, which come last   classes: the sorted folder names
+    view_size: S   names: the file names of train and of test
     image_size, stored_size: S and C in pixels; by default as in default_sizes()
     skip_bad: leave out files that cannot be decoded, instead of stopping
     SystemExit: in one line, what is wrong and what to do
@@ -60,22 +64,29 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
         labels, n_train = labels[good], int(good[:n_train].sum())
         names = [name for name, kept in zip(names, good) if kept]
         print(f"{path}: left out {len(cached.bad)} files that cannot be decoded")
-    for split in (labels[:n_train], labels[n_train:]):
+    train_labels, test_labels = (of[of >= 0] for of in (labels[:n_train], labels[n_train:]))
+    for split in (train_labels, test_labels):
         if len(split.unique()) < len(classes):
             raise SystemExit(f"{path}: no image of one of the classes can be decoded; repair some,"
                              " or remove the class from both splits")
     images = cached.images()
-    return (images[:n_train], labels[:n_train], images[n_train:], labels[n_train:], classes, S,
+    return (images[:n_train], train_labels, images[n_train:], test_labels, classes, S,
             cached, (names[:n_train], names[n_train:]))
 
 
 # ------------------------------------------------------------------------------------------------
 # Listing the files. A file is a pair: its os.DirEntry, which holds path and status, and its label,
-# the number of its class in alphabetical order.
+# the number of its class in alphabetical order, or -1 if it has none.
 
 
 def list_splits(path):
-    """The files of train/ and of test/ or val/, and the classes, which must be the same in both."""
+    """The files of train/ and unlabelled/, those of test/ or val/, and the classes.
+
+    The classes must be the same in train/ and test/.
+    """
+    unlabelled = list_unlabelled(path)
+    if unlabelled and not any((path / split).is_dir() for split in ("train", "test", "val")):
+        return unlabelled, [], []
     train_files, classes = list_split(path / "train")
     test = path / ("test" if (path / "test").is_dir() or not (path / "val").is_dir() else "val")
     test_files, test_classes = list_split(test)
@@ -86,16 +97,14 @@ def list_splits(path):
     if len(classes) < 2:
         raise SystemExit(f"{path}: only one class, {classes[0]!r}; kNN and the linear probe need at"
                          " least two")
-    return train_files, test_files, classes
+    return train_files + unlabelled, test_files, classes
 
 
 def list_split(split):
     """The files of a folder of class folders, sorted by class and name, and the class names."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     if not split.is_dir():
         raise SystemExit(f"{split}: no such folder; put the images into train/CLASS/ and"
-                         " test/CLASS/")
+                         " test/CLASS/, or images without labels into unlabelled/")
     # Names that start with a dot, such as .ipynb_checkpoints, belong to the system or an editor.
     classes = sorted(e.name for e in os.scandir(split)
                      if os.path.isdir(e.path) and not e.name.startswith("."))
@@ -104,7 +113,7 @@ def list_split(split):
     files, other = [], []
     for label, name in enumerate(classes):
         entries = [e for e in os.scandir(split / name) if not e.name.startswith(".")]
-        images = [e for e in entries if e.name.lower().endswith(IMG_EXTENSIONS)]
+        images = [e for e in entries if is_image(e)]
         other += {*entries} - {*images}
         if not images:
             raise SystemExit(f"{split / name}: no images directly in it; remove the folder or put"
@@ -115,10 +124,43 @@ def list_split(split):
     if folders:
         print(f"{split}: left out {len(folders)} folders inside class folders, such as"
               f" {folders[0]}")
-    if len(other) > len(folders):
-        print(f"{split}: left out {len(other) - len(folders)} files whose names do not end in one"
-              f" of {' '.join(IMG_EXTENSIONS)}")
+    print_left_out(split, len(other) - len(folders))
     return files, classes
+
+
+def list_unlabelled(path):
+    """The files of unlabelled/, or unlabeled/, and of all folders below it, sorted by path."""
+    split = path / ("unlabeled" if (path / "unlabeled").is_dir() else "unlabelled")
+    entries = list(walk(split)) if split.is_dir() else []
+    images = [(e, -1) for e in entries if is_image(e)]
+    if split.is_dir() and not images:
+        raise SystemExit(f"{split}: no images in it; remove the folder or put some into it")
+    print_left_out(split, len(entries) - len(images))
+    return images
+
+
+def walk(folder):
+    """All files in a folder and in the folders below it; a link to a folder is not followed."""
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from () if entry.is_symlink() else walk(entry.path)
+        elif not entry.name.startswith("."):
+            yield entry
+
+
+def is_image(entry):
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return entry.name.lower().endswith(IMG_EXTENSIONS)
+
+
+def print_left_out(split, n):
+    """Say how many files are left out because of their names, if there are any."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if n:
+        print(f"{split}: left out {n} files whose names do not end in one of"
+              f" {' '.join(IMG_EXTENSIONS)}")
 
 
 def fingerprint(path, files):

@@ -78,11 +78,12 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
     ends: {label: the last records of all seeds}, drawn as circles
     """
     references = {key: dict(lines) for key, lines in (references or {}).items()}
+    labelled = any(r["knn"] is not None for records in runs.values() for r in records)
     panels = {  # key of a record: title, limits of the y axis
         "loss": ("training loss", (-1.1, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
         # Up to the supervised run, if there is one: no other comes near it on photographs.
-        "knn": ("kNN accuracy (%)", (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
+        "knn": ("kNN accuracy (%)" if labelled else "kNN accuracy: no labels", (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
         "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0.9, None)),
     }
     figure, axes = new_figure(2, width=9, rows=2, height=2.8 + 0.1 * math.ceil(
@@ -98,8 +99,10 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
         elif key == "loss" and len(runs) > 1:
             axis.set_title(f"{title} (of different kinds)")
         first = next(iter(runs.values()))[0]
-        if key == "knn" and first["epoch"] == 0:
+        if key == "knn" and first["epoch"] == 0 and first["knn"] is not None:
             references.setdefault("knn", {})[began] = first["knn"]
+        if key == "knn" and not labelled:
+            axis.axis("off")
         reference_lines(axis, references.get(key, {}))
     save_figure(figure, path, "lower")
 
@@ -174,7 +177,8 @@ def draw_differences(axis, rows):
 def references(classes, std, rank):
     """Lines for plot_curves(): std and rank below which outputs have collapsed; chance kNN."""
     return {"std": {f"collapsed\nbelow {std:g}": std},
-            "rank": {f"collapsed\nbelow {rank:g}": rank}, "knn": {"chance": 100 / len(classes)}}
+            "rank": {f"collapsed\nbelow {rank:g}": rank},
+            "knn": {"chance": 100 / len(classes)} if classes else {}}
 
 
 def reference_lines(axis, heights):
@@ -251,13 +255,16 @@ def plot_map(path, x, labels, classes):
     save_figure(figure, pathlib.Path(path))
 
 
-def save_neighbours(path, queries, blocks):
+def save_neighbours(path, queries, blocks, labelled=True):
     """Write a PNG file that shows images beside their nearest neighbours, a block for each run.
 
     queries: (n, 3, S, S) uint8   blocks: a list of (title, neighbours (n, k, 3, S, S) uint8, the
-    nearest first, right (n, k) bool: which of them get a frame)
+    nearest first, right (n, k) bool: which of them get a frame)   labelled: whether frames mean
+    something
     """
     from matplotlib.patches import Rectangle
+
+    query, rest = "test" if labelled else "image", "; framed: of the same class" * labelled
 
     n, k = blocks[0][2].shape
     figure, _ = new_figure(1, width=0.55 * (k + 1.5), rows=len(blocks), height=0.55 * n + 0.5)
@@ -270,7 +277,7 @@ def save_neighbours(path, queries, blocks):
             axis.add_patch(Rectangle((1 + column + 0.05, n - row - 0.95), 0.9, 0.9, fill=False,
                                      edgecolor="limegreen", linewidth=2))
         axis.set(xlim=(-0.5, k + 1), ylim=(0, n), aspect="equal")
-        for x, name in ((-0.5, "test"), (1, "nearest training images; framed: of the same class")):
+        for x, name in ((-0.5, query), (1, f"nearest training images{rest}")):
             axis.text(x, n + 0.05, name, fontsize=7, color="0.4")
         axis.set_title(title, fontsize=8, loc="left", pad=14, parse_math=False)
         axis.axis("off")

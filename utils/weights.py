@@ -278,8 +278,9 @@ def write_features(path, images, x, x_test):
     file = io.BytesIO()
     numpy.savez(file, x_train=x.cpu(), y_train=images.train_labels.cpu(), x_test=x_test.cpu(),
                 y_test=images.test_labels.cpu(), classes=images.classes,
-                files_train=images.names[0], files_test=images.names[1])
+                files_train=images.names[0][:len(x)], files_test=images.names[1])
     runs.atomic_write(pathlib.Path(path), file.getvalue())
+    print(f"{path}: features of {len(x)} training and {len(x_test)} test images")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -339,3 +340,10 @@ def load_images(args, config):
         images = images.with_labels(args.labels)
         path = path and path.with_stem(f"{path.stem}-labels-{args.labels:g}")
     return images.to(args.device), path
+
+
+def check_labels(args, images):
+    """SystemExit if the images have no labels and more is asked for than their features."""
+    if not images.classes and (args.map or args.finetune or args.labels < 1 or not args.features):
+        raise SystemExit(f"--data {args.data}: has no labels; choose --features FILE.npz alone, or"
+                         " other images to evaluate on")
