@@ -116,7 +116,7 @@ def data_options(g):
     g("--image-size", type=positive, help="side of a view in pixels (default: 24 for shapes; for a"
       " folder the size of its images, at most 224)")
     g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
-      " photographs are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
+      " images are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
       " the views' side, such as 256 for 224, but not above their own; up to 64 px the same as for"
       " views)")
     g("--skip-bad-images", action="store_true",
@@ -148,8 +148,8 @@ def machine_options(g):
       " after up to two minutes; on one GPU with CUDA graphs, except with --accumulate; it needs a"
       " C++ compiler on a CPU, a C compiler on a GPU")
     g("--accumulate", type=positive, default=1, metavar="K", help="simsiam only: compute a batch in"
-      " K pieces, which takes about a K-th of the memory; BN normalises each piece by itself"
-      " (default: 1)")
+      " K pieces (gradient accumulation), which takes about a K-th of the memory; BN normalises"
+      " each piece by itself (default: 1)")
     g("--local-bn", action="store_true", help="under torchrun: let BN normalise each process's"
       " slice of a batch by itself (default: the whole batch, as in Sec. 3)")
 
@@ -173,8 +173,9 @@ def training_options(g):
     g("--batch-size", type=positive, help="images per step (Table 2)")
     g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
     g("--weight-decay", type=float, help="on all parameters, BN's and biases included")
-    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up: 10 in Table 2 for"
-      " batches of 1024 or more, and in Table 3 (a) (default: 0)")
+    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up, but not of"
+      " a constant predictor lr: 10 in Table 2 for batches of 1024 or more, and in Table 3 (a)"
+      " (default: 0)")
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
 

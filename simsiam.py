@@ -10,10 +10,10 @@
         D(p1, stopgrad(z2))                                          one term of Eq. 4:  (Eq. 3)
     L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2                                (Eq. 4)
 
-Eq. 2 invites the network to give every image the same output: L = -1, its minimum, with nothing
-learned. Eq. 4 has the same minimum, but in practice, with a trained h, training does not end there:
-the paper's main finding. stopgrad=False gives Eq. 2. A loss near -1 can therefore be good or bad
-news, and output_std and effective_rank tell which.
+Eq. 2 invites the network to give every image the same output z = p: L = -1, its minimum, with
+nothing learned. Eq. 4 has the same minimum, but in practice, with a trained h, training does not
+end there: the paper's main finding. stopgrad=False gives Eq. 2. A loss near -1 can therefore be
+good or bad news, and output_std and effective_rank tell which.
 
     python simsiam.py     shows all this on a batch of 16 images, in numbers
 
@@ -53,7 +53,7 @@ def cross_entropy(p, z):
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
-# The choices of --similarity. The more alike p and z are, the smaller the value must be.
+# The choices of --similarity. For a given z, the more alike p is, the smaller the value must be.
 SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 
 
@@ -155,8 +155,9 @@ class SimSiam(nn.Module):
         # Made even if it is not used, so that the random numbers drawn after it are the same.
         self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)
         if predictor == "none":
-            # Table 1 (a): p = z, so the stop-gradient only halves the gradient of the symmetric
-            # loss. That does not explain why the asymmetric loss fails, too.
+            # Table 1 (a): p = z, and cosine(p, z) = cosine(z, p), so the stop-gradient only halves
+            # the gradient of the symmetric loss. That does not explain why the asymmetric loss
+            # fails, too.
             self.h = nn.Identity()
         if predictor == "fixed":
             self.h.requires_grad_(False)  # Table 1 (b): stays random; the loss stays high
@@ -186,7 +187,8 @@ class SimSiam(nn.Module):
 
 # ------------------------------------------------------------------------------------------------
 # Has it collapsed? Completely, to one output for all images, or dimensionally, to outputs that
-# differ along a few directions only. The loss shows neither; these two together show both.
+# differ along a few directions only. The loss shows neither. These two together show both, except
+# in the cases that collapsed() names.
 
 
 def output_std(z):
@@ -198,7 +200,7 @@ def output_std(z):
     # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1. So their mean is at most
     # 1/d, and the mean std at most 1/√d (Jensen's inequality).
     # Two blind spots. If each row is u or -u, they use one direction, yet the std can be 1. If only
-    # k of the d channels vary, it is about √(k/d), although the outputs use k directions.
+    # k channels of z / ‖z‖ vary, it is at most √(k/d), although the outputs may use k directions.
     z = F.normalize(z, dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
 
@@ -206,15 +208,15 @@ def output_std(z):
 def effective_rank(z):
     """How many directions z uses: exp of the entropy of its singular values' shares s / Σ s.
 
-    z: (N, d)   returns: () from 1 (all rows on one line) to min(N, d) (all singular values
-    equal); NaN if z is all 0
+    z: (N, d)   returns: () from 1 (all rows on one line through 0) to about min(N, d) (all
+    singular values equal); NaN if z is all 0
     The paper has no such measure; this is RankMe (arXiv 2210.02885, Eq. 1), whose shares are
     s / Σ s + 1e-7.
     """
     # Not centred: a constant output is then one large singular value, rank 1. Centred, only its
     # rounding noise would be left, which may have any rank.
     s = torch.linalg.svdvals(z)  # (min(N, d),)
-    share = s / s.sum() + 1e-7  # keeps log(0) out; it adds up to half a percent to the rank
+    share = s / s.sum() + 1e-7  # keeps log(0) out; at d = 2048 it adds up to 0.3 % to the rank
     return torch.exp(-(share * share.log()).sum())
 
 
@@ -222,7 +224,7 @@ COLLAPSED_STD, COLLAPSED_RANK = 0.1, 2.0  # the paper names no thresholds; these
 
 
 def collapsed(std, rank):
-    """Whether outputs have collapsed: to one point (std) or onto one line (rank).
+    """Whether outputs have collapsed: to one direction (std) or onto one line through 0 (rank).
 
     std: output_std(z)   rank: effective_rank(z)   returns: a bool; NaN does not count as collapsed
     """
@@ -231,10 +233,13 @@ def collapsed(std, rank):
     # runs that end between have a rank below 2. rank: two directions used equally have rank 2;
     # below that, one outweighs all others. Accuracy does not count: the outputs collapse first, and
     # the features, which kNN and the probe see, much later.
-    # Blind spots: a last BN without γ and β can amplify the rounding noise of inputs that are all
-    # equal, and its outputs look healthy. So do outputs whose lengths shrink to 0, as both numbers
-    # ignore lengths (LeJEPA without its regulariser). Outputs that vary in less than a hundredth of
-    # their channels have a std below 0.1, however many directions they use.
+    # Outputs that differ along a few directions, say five, are not counted, though papers call that
+    # a dimensional collapse, too.
+    # Blind spots: a last BN without γ and β subtracts what nearly equal outputs have in common and
+    # scales up the rest, which can look healthy. So can outputs that shrink to 0, as both numbers
+    # ignore the scale of z (LeJEPA without its regulariser). If less than a hundredth of the
+    # channels of z / ‖z‖ vary, the std is below 0.1, however many directions z uses; and a few rows
+    # that are much longer than the others make the rank small.
     return std < COLLAPSED_STD or rank < COLLAPSED_RANK
 
 

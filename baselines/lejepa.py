@@ -15,7 +15,7 @@ constrains second moments only: stds of at least 1, covariances of 0. LeJEPA is 
 methods here.
 
 With λ = 0 the outputs shrink to a point (shapes, seed 0: length 0.02 instead of 14.1), and kNN ends
-at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, because they ignore lengths.
+at 21 % (untrained 16, λ = 0.02: 96). std and rank do not show it, as they ignore the scale of z.
 
 here: 256 directions, new ones at each step; t from -3 to 3, w(t) = exp(-t²/2) and λ = 0.02, as in
 the minimal example of rbalestr-lab/lejepa. The paper recommends 1024, ±5 and 0.05 (its Sec. 6.1).
@@ -41,7 +41,7 @@ def epps_pulley(u):
     """How far u is from a standard Gaussian: N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt, |t| ≤ 3.
 
     u: (N, M), M samples of N numbers   returns: (M,), at least 0; 1.05 on average if they are
-    Gaussian, and of the order of N if they are not
+    standard Gaussian, and of the order of N if they are not
     φ(t) = Σ_n exp(i t u_n) / N is the characteristic function of a sample.
     """
     t = torch.linspace(0, LIMIT, KNOTS, device=u.device, dtype=u.dtype)

@@ -50,7 +50,7 @@ def law_std_ignores_lengths():
 
 
 def law_std_is_at_most_one():
-    """output_std is at most 1, and 1 if every channel is as often positive as negative."""
+    """output_std is at most 1, and 1 if all channels of z / ‖z‖ have mean 0 and equal variance."""
     z = rows([1, 1], [1, -1], [-1, 1], [-1, -1])
     expect(output_std, z, 1)
     for d in (2, 5, 9):
@@ -97,7 +97,7 @@ def law_rank_ignores_scale_and_rotation():
 
 
 def law_a_collapse_that_std_misses():
-    """Rows that are all u or -u have std 1 but rank 1: it takes both measures."""
+    """Rows that are all u or -u can have std 1 but have rank 1: it takes both measures."""
     u = rows([1, 1, 1, 1])
     z = torch.cat([u, -u] * 4)
     expect(output_std, z, 1, "u, -u, u, -u, ... with u = [1, 1, 1, 1]")

@@ -76,7 +76,7 @@ def law_the_area_is_a_share_of_the_image():
 
 
 def law_the_area_is_uniform():
-    """Between the ends of scale all areas are equally likely."""
+    """Between the ends of scale all areas are equally likely, as long as every box fits."""
     _, _, height, width = boxes(4000, 1000, 0.1, 0.3)
     share = torch.tensor(height) * torch.tensor(width) / 1000**2
     what = f"Of the boxes of {call(4000, 1000, 0.1, 0.3)} the"
@@ -96,7 +96,7 @@ def law_the_aspect_ratio_is_within_RATIO():
 
 
 def law_the_logarithm_of_the_ratio_is_uniform():
-    """The logarithm of the aspect ratio is uniform, so wide and tall boxes are equally likely."""
+    """The logarithm of the ratio is uniform as long as every box fits, for wide and tall alike."""
     _, _, height, width = boxes(4000, 1000, 0.1, 0.3)
     log = (torch.tensor(width) / torch.tensor(height)).log()
     what = f"Of the boxes of {call(4000, 1000, 0.1, 0.3)} the"
@@ -114,7 +114,7 @@ def law_sides_are_rounded_to_the_nearest_pixel():
 
 
 def law_all_positions_are_equally_likely():
-    """All positions of a box inside the image are equally likely, even the first and the last."""
+    """All positions of a box of a given size are equally likely, even the first and the last."""
     top, left, _, _ = boxes(3000, 4, 0.25, 0.25)
     for name, v in (("top", top), ("left", left)):
         counts = [v.count(i) for i in range(3)]
@@ -124,7 +124,7 @@ def law_all_positions_are_equally_likely():
 
 
 def law_top_and_left_are_independent():
-    """The top of a box says nothing about its left."""
+    """Of boxes of one size, the top says nothing about the left."""
     top, left, _, _ = boxes(3000, 4, 0.25, 0.25)
     for pair in ((0, 0), (0, 2), (2, 2)):
         near(list(zip(top, left)).count(pair), 333, 90, "Of 3000 boxes of 2 × 2 pixels in images of"

@@ -50,7 +50,9 @@ How to read the claims:
 * Unless a claim says otherwise, "<", "better" and "worse" refer to linear accuracy. Below such a\
  claim are the differences of means, in points (loss: as it is). Each is tested by Welch's t, and\
  the claim holds if all are significant at 5 % after Holm's correction over the differences of the\
- table. The intervals are 95 % intervals, widened by the same correction.
+ table. The intervals are 95 % intervals, widened by the same correction: that of the most certain\
+ difference most, that of the least certain not at all. "Undecided": the interval contains the\
+ difference that the claim names.
 * "So far": rows of the claim, or other rows that its table compares, lack seeds; more rows make\
  the correction stricter. One run is enough to refute a claim about every run.
 * "No difference seen" does not mean equal. "Nothing is better than X" is tested more strictly than\
@@ -58,8 +60,8 @@ How to read the claims:
  rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
  shapes, a t interval means little, and it may exceed the range of accuracies.
 * A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below\
- {rank}. Both ignore lengths: outputs that shrink to a point, as those of LeJEPA without SIGReg do,\
- do not count as collapsed; some losses of raw vectors shrink theirs, too.
+ {rank}. Both ignore the scale of z: outputs that shrink to a point, as those of LeJEPA without\
+ SIGReg do, do not count as collapsed; some losses of raw vectors shrink theirs, too.
 * "After twice the epochs" is a run of its own, whose schedule is twice as long.
 
 What was changed after results had been seen:

@@ -5,8 +5,8 @@
 Halved and doubled learning rate, halved batch, other output dimensions, backbone in bfloat16.
 A shortcut: images that are tinted as a whole can be told apart by colour, so the shapes are not
 learned, and nothing collapses.
-Collapse behind a BN without scale and offset: the std need not vanish, because BN amplifies
-whatever is left, even rounding noise.
+Collapse behind a BN without γ and β: the std need not vanish, because BN subtracts what all outputs
+share and scales up the rest.
 On photographs and at the scale cifar there is nothing to run.
 """
 
@@ -37,7 +37,7 @@ def ROWS(scale):
 
 
 CLAIMS = [
-    Claim("No neighbour is more than ten points below the recipe",
+    Claim("No nearby setting is more than ten points below the recipe",
           all_above("the recipe", *NEIGHBOURS, by=-10)),
     Claim("bfloat16 costs at most two points", all_above("the recipe", "bfloat16", by=-2)),
     Claim("Tinted images: nothing collapses", every_run("tinted images", is_healthy)),

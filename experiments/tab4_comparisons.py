@@ -30,7 +30,7 @@ LEJEPA, NO_SIGREG = "LeJEPA", "LeJEPA without SIGReg"
 ROWS += [Row(LEJEPA, "--method lejepa"), Row(NO_SIGREG, "--method lejepa --sigreg 0")]
 NOTE = ("This does not rank the methods: SimSiam's recipe was tuned; for the others only MoCo's lr"
         " was, and coarsely. Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a"
-        " collapse does not see that, because std and rank ignore lengths; kNN shows it.")
+        " collapse does not see that, because std and rank ignore the scale of z; kNN shows it.")
 CLAIMS = [
     Claim("Every method is better than the untrained network",
           all_above(UNTRAINED.label, *METHODS)),

@@ -278,8 +278,8 @@ def test_images_are_seen_at_the_size_of_their_own_set_not_at_that_of_the_run(
     monkeypatch.setattr(data, "load", lambda *_: larger)
     seen, backbone = set(), nn.Flatten()
     backbone.forward = lambda x: seen.add(x.shape[2:]) or x.flatten(1)
-    args, config = lineval.parse([str(run), "--data", "shapes"]), runs.load_checkpoint(run)["config"]
-    images, _ = lineval.weights.load_images(args, config)
+    config = runs.load_checkpoint(run)["config"]
+    images, _ = lineval.weights.load_images(lineval.parse([str(run), "--data", "shapes"]), config)
     lineval.features(images, backbone, config)
     assert seen == {(size or 20,) * 2}
 

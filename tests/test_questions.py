@@ -10,8 +10,10 @@ import shlex
 import sys
 
 import pytest
-from strategies import Parsed, only_parse
+import torch
+from strategies import TINY, Parsed, only_parse
 
+import train
 from experiments.claims import Pair, difference
 
 HOME = pathlib.Path(__file__).parent.parent
@@ -44,6 +46,20 @@ def test_a_script_accepts_the_words_that_a_notebook_passes_to_its_main():
     assert {script for script, _ in calls} == {"train", "lineval"}
     for script, words in calls:
         importlib.import_module(script).parse(ast.literal_eval(words))
+
+
+def test_the_lines_of_Python_in_answers_run(tmp_path, monkeypatch, small_shapes):
+    blocks = re.findall(r"^```python\n(.*?)^```", QUESTIONS, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    train.main([*TINY, "--epochs", "1", "--max-steps", "1", "--out", "runs/shapes"])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 10))
+    net.num_features = 10
+    names = {"net": net, **{x: torch.rand(4, 3, 8, 8) for x in ("x1", "x2")},
+             "x": torch.randint(256, (4, 3, 12, 12), dtype=torch.uint8)}
+    for block in blocks[1:]:  # the first trains, in a notebook
+        exec(block, names)
+    assert names["features"].shape == (4, 64) and names["loss"].shape == ()
+    assert 0 < names["std"] <= 1 <= names["rank"]
 
 
 def test_the_tests_that_answers_name_exist():

@@ -79,11 +79,12 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
     """
     references = {key: dict(lines) for key, lines in (references or {}).items()}
     labelled = any(r["knn"] is not None for records in runs.values() for r in records)
+    knn_title = "kNN accuracy (%)" if labelled else "kNN accuracy: no labels"
     panels = {  # key of a record: title, limits of the y axis
         "loss": ("training loss", (-1.1, 0.05)),
         "std": (r"std of $z/\|z\|_2$, times $\sqrt{d}$", (0, 1.05)),
         # Up to the supervised run, if there is one: no other comes near it on photographs.
-        "knn": ("kNN accuracy (%)" if labelled else "kNN accuracy: no labels", (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
+        "knn": (knn_title, (0, 1.05 * references.get("knn", {}).get("supervised", 100))),
         "rank": ("effective rank of $z$" + f" (d = {dim})" * bool(dim), (0.9, None)),
     }
     figure, axes = new_figure(2, width=9, rows=2, height=2.8 + 0.1 * math.ceil(
