@@ -26,7 +26,7 @@ from resnet import ARCHS, resnet
 from simsiam import BN, SIMILARITIES, SimSiam
 from utils import checkpoint, faults, parallel, sync_bn, weights
 from utils.arguments import device, interval, positive, seed
-from utils.console import wrapped
+from utils.console import counted, wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
@@ -364,7 +364,7 @@ def describe(run):
                   f" {scaled_lr(args.lr, args.batch_size):g}"
                   + f", {args.predictor_lr} for the predictor" * learned
                   + f"; weight decay {args.weight_decay:g};"))
-    print(f"  {args.epochs} epoch{'s' * (args.epochs > 1)} of {run.steps_per_epoch} steps"
+    print(f"  {counted(args.epochs, 'epoch')} of {run.steps_per_epoch} steps"
           + f", {args.warmup_epochs} of warm-up" * bool(args.warmup_epochs))
     of_size = f" of {args.image_size} px" * (args.image_size != args.stored_size)
     print(f"views{of_size}: {args.crop_min:.0%} to 100% of the area, blur {args.blur:g};"

@@ -22,7 +22,7 @@ from experiments import logs, table
 from experiments.claims import decide
 from simsiam import COLLAPSED_RANK, COLLAPSED_STD
 from utils import plot, runs
-from utils.console import plain_errors, wrapped
+from utils.console import counted, plain_errors, wrapped
 
 MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "tab3_batch_norm",
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
@@ -206,7 +206,7 @@ def main(argv=None):
         # Each time, because opt_optimizers adds its best lrs once they are known.
         rows = [row for module in chosen for row in table.rows(module, args.scale)]
         todo = logs.missing(rows, args.scale, args.seeds, args.again, trained)
-        print(f"{len(todo)} runs to do{time_left(rows, args.scale, len(todo))}")
+        print(f"{counted(len(todo), 'run')} to do{time_left(rows, args.scale, len(todo))}")
         if not todo or args.dry_run:
             break
         row, seed = todo[0]

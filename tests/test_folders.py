@@ -62,7 +62,7 @@ def test_images_without_labels_come_after_the_labelled_ones_from_any_depth_sorte
     (folder / "a/notes.txt").touch()
     (folder / "again").symlink_to(folder)
     alone = read(tmp_path)
-    assert "left out 1 files" in capsys.readouterr().out
+    assert "left out 1 file whose" in capsys.readouterr().out
     assert alone.train[:, 2, 0, 0].tolist() == [202, 201, 200]
     assert [len(part) for part in alone[1:5]] == [0, 0, 0, 0]  # no labels, tests or classes
     assert alone.names == ([f"{name}/a/c/y.PNG", f"{name}/a/z.png", f"{name}/b.png"], [])
@@ -349,7 +349,7 @@ def test_a_file_that_cannot_be_decoded_is_named_or_on_request_left_out(make, tmp
     assert repr(f"dog/1 \n{ODD}.png")[1:-1] in said
     for _ in range(2):  # the second time from the cache
         images = read(tmp_path, skip_bad=True)
-        assert "left out 1 files that cannot be decoded" in capsys.readouterr().out
+        assert "left out 1 file that cannot be decoded" in capsys.readouterr().out
         assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20]
         assert "1 of 13" in message(tmp_path)

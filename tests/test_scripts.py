@@ -81,7 +81,7 @@ def test_all_py_says_what_is_left_to_do_trains_it_and_names_what_it_wrote(
     assert capsys.readouterr().out.split("\n") == [
         "3 runs to do", "", "one row: `--lr 3` --seed 0",
         "2 runs to do, about 03:20", "", "another: `--lr 4` --seed 0",
-        "1 runs to do, about 02:30", "", "one row: `--lr 3` --seed 1",
+        "1 run to do, about 02:30", "", "one row: `--lr 3` --seed 1",
         "0 runs to do", f"{elsewhere}/shapes/results.md", f"{elsewhere}/claims.md", ""]
     assert trained == [("one row", "shapes", 0, False), ("another", "shapes", 0, False),
                        ("one row", "shapes", 1, False)]

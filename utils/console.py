@@ -78,6 +78,11 @@ def progress_bar(total, done, status):
         yield advance
 
 
+def counted(n, noun):
+    """A number and what it counts: "1 file", "2 files"."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 def wrapped(line):
     """A line in pieces of at most 80 columns, unless a word is longer; all but the first indented.
     """

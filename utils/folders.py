@@ -26,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from utils import cache
+from utils.console import counted
 
 # The formats of IMG_EXTENSIONS. PIL looks at the contents, not at the name, and starts other
 # programs for some formats: a PostScript file called x.jpg would run in Ghostscript.
@@ -63,7 +64,7 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
         good[[i for i, _ in cached.bad]] = False
         labels, n_train = labels[good], int(good[:n_train].sum())
         names = [name for name, kept in zip(names, good) if kept]
-        print(f"{path}: left out {len(cached.bad)} files that cannot be decoded")
+        print(f"{path}: left out {counted(len(cached.bad), 'file')} that cannot be decoded")
     train_labels, test_labels = (of[of >= 0] for of in (labels[:n_train], labels[n_train:]))
     for split in (train_labels, test_labels):
         if len(split.unique()) < len(classes):
@@ -122,7 +123,7 @@ def list_split(split):
         files += [(image, label) for image in sorted(images, key=lambda e: e.name)]
     folders = sorted(e.path for e in other if e.is_dir())
     if folders:
-        print(f"{split}: left out {len(folders)} folders inside class folders, such as"
+        print(f"{split}: left out {counted(len(folders), 'folder')} inside class folders, such as"
               f" {folders[0]}")
     print_left_out(split, len(other) - len(folders))
     return files, classes
@@ -159,7 +160,7 @@ def print_left_out(split, n):
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if n:
-        print(f"{split}: left out {n} files whose names do not end in one of"
+        print(f"{split}: left out {counted(n, 'file')} whose name does not end in one of"
               f" {' '.join(IMG_EXTENSIONS)}")
 
 
