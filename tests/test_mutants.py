@@ -988,7 +988,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
 
 # The tests that look at a script: those of its own name, and these.
 TESTS = {"augment.py": ["train", "scripts"], "lineval.py": ["train", "scripts"],
-         "train.py": ["runs", "options", "wiring", "resume", "console"],
+         "train.py": ["runs", "options", "wiring", "resume", "console", "parallel"],
          "baselines/lejepa.py": ["parallel"],
          "options.py": ["train", "baselines", "wiring"], "simsiam.py": ["collapse"],
          "baselines/byol.py": ["wiring"], "utils/weights.py": ["lineval"],

@@ -462,7 +462,8 @@ def test_the_pictures_of_train_py_and_augment_py_show_two_different_views(
     augment.main()
     for folder in watched.out, tmp_path:
         sheet = torch.from_numpy(numpy.array(Image.open(folder / "views.png")))
-        image, view1, view2 = (sheet[2 + 74 * row :, plot.MARGIN :][:72] for row in range(3))
+        image, view1, view2 = (sheet[plot.HEAD + 2 + 74 * row :, plot.MARGIN :][:72]
+                               for row in range(3))
         assert not torch.equal(view1, view2) and not torch.equal(image, view1)
 
 
