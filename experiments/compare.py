@@ -96,9 +96,15 @@ def save_curves(compared, path):
                      configs[0]["dim"] if len(dims) == 1 else 0, references)
 
 
-def nearest(bank, query, k):
-    """Indices (N, k) of the rows of bank (M, c) with the largest cosine to each of query (N, c)."""
-    return (F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T).topk(k, dim=1).indices
+def nearest(bank, query, k, but=None):
+    """Indices (N, k) of the rows of bank (M, c) with the largest cosine to each of query (N, c).
+
+    but: a row of the bank for each query that does not count (N,)
+    """
+    cosine = F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T  # (N, M)
+    if but is not None:
+        cosine[torch.arange(len(query)), but] = -torch.inf
+    return cosine.topk(k, dim=1).indices
 
 
 def save_neighbours(compared, path, classes=6, k=8):
@@ -136,7 +142,7 @@ def look_up(images, bank, query, n, k):
                 images.train_labels[found] == images.test_labels[chosen][:, None])
     n, k = min(n, len(bank)), min(k, len(bank) - 1)
     chosen = torch.arange(n) * len(bank) // n
-    found = nearest(bank, bank[chosen], k + 1)[:, 1:]  # the nearest of all is the image itself
+    found = nearest(bank, bank[chosen], k, chosen)  # not the image itself
     return images.train[chosen], found, torch.zeros_like(found, dtype=torch.bool)
 
 

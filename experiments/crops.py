@@ -49,7 +49,9 @@ def write_squares(source, out):
     source: as train.py reads it, all images square and of one size   out: gets square/ and whole/
     returns: the sides of both, in pixels
     """
-    train_files, test_files, _ = list_splits(source)
+    train_files, test_files, classes = list_splits(source)
+    if not classes:
+        raise SystemExit(f"{source}: has no labels; crops.py evaluates on labelled images")
     side = 0
     for path in (pathlib.Path(entry.path) for entry, _ in train_files + test_files):
         with Image.open(path, formats=FORMATS) as image:

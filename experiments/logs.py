@@ -76,7 +76,10 @@ def check_photographs():
 @functools.cache
 def digest(path):
     """The digest of the images at a path. Cached: each run asks for it."""
-    return data.load(path).digest()
+    images = data.load(path)
+    if len(images.labelled) < len(images.train):
+        raise SystemExit(f"{path}: the experiments need a label for every training image")
+    return images.digest()
 
 
 def results_dir(scale):
@@ -181,11 +184,12 @@ def train_row(row, scale, seed, again=False):
     """Train one run of a row, or resume an interrupted one, evaluate it, and write its log.
 
     again: from the start; an older log is replaced at the end   returns: the path of the log
-    SystemExit: other logs of the scale are of other images
+    SystemExit: other logs of the scale are of other images, or not all images have a label
     A run that diverges is a result too: its last record and its accuracy are NaN.
     """
     if scale == "photographs":
         check_photographs()
+        digest(options.parse(argv(row, scale, seed)).data)  # refuses images without labels
     path = log_path(row, scale, seed)
     # Under its study's file: another file may have a study of the same name.
     out = pathlib.Path("runs", "experiments", scale, study_file(row), path.stem)

@@ -86,7 +86,9 @@ def test_squares_of_several_sizes_or_with_no_whole_eighth_are_refused(size, tmp_
 
 def test_photographs_that_are_missing_or_not_square_are_refused_in_one_line(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "wide", size=(10, 8))
-    for path, why in (tmp_path / "none", "no such folder"), (folder, "10 x 8 px"):
+    bare = make_folder(tmp_path / "bare", splits=("unlabelled",))
+    for path, why in ((tmp_path / "none", "no such folder"), (folder, "10 x 8 px"),
+                      (bare, "bare: has no labels")):
         monkeypatch.setattr("sys.argv", ["crops.py", str(path)])
         with pytest.raises(SystemExit, match=why) as stop:
             crops.main()

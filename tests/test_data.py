@@ -48,7 +48,7 @@ SET = data.Data(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 
 @pytest.mark.parametrize("part, wrong, rule", [
     ("train", SET.train.float(), "one size, not (4, 3, 8, 8) of torch.float32"),
     ("train", SET.train.numpy(), "one size, not a ndarray"), ("train", [], "not a list"),
-    ("train", SET.train[:0], "one size, not (0, 3, 8, 8)"),
+    ("train", SET.train[:0], "not 3 of 0 and 2 of 2"),
     ("train", torch.tensor(1, dtype=torch.uint8), "one size, not () of torch.uint8"),
     ("test", SET.test.float(), "not (2, 3, 8, 8) of torch.float32"),
     ("train", SET.train[:, :1], "not (4, 1, 8, 8)"),
@@ -57,7 +57,8 @@ SET = data.Data(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 
     ("train", SET.train.permute(0, 2, 3, 1), "(N, 3, C, C), all of one size, not (4, 8, 8, 3)"),
     ("train_labels", torch.tensor([0, 1, 2]), "numbers from 0 to 1, not (3,) of torch.int64"),
     ("train_labels", torch.tensor([-1, 1, 1]), "numbers from 0 to 1"),
-    ("train_labels", torch.zeros(0, dtype=torch.long), "numbers from 0 to 1, not (0,)"),
+    ("train_labels", torch.zeros(0, dtype=torch.long), "not 4 images, 2 classes and 0 and 2 lab"),
+    ("classes", [], "numbers from 0 to -1"),
     ("train_labels", torch.tensor([[0], [1]]), "(N,) of numbers from 0 to 1, not (2, 1)"),
     ("test_labels", torch.tensor([1, 0], dtype=torch.int32), "not (2,) of torch.int32"),
     ("test_labels", [1, 0], "not a list"),
@@ -77,10 +78,14 @@ def test_a_set_without_classes_has_neither_labels_nor_test_images(monkeypatch):
     bare = data.Data(SET.train, y, SET.test[:0], y, [])
     monkeypatch.setattr(data, "shapes", lambda *_, **__: bare)
     assert data.load("shapes") is bare and len(bare.with_labels(0.5).train) == 0
+    untested = SET._replace(test=SET.test[:0], test_labels=y)
+    monkeypatch.setattr(data, "shapes", lambda *_, **__: untested)
+    with pytest.raises(SystemExit, match="4 images, 2 classes and 3 and 0 labels"):
+        data.load("shapes")
     for part, wrong in (("train", SET.train[:0]), ("train_labels", SET.train_labels),
                         ("test", SET.test), ("test_labels", SET.test_labels)):
         monkeypatch.setattr(data, "shapes", lambda *_, **__: bare._replace(**{part: wrong}))
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit, match="--data shapes: "):
             data.load("shapes")
 
 

@@ -99,6 +99,15 @@ def test_a_claim_about_a_row_that_does_not_exist_is_refused_before_the_runs(
         every.main(["--only", "sec46_symmetry"])
 
 
+@pytest.mark.parametrize("splits", [["unlabelled"], ["unlabelled", "train", "test"]])
+def test_experiments_need_a_label_for_every_training_image(splits, elsewhere, monkeypatch):
+    monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))
+    monkeypatch.setattr(logs.train, "train", None)
+    logs.use_photographs(str(make_folder(elsewhere / "own", splits=splits)))
+    with pytest.raises(SystemExit, match="own: the experiments need a label for every"):
+        logs.train_row(table.Row("a"), "photographs", 0)
+
+
 def test_logs_of_other_images_are_not_taken_for_those_of_one_s_own(elsewhere, monkeypatch):
     monkeypatch.setattr(logs, "SCALES", dict(logs.SCALES))
     own, row = str(make_folder(elsewhere / "own")), table.Row("a")

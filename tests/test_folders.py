@@ -61,12 +61,13 @@ def test_images_without_labels_come_after_the_labelled_ones_from_any_depth_sorte
         Image.new("RGB", (10, 8), (0, 0, 200 + i)).save(folder / path)
     (folder / "a/notes.txt").touch()
     (folder / "again").symlink_to(folder)
-    alone = read(tmp_path)
+    (folder / "loop.png").symlink_to("loop.png")
+    alone = read(tmp_path, skip_bad=True)
     assert "left out 1 file whose" in capsys.readouterr().out
     assert alone.train[:, 2, 0, 0].tolist() == [202, 201, 200]
     assert [len(part) for part in alone[1:5]] == [0, 0, 0, 0]  # no labels, tests or classes
     assert alone.names == ([f"{name}/a/c/y.PNG", f"{name}/a/z.png", f"{name}/b.png"], [])
-    images = read(make_folder(tmp_path))
+    images = read(make_folder(tmp_path), skip_bad=True)
     assert images.train[:, 2, 0, 0].tolist() == [0, 10, 20, 0, 10, 20, 202, 201, 200]
     assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert len(images.test) == 6 and images.classes == ["cat", "dog"]
@@ -298,6 +299,25 @@ def test_what_is_missing_from_a_folder_is_named(tmp_path):
     assert "unlabelled: no images in it" in message(tmp_path)
 
 
+def test_links_to_folders_of_images_without_labels_are_followed_once(tmp_path):
+    elsewhere = make_folder(tmp_path / "elsewhere", splits=("disk",))
+    (tmp_path / "set").mkdir()
+    for name, target in ("unlabelled", "disk"), ("unlabeled", "disk"):
+        (tmp_path / "set" / name).symlink_to(elsewhere / target)
+    assert "both unlabelled/ and unlabeled/" in message(tmp_path / "set")
+    (tmp_path / "set" / "unlabeled").unlink()
+    (elsewhere / "disk" / "a link").symlink_to(elsewhere / "disk" / "cat")
+    names = read(tmp_path / "set").names[0]
+    assert names == [f"unlabelled/{of}/{i}.png" for of in ("a link", "dog") for i in range(3)]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("gone")])
+def test_what_is_called_unlabelled_and_is_no_folder_is_refused(make, tmp_path):
+    make(make_folder(tmp_path) / "unlabelled")
+    with pytest.raises(OSError, match="unlabelled"):  # one line, by plain_errors()
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("split", ["train", "test", "val"])
 def test_images_without_labels_do_not_make_up_for_a_missing_split(split, tmp_path):
     make_folder(tmp_path, splits=("unlabelled", split))
@@ -361,6 +381,12 @@ def test_a_bad_file_without_label_is_left_out_like_others(tmp_path):
     images = read(tmp_path, skip_bad=True)
     assert images.train[:, 2, 0, 0].tolist() == 2 * [0, 10, 20] + [0, 20, 0, 10, 20]
     assert images.train_labels.tolist() == images.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_folder_without_any_good_training_image_is_refused(tmp_path):
+    (make_folder(tmp_path, splits=("unlabelled",), n=1) / "unlabelled/cat/0.png").write_bytes(b"")
+    (tmp_path / "unlabelled/dog/0.png").write_bytes(b"")
+    assert "no training image can be decoded" in message(tmp_path, skip_bad=True)
 
 
 def test_a_class_without_any_good_image_is_refused(tmp_path):

@@ -574,8 +574,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "unlabelled images come first": (
             "return train_files + unlabelled, test", "return unlabelled + train_files, test"),
         "an unlabelled image is one of the first class": ("[(e, -1) for e", "[(e, 0) for e"),
-        "links to folders are followed": (
-            "yield from () if entry.is_symlink() else walk", "yield from walk"),
+        "links that lead in circles are followed": ("os.path.realpath(here))", "str(here))"),
         "unlabelled images make up for a missing split": (
             "if unlabelled and not any(", "if unlabelled and not all("),
         "a bad test image moves a training image": (
@@ -966,7 +965,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/compare.py": {
         "a share of the labels counts like all": ('probe.get("labels", 1) == 1', "True"),
-        "an image is its own neighbour": ("k + 1)[:, 1:]", "k + 1)[:, :-1]"),
+        "an image is its own neighbour": ("bank[chosen], k, chosen)", "bank[chosen], k)"),
     },
     "experiments/finetune.py": {
         "the classifier pads its stem by 1": (

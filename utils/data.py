@@ -172,19 +172,22 @@ def check(name, images):
     form = lambda v: f"{tuple(v.shape)} of {v.dtype}" if is_tensor(v) else f"a {type(v).__name__}"
     for v in x:
         if not (is_tensor(v) and v.dtype == torch.uint8
-                and v.shape[1:] == (3, *2 * x[0].shape[-1:])
-                and (len(v) or v is images.test and not K)):
+                and v.shape[1:] == (3, *2 * x[0].shape[-1:])):
             raise SystemExit(f"--data {name}: images must be uint8 tensors (N, 3, C, C), all of one"
                              f" size, not {form(v)}")
     for v in y:
         if not (is_tensor(v) and v.dtype == torch.int64 and v.ndim == 1
-                and (0 <= v.min() and v.max() < K if len(v) else not K)):
+                and (not len(v) or 0 <= v.min() and v.max() < K)):
             raise SystemExit(f"--data {name}: labels must be int64 tensors (N,) of numbers from 0"
                              f" to {K - 1}, not {form(v)}")
     if len(y[0]) > len(x[0]) or len(y[1]) != len(x[1]):
         raise SystemExit(f"--data {name}: the labels must be those of the first training images and"
                          f" of all test images, not {len(y[0])} of {len(x[0])} and {len(y[1])} of"
                          f" {len(x[1])}")
+    if not len(x[0]) or bool(K) != bool(len(y[0])) or bool(K) != bool(len(y[1])):
+        raise SystemExit(f"--data {name}: needs training images, and either classes and labels,"
+                         f" some for tests, or neither; not {len(x[0])} images, {K} classes and"
+                         f" {len(y[0])} and {len(y[1])} labels")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
         labels, n_train = labels[good], int(good[:n_train].sum())
         names = [name for name, kept in zip(names, good) if kept]
         print(f"{path}: left out {counted(len(cached.bad), 'file')} that cannot be decoded")
+    if not n_train:
+        raise SystemExit(f"{path}: no training image can be decoded; repair some")
     train_labels, test_labels = (of[of >= 0] for of in (labels[:n_train], labels[n_train:]))
     for split in (train_labels, test_labels):
         if len(split.unique()) < len(classes):
@@ -104,8 +106,8 @@ def list_splits(path):
 def list_split(split):
     """The files of a folder of class folders, sorted by class and name, and the class names."""
     if not split.is_dir():
-        raise SystemExit(f"{split}: no such folder; put the images into train/CLASS/ and"
-                         " test/CLASS/, or images without labels into unlabelled/")
+        raise SystemExit(f"{split}: no such folder; put labelled images into train/CLASS/ and"
+                         " test/CLASS/, or have only others, in unlabelled/")
     # Names that start with a dot, such as .ipynb_checkpoints, belong to the system or an editor.
     classes = sorted(e.name for e in os.scandir(split)
                      if os.path.isdir(e.path) and not e.name.startswith("."))
@@ -131,22 +133,31 @@ def list_split(split):
 
 def list_unlabelled(path):
     """The files of unlabelled/, or unlabeled/, and of all folders below it, sorted by path."""
-    split = path / ("unlabeled" if (path / "unlabeled").is_dir() else "unlabelled")
-    entries = list(walk(split)) if split.is_dir() else []
-    images = [(e, -1) for e in entries if is_image(e)]
-    if split.is_dir() and not images:
-        raise SystemExit(f"{split}: no images in it; remove the folder or put some into it")
+    found = [path / name for name in ("unlabelled", "unlabeled") if os.path.lexists(path / name)]
+    if len(found) > 1:
+        raise SystemExit(f"{path}: has both unlabelled/ and unlabeled/; move all images into one")
+    if not found:
+        return []
+    split, entries = found[0], list(walk(found[0]))
+    images = [(e, -1) for e in sorted(entries, key=lambda e: e.path) if is_image(e)]
+    if not images:
+        raise SystemExit(f"{split}: no images in it; remove it or put some into it")
     print_left_out(split, len(entries) - len(images))
     return images
 
 
 def walk(folder):
-    """All files in a folder and in the folders below it; a link to a folder is not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from () if entry.is_symlink() else walk(entry.path)
-        elif not entry.name.startswith("."):
-            yield entry
+    """All files in a folder and in the folders and links to folders below it, each folder once."""
+    waiting, seen = [folder], set()
+    while waiting:
+        here = waiting.pop()
+        if (real := os.path.realpath(here)) not in seen:  # links may lead in circles
+            seen.add(real)
+            entries = [e for e in os.scandir(here) if not e.name.startswith(".")]
+            inner = [e for e in entries if os.path.isdir(e.path)]
+            # In an order of their own, as a folder with two links counts under the first.
+            waiting += sorted((e.path for e in inner), reverse=True)
+            yield from {*entries} - {*inner}
 
 
 def is_image(entry):

@@ -276,9 +276,10 @@ def write_features(path, images, x, x_test):
     import numpy
 
     file = io.BytesIO()
+    text = lambda words: numpy.array(words, dtype=str)  # also if there are none
     numpy.savez(file, x_train=x.cpu(), y_train=images.train_labels.cpu(), x_test=x_test.cpu(),
-                y_test=images.test_labels.cpu(), classes=images.classes,
-                files_train=images.names[0][:len(x)], files_test=images.names[1])
+                y_test=images.test_labels.cpu(), classes=text(images.classes),
+                files_train=text(images.names[0][:len(x)]), files_test=text(images.names[1]))
     runs.atomic_write(pathlib.Path(path), file.getvalue())
     print(f"{path}: features of {len(x)} training and {len(x_test)} test images")
 
