@@ -179,6 +179,18 @@ def test_the_lr_of_a_fit_is_scaled_by_the_batch_that_it_really_has(size):
     assert lrs[0] == min(size, 10) / 256
 
 
+@pytest.mark.parametrize("peak, further", [
+    (1e-4, [1e-2, 1e-3, 1e-4, 1e-5]), (0.1, [1e-2]), (1.0, []), (10.0, []), (100.0, [1e3]),
+    (1e4, [1e3, 1e4, 1e5])])
+def test_rates_beyond_are_tried_while_the_best_is_the_lowest_or_highest(peak, further, monkeypatch):
+    tried = []
+    monkeypatch.setattr(lineval, "fit_probe", lambda x, labels, lr, *_: tried.append(lr) or lr)
+    monkeypatch.setattr(lineval, "topk_accuracy", lambda lr, *_: -abs(math.log(lr / peak)))
+    x = torch.arange(10.0)
+    assert choose_lr(x, x.long(), 2, SGD, 1, 10) == pytest.approx(peak)
+    assert tried == pytest.approx([*lineval.LRS, *further])
+
+
 def test_the_learning_rate_is_chosen_on_images_held_out_of_the_fit(monkeypatch):
     fitted, tested = [], []
     monkeypatch.setattr(lineval, "fit_probe", lambda x, *_: fitted.append(x))
