@@ -99,7 +99,7 @@ RATIO = 3 / 4, 4 / 3  # of a box's width to its height, as in torchvision
 
 
 def random_boxes(n, size, scale):
-    """Boxes of RandomResizedCrop: areas drawn uniformly in `scale`, log aspect ratios in RATIO.
+    """Boxes of RandomResizedCrop: area drawn uniformly in `scale`, aspect log-uniformly in RATIO.
 
     size: side of the images, in pixels   scale: (smallest, largest) share of their area
     returns: start (top, left) and box_size (height, width): (n, 2) int64 each, in pixels
@@ -149,7 +149,7 @@ def resize_matrix(start, box_size, mirrored, size_in, size_out):
     place = start + torch.where(mirrored, box_size - place, place)
     pixel = torch.arange(size_in, device=start.device)
     # max(0, 1 - |distance| / half-width). The wider triangle is the antialiasing: one of half-width
-    # 1 would give pixels too little weight, or skip them, when an image is reduced.
+    # 1 would give some pixels too little weight, or none, when an image is reduced.
     weight = (pixel + 0.5 - place).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0)
     inside = (pixel >= start) & (pixel < start + box_size)
     weight.mul_(inside.to(weight.dtype))

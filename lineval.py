@@ -258,8 +258,8 @@ def load_backbone(path, device="cpu"):
 def features(images, backbone, config):
     """The features of the training images (M, c) and of the test images (N, c).
 
-    images: a Data   config: has the "mean" and "std" of pre-training
-    Of the training images, those with a label, unless none has one.
+    images: a Data   config: has "mean" and "std", which normalise the images
+    Of the training images only those with a label, unless no image has one.
     """
     train = images.labelled if images.classes else images.train
     return [extract_features(backbone, split, config["mean"], config["std"], images.view_size)

@@ -104,8 +104,8 @@ class LARS(SGD):
             return w.grad
         d = super().direction(w)
         w_norm, d_norm = w.norm(), d.norm()
-        # Only the direction of d still matters: each step adds η t of the matrix's own length to
-        # its velocity, so even at the high η of a large batch no layer runs away.
+        # Only the direction of d still matters: each step adds a matrix of length t ‖w‖ to the
+        # velocity, so even at the high η of a large batch no layer runs away.
         ratio = self.trust * w_norm / d_norm
         # torch.where instead of if, which would wait for the device to compute the norms.
         return d * torch.where((w_norm > 0) & (d_norm > 0), ratio, 1.0)

@@ -109,16 +109,16 @@ def parser():
 def data_options(g):
     """The images. In these functions g is a group's add_argument()."""
     g("--data", default="shapes", help="shapes, shapes-tinted (where colour is a shortcut for"
-      " SimSiam), cifar10, cifar100, stl10, or a folder with train/CLASS/ and test/CLASS/ in it,"
-      " or unlabelled/ (default: shapes)")
+      " SimSiam), cifar10, cifar100, stl10, or a folder that has train/CLASS/ and test/CLASS/, or"
+      " unlabelled/, or all three (default: shapes)")
     g("--root", default="datasets",
       help="the folder of cifar10, cifar100 and stl10 (default: datasets)")
     g("--image-size", type=positive, help="side of a view in pixels (default: 24 for shapes; for a"
       " folder the size of its images, at most 224)")
     g("--stored-size", type=positive, metavar="C", help="side in pixels at which a folder's"
       " images are kept, C x C x 3 bytes each; views are cropped from these (default: 8/7 of"
-      " the views' side, such as 256 for 224, but not above their own; up to 64 px the same as for"
-      " views)")
+      " the views' side, such as 256 for 224, but not above the images' own; up to 64 px the same"
+      " as for views)")
     g("--skip-bad-images", action="store_true",
       help="leave out files of a folder that cannot be decoded (default: stop and name the first)")
 
@@ -173,9 +173,9 @@ def training_options(g):
     g("--batch-size", type=positive, help="images per step (Table 2)")
     g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
     g("--weight-decay", type=float, help="on all parameters, BN's and biases included")
-    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up, but not of"
-      " a constant predictor lr: 10 in Table 2 for batches of 1024 or more, and in Table 3 (a)"
-      " (default: 0)")
+    g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up, which a"
+      " constant predictor lr does without; 10 in Table 2 for batches of 1024 or more, and in Table"
+      " 3 (a) (default: 0)")
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
 

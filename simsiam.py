@@ -53,7 +53,7 @@ def cross_entropy(p, z):
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1)  # (N,)
 
 
-# The choices of --similarity. For a given z, the more alike p is, the smaller the value must be.
+# The choices of --similarity. For a given z, the better p agrees, the smaller the value must be.
 SIMILARITIES = {"cosine": negative_cosine, "cross-entropy": cross_entropy}
 
 
@@ -199,8 +199,8 @@ def output_std(z):
     """
     # Why √d: for rows of length 1 the d variances sum to 1 - ‖mean‖² ≤ 1. So their mean is at most
     # 1/d, and the mean std at most 1/√d (Jensen's inequality).
-    # Two blind spots. If each row is u or -u, they use one direction, yet the std can be 1. If only
-    # k channels of z / ‖z‖ vary, it is at most √(k/d), although the outputs may use k directions.
+    # Two blind spots. If each row is u or -u, the rows use one direction, yet the std can be 1. If
+    # only k channels of z / ‖z‖ vary, the std is at most √(k/d), although z may use k directions.
     z = F.normalize(z, dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5  # divide by N, so 1 is the limit
 
@@ -216,7 +216,7 @@ def effective_rank(z):
     # Not centred: a constant output is then one large singular value, rank 1. Centred, only its
     # rounding noise would be left, which may have any rank.
     s = torch.linalg.svdvals(z)  # (min(N, d),)
-    share = s / s.sum() + 1e-7  # keeps log(0) out; at d = 2048 it adds up to 0.3 % to the rank
+    share = s / s.sum() + 1e-7  # keeps log(0) out; raises the rank by up to 0.3 % at d = 2048
     return torch.exp(-(share * share.log()).sum())
 
 
@@ -233,8 +233,8 @@ def collapsed(std, rank):
     # runs that end between have a rank below 2. rank: two directions used equally have rank 2;
     # below that, one outweighs all others. Accuracy does not count: the outputs collapse first, and
     # the features, which kNN and the probe see, much later.
-    # Outputs that differ along a few directions, say five, are not counted, though papers call that
-    # a dimensional collapse, too.
+    # Outputs that differ along a few directions, say five, do not count as collapsed, though papers
+    # call that a dimensional collapse, too.
     # Blind spots: a last BN without γ and β subtracts what nearly equal outputs have in common and
     # scales up the rest, which can look healthy. So can outputs that shrink to 0, as both numbers
     # ignore the scale of z (LeJEPA without its regulariser). If less than a hundredth of the

@@ -234,7 +234,7 @@ def evaluate(run):
     seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
     epoch, z = state.step / run.steps_per_epoch, parallel.gather(torch.cat(state.outputs))
     due = epoch % run.args.knn_every == 0 or state.step == run.last_step
-    due &= bool(run.args.classes)  # without labels there is nothing to compare with
+    due &= bool(run.args.classes)  # without labels there is no kNN accuracy
     record = {
         "epoch": int(epoch) if epoch.is_integer() else epoch,
         "loss": parallel.gather(torch.stack(state.losses)).mean().item(),

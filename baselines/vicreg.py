@@ -32,8 +32,8 @@ def variance(z):
     z: (N, d)   returns: () in [0, 0.99]; variances over the batch have the denominator N - 1
     """
     # A std above 1 is not rewarded, or the outputs would grow without limit. The 1e-4 keeps NaN out
-    # of the gradient at variance 0, where √ has an infinite one; it also weakens the push apart of
-    # outputs whose std is far below 0.01.
+    # of the gradient at variance 0, where √ has infinite slope. It also weakens the force that
+    # spreads outputs whose std is far below 0.01.
     return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
 
 

@@ -97,7 +97,7 @@ def law_rank_ignores_scale_and_rotation():
 
 
 def law_a_collapse_that_std_misses():
-    """Rows that are all u or -u can have std 1 but have rank 1: it takes both measures."""
+    """Rows that are all u or -u have rank 1, but can have std 1: it takes both measures."""
     u = rows([1, 1, 1, 1])
     z = torch.cat([u, -u] * 4)
     expect(output_std, z, 1, "u, -u, u, -u, ... with u = [1, 1, 1, 1]")

@@ -96,7 +96,7 @@ def law_the_aspect_ratio_is_within_RATIO():
 
 
 def law_the_logarithm_of_the_ratio_is_uniform():
-    """The logarithm of the ratio is uniform as long as every box fits, for wide and tall alike."""
+    """As long as every box fits, the log aspect ratio is uniform: wide is as likely as tall."""
     _, _, height, width = boxes(4000, 1000, 0.1, 0.3)
     log = (torch.tensor(width) / torch.tensor(height)).log()
     what = f"Of the boxes of {call(4000, 1000, 0.1, 0.3)} the"
@@ -124,7 +124,7 @@ def law_all_positions_are_equally_likely():
 
 
 def law_top_and_left_are_independent():
-    """Of boxes of one size, the top says nothing about the left."""
+    """For boxes of one size, the top says nothing about the left."""
     top, left, _, _ = boxes(3000, 4, 0.25, 0.25)
     for pair in ((0, 0), (0, 2), (2, 2)):
         near(list(zip(top, left)).count(pair), 333, 90, "Of 3000 boxes of 2 × 2 pixels in images of"

@@ -4,11 +4,12 @@ A claim's test is a list of pairs of rows (below, none_above, all_above), or a f
 {label: [last record of each seed]} -> bool about single runs.
 
 Pairs are decided by Welch's t test, which does not assume that two rows have the same spread, and
-by Holm's correction: of tables whose rows are all the same and Gaussian, at most 5 % should show a
-difference anywhere. In simulations with three seeds 2 to 3 % do, but up to 10 % if the row that all
-others are compared with has a fifteenth of their spread, which three seeds do not reveal. The 95 %
-intervals are widened by the same correction, each by its own level, so a pair is decided exactly
-when its interval excludes the claimed bound; they do not hold all at once with 95 %.
+by Holm's correction: of tables whose rows all have the same Gaussian distribution, at most 5 %
+should show a difference anywhere. In simulations with three seeds 2 to 3 % do, but up to 10 % if
+the row that all others are compared with has a fifteenth of their spread, which three seeds do not
+reveal. The 95 % intervals are widened by the same correction, each by its own level, so a pair is
+decided exactly when its interval excludes the claimed bound; but they do not all hold at once with
+95 % confidence.
 """
 
 import math

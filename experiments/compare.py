@@ -99,7 +99,7 @@ def save_curves(compared, path):
 def nearest(bank, query, k, but=None):
     """Indices (N, k) of the rows of bank (M, c) with the largest cosine to each of query (N, c).
 
-    but: a row of the bank for each query that does not count (N,)
+    but: for each query, the index of the one row of the bank to leave out (N,)
     """
     cosine = F.normalize(query, dim=1) @ F.normalize(bank, dim=1).T  # (N, M)
     if but is not None:
@@ -130,7 +130,7 @@ def save_neighbours(compared, path, classes=6, k=8):
 
 
 def look_up(images, bank, query, n, k):
-    """n images (n, 3, C, C), the numbers of their k nearest (n, k), which are right (n, k) bool.
+    """n images (n, 3, C, C), indices of their k nearest (n, k), and which have their class (n, k).
 
     The first test image of each of n classes; without labels, n training images, evenly spaced.
     """

@@ -51,7 +51,7 @@ def write_squares(source, out):
     """
     train_files, test_files, classes = list_splits(source)
     if not classes:
-        raise SystemExit(f"{source}: has no labels; crops.py evaluates on labelled images")
+        raise SystemExit(f"{source}: has no labels; choose a folder of labelled images")
     side = 0
     for path in (pathlib.Path(entry.path) for entry, _ in train_files + test_files):
         with Image.open(path, formats=FORMATS) as image:

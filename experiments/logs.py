@@ -184,7 +184,7 @@ def train_row(row, scale, seed, again=False):
     """Train one run of a row, or resume an interrupted one, evaluate it, and write its log.
 
     again: from the start; an older log is replaced at the end   returns: the path of the log
-    SystemExit: other logs of the scale are of other images, or not all images have a label
+    SystemExit: other logs of the scale are of other images, or a training image has no label
     A run that diverges is a result too: its last record and its accuracy are NaN.
     """
     if scale == "photographs":

@@ -12,8 +12,8 @@ weight of u in the gradient.
                                                   bounded only by EPS as u → 0
     geometric of s, t   2 (1 - √(s t))            √(t / s) / 2: the worse term gets more,
                                                   bounded only by EPS as s → 0
-    harmonic of s, t    2 (1 - 2 s t / (s + t))   2 (t / (s + t))²: relative to v's weight
-                                                  even more so, but at most 2
+    harmonic of s, t    2 (1 - 2 s t / (s + t))   2 (t / (s + t))²: the worse term's share is
+                                                  larger still, but its weight at most 2
     maximum             max(u, v)                 1 or 0: the worse term gets everything
     squared mean        (u² + v²) / 4             u / 2: a nearly aligned pair counts little,
                                                   and the effective lr falls with the loss

@@ -63,7 +63,7 @@ def test_images_without_labels_come_after_the_labelled_ones_from_any_depth_sorte
     (folder / "again").symlink_to(folder)
     (folder / "loop.png").symlink_to("loop.png")
     alone = read(tmp_path, skip_bad=True)
-    assert "left out 1 file whose" in capsys.readouterr().out
+    assert "left out 1 file with" in capsys.readouterr().out
     assert alone.train[:, 2, 0, 0].tolist() == [202, 201, 200]
     assert [len(part) for part in alone[1:5]] == [0, 0, 0, 0]  # no labels, tests or classes
     assert alone.names == ([f"{name}/a/c/y.PNG", f"{name}/a/z.png", f"{name}/b.png"], [])

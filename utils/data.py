@@ -108,8 +108,9 @@ class Data(NamedTuple):
         """The set with a random share of the labelled images, equally many of each class."""
         n, labels = len(self.train_labels), self.train_labels
         order = torch.randperm(n)
-        each = max(1, round(share * n / max(1, len(self.classes))))  # a smaller one is taken whole
-        # order[:0]: also for a set without classes
+        # A class with fewer images is taken whole.
+        each = max(1, round(share * n / max(1, len(self.classes))))
+        # order[:0], because torch.cat() needs a tensor even if there are no classes.
         chosen = torch.cat([order[:0], *(order[labels[order] == c][:each]
                                          for c in range(len(self.classes)))])
         chosen = chosen.sort().values
@@ -185,9 +186,9 @@ def check(name, images):
                          f" of all test images, not {len(y[0])} of {len(x[0])} and {len(y[1])} of"
                          f" {len(x[1])}")
     if not len(x[0]) or bool(K) != bool(len(y[0])) or bool(K) != bool(len(y[1])):
-        raise SystemExit(f"--data {name}: needs training images, and either classes and labels,"
-                         f" some for tests, or neither; not {len(x[0])} images, {K} classes and"
-                         f" {len(y[0])} and {len(y[1])} labels")
+        raise SystemExit(f"--data {name}: needs training images, and either classes and labels in"
+                         " both splits, or no classes and no labels; not"
+                         f" {len(x[0])} images, {K} classes and {len(y[0])} and {len(y[1])} labels")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Folders of photographs: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE, or val/ for test/.
 
 PATH/unlabelled/ may hold further training images, without labels, in any folders below it. If there
-is nothing else, nothing is evaluated.
+is nothing else, there is no kNN accuracy and no linear probe.
 
 read_folder() does everything; the rest of the file follows its order: list the files, choose the
 sizes, decode the files on all cores. The decoded images stay in the folder, so that the next start
@@ -36,9 +36,9 @@ FORMATS = "JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP"
 def read_folder(path, image_size=None, skip_bad=False, stored_size=None):
     """All images of a folder, as the parts of a Data.
 
-    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: (N,) int64, those of train
-    without the unlabelled images, which come last   classes: the sorted folder names
-    view_size: S   names: the file names of train and of test
+    train, test: (N, 3, C, C) uint8, mapped from the cache   labels: int64; the unlabelled images
+    come last in train and have none   classes: the sorted folder names   view_size: S
+    names: the file names of train and of test
     image_size, stored_size: S and C in pixels; by default as in default_sizes()
     skip_bad: leave out files that cannot be decoded, instead of stopping
     SystemExit: in one line, what is wrong and what to do
@@ -107,7 +107,7 @@ def list_split(split):
     """The files of a folder of class folders, sorted by class and name, and the class names."""
     if not split.is_dir():
         raise SystemExit(f"{split}: no such folder; put labelled images into train/CLASS/ and"
-                         " test/CLASS/, or have only others, in unlabelled/")
+                         " test/CLASS/, or only unlabelled ones into unlabelled/")
     # Names that start with a dot, such as .ipynb_checkpoints, belong to the system or an editor.
     classes = sorted(e.name for e in os.scandir(split)
                      if os.path.isdir(e.path) and not e.name.startswith("."))
@@ -135,7 +135,8 @@ def list_unlabelled(path):
     """The files of unlabelled/, or unlabeled/, and of all folders below it, sorted by path."""
     found = [path / name for name in ("unlabelled", "unlabeled") if os.path.lexists(path / name)]
     if len(found) > 1:
-        raise SystemExit(f"{path}: has both unlabelled/ and unlabeled/; move all images into one")
+        raise SystemExit(f"{path}: has both unlabelled/ and unlabeled/; move all images into one of"
+                         " them")
     if not found:
         return []
     split, entries = found[0], list(walk(found[0]))
@@ -147,7 +148,7 @@ def list_unlabelled(path):
 
 
 def walk(folder):
-    """All files in a folder and in the folders and links to folders below it, each folder once."""
+    """All files in a folder and below it, through links to folders, too; each folder only once."""
     waiting, seen = [folder], set()
     while waiting:
         here = waiting.pop()
@@ -155,7 +156,7 @@ def walk(folder):
             seen.add(real)
             entries = [e for e in os.scandir(here) if not e.name.startswith(".")]
             inner = [e for e in entries if os.path.isdir(e.path)]
-            # In an order of their own, as a folder with two links counts under the first.
+            # Sorted, so that a folder with two links is always listed under the same one.
             waiting += sorted((e.path for e in inner), reverse=True)
             yield from {*entries} - {*inner}
 
@@ -171,7 +172,7 @@ def print_left_out(split, n):
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if n:
-        print(f"{split}: left out {counted(n, 'file')} whose name does not end in one of"
+        print(f"{split}: left out {counted(n, 'file')} with none of the endings"
               f" {' '.join(IMG_EXTENSIONS)}")
 
 

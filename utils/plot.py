@@ -260,8 +260,8 @@ def save_neighbours(path, queries, blocks, labelled=True):
     """Write a PNG file that shows images beside their nearest neighbours, a block for each run.
 
     queries: (n, 3, S, S) uint8   blocks: a list of (title, neighbours (n, k, 3, S, S) uint8, the
-    nearest first, right (n, k) bool: which of them get a frame)   labelled: whether frames mean
-    something
+    nearest first, right (n, k) bool: which of them get a frame)   labelled: whether there are
+    classes, and so frames
     """
     from matplotlib.patches import Rectangle
 

@@ -346,5 +346,5 @@ def load_images(args, config):
 def check_labels(args, images):
     """SystemExit if the images have no labels and more is asked for than their features."""
     if not images.classes and (args.map or args.finetune or args.labels < 1 or not args.features):
-        raise SystemExit(f"--data {args.data}: has no labels; choose --features FILE.npz alone, or"
-                         " other images to evaluate on")
+        raise SystemExit(f"--data {args.data}: has no labels; use --features FILE.npz alone, or"
+                         " choose other images to evaluate on")
