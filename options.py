@@ -174,8 +174,8 @@ def training_options(g):
     g("--lr", type=float, help="base learning rate; the actual one is lr x batch size / 256")
     g("--weight-decay", type=float, help="on all parameters, BN's and biases included")
     g("--warmup-epochs", type=int, default=0, help="epochs of linear warm-up, which a"
-      " constant predictor lr does without; 10 in Table 2 for batches of 1024 or more, and in Table"
-      " 3 (a) (default: 0)")
+      " constant predictor lr does without; 10 in Table 2 for batches of 1024 or more, and in"
+      " Table 3 (a) (default: 0)")
     g("--crop-min", type=float, help="smallest share of an image's area that a view shows")
     g("--blur", type=float, help="probability of Gaussian blur")
 
