@@ -77,12 +77,12 @@ What was changed after results had been seen:
  held-out images; since then the search goes on as long as the best is the lowest or highest tried.\
  Logs that give probe_lr are of the new search: on shapes all, on photographs not yet all. Raw\
  pixels on photographs rose from 37.1 to 40.3. Runs that were trained or only probed again have the\
- same losses and kNN bit for bit, and no linear accuracy changed by more than 1.3 points, even where\
- a rate beyond 100 was chosen. Each rate tried also changes the random numbers of the final fit. A\
- difference between a log of the old search and one of the new contains this, too. One verdict has\
- changed: on shapes, "After few epochs SimSiam is the best of the methods in Table 4" was "no\
- difference seen" (SimCLR 4.2 better, -0.2 to 8.6) until 30 November, and does not hold now (4.1\
- better, 0.1 to 8.2).
+ same losses and kNN bit for bit, and no linear accuracy changed by more than 1.3 points, even\
+ where a rate beyond 100 was chosen. Each rate tried also changes the random numbers of the final\
+ fit. A difference between a log of the old search and one of the new contains this, too. One\
+ verdict has changed: on shapes, "After few epochs SimSiam is the best of the methods in Table 4"\
+ was "no difference seen" (SimCLR 4.2 better, -0.2 to 8.6) until 30 November, and does not hold now\
+ (4.1 better, 0.1 to 8.2).
 """
 
 

@@ -43,9 +43,9 @@ NOTE = ("Each optimiser's learning rate is the best of its rows called held out.
         " runs have two epochs, and a grid starts with the rates, relative to the recipe's, that"
         " had at least half of the best kNN on shapes, as was decided before the first of them. A"
         " grid is widened while its best is at its edge. On shapes this has been so only since 29"
-        " November 2026: until then 20 was the highest lr, and the best for SGD without momentum, AdamW and"
-        " LARS. Averaged SGD was run again on shapes when its statistics were no longer taken from"
-        " the images in the order of the files (94.3 % linear as before).")
+        " November 2026: until then 20 was the highest lr, and the best for SGD without momentum,"
+        " AdamW and LARS. Averaged SGD was run again on shapes when its statistics were no longer"
+        " taken from the images in the order of the files (94.3 % linear as before).")
 
 
 class Torch:

@@ -1,6 +1,6 @@
 """The tests of the tests: every plausible mistake below makes at least one of them fail.
 
-    pytest tests/test_mutants.py -m slow          about 80 minutes of a core
+    pytest tests/test_mutants.py -m slow          about three hours of a core
 
 Each mutant is one edit of one script in a copy of the repository, and the copy must fail the tests
 of that script. Many are bugs that were found in public implementations of SimSiam.
