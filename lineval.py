@@ -42,7 +42,7 @@ from utils.device import tune
 def extract_features(backbone, images, mean, std, size=None):
     """The features of images as they are: (N, 3, C, C) uint8 -> (N, backbone.num_features).
 
-    mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C
+    mean, std: of each channel, as in pre-training   size: S, the side of views, if it is not C.
     Nothing in the backbone changes: linear evaluation freezes it (Sec. 3).
     """
     # --pixels has no parameters: then the images stay where they are.

@@ -46,7 +46,7 @@ class SGD:
         """Move every parameter that has a gradient, and its velocity v in self.velocity.
 
         v becomes m v + self.direction(w).
-        lrs: the learning rate η of each group; ValueError if there are more or fewer than groups
+        lrs: the learning rate η of each group; ValueError if their numbers differ
         A parameter without gradient (None) stays as it is, whatever the weight decay.
         """
         for group, velocities, lr in zip(self.param_groups, self.velocity, lrs, strict=True):
@@ -81,7 +81,7 @@ class SGD:
 class LARS(SGD):
     """SGD with layer-wise adaptive rate scaling: steps in proportion to a matrix's own length.
 
-    d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888)
+    d = g + λ w, then v ← m v + t ‖w‖ / ‖d‖ · d and w ← w - η v   (You et al., arXiv 1708.03888).
     The trust ratio t ‖w‖ / ‖d‖ is 1 where ‖w‖ or ‖d‖ is 0. Vectors (biases, BN's γ and β) move as
     in SGD, without weight decay. App. A fits the linear classifier with it.
     param_groups, momentum, weight_decay: as in SGD   trust: t > 0

@@ -97,7 +97,7 @@ class ResNet(nn.Module):
 
     block: BasicBlock or Bottleneck   depths, widths: of the stages   stem: "imagenet" or "cifar"
     num_classes: if not 0, a linear layer follows, and the output is (N, num_classes)
-    bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32
+    bf16: compute in bfloat16; weights, BN's statistics, the average pool and fc stay float32.
     Initialised as torchvision's with zero_init_residual: the same seed gives the same weights, if
     num_classes is the same.
     """

@@ -103,8 +103,11 @@ def rows(source):
 # Prose and code as HTML.
 
 
-def prose_html(lines):
-    """Lines of a docstring or comment as paragraphs; indented ones are tables, kept as they are."""
+def prose_html(lines, of_definition=False):
+    """Lines of a docstring or comment as paragraphs; indented ones are tables, kept as they are.
+
+    of_definition: whether they are a function's or a class's docstring, which describes parameters
+    """
     indents = [len(v) - len(v.lstrip()) for v in lines[1:] or lines if v.strip()]
     width = 98 - min(indents, default=0)
     first, _, rest = "\n".join(lines).partition("\n")
@@ -116,10 +119,11 @@ def prose_html(lines):
             continue
         out = ""
         for line, after in zip(block.split("\n"), [*block.split("\n")[1:], ""]):
-            # A line break where the next word would still have fitted is intended.
-            ends = len(line) + 1 + len(after.partition(" ")[0]) <= width
-            ends |= bool(re.match("[a-z_, ]+: ", after))  # a parameter
-            out += escape(line) + ("<br>" if ends and after else " ")
+            # A line break before a sentence whose first word would still have fitted is intended.
+            fits = len(line) + 1 + len(after.partition(" ")[0]) <= width
+            sentence = fits and re.match("[A-Z]|here:", after)
+            parameter = of_definition and re.match(r"\w+(, \w+)*: ", after)
+            out += escape(line) + ("<br>" if sentence or parameter else " ")
         out = re.sub("`([^`]+)`", r"<code>\1</code>", out.strip()).replace("   ", "&emsp; ")
         out = re.sub(r"\bhere:", "<b>here:</b>", out)
         blocks.append(f"<p>{out}</p>")
@@ -247,7 +251,7 @@ def script_html(script, sources, places):
         code = "\n".join(html[k - 1] for k in row.code).strip("\n")
         out.append(f"""<div class="row {kind}" id="{address}">
 <div class="tags">{links_to({tag: anchor(tag) for tag in named})}</div>
-<div class="prose">{prose_html(prose) if prose else ""}</div>
+<div class="prose">{prose_html(prose, bool(row.name)) if prose else ""}</div>
 {f'<pre class="code">{code}</pre>' if code.strip() else "<div></div>"}</div>""")
         if i == 0 and script in FIGURES:
             out.append(figure(*FIGURES[script]))

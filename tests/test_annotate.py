@@ -62,6 +62,17 @@ def test_every_line_is_on_the_page_once_code_on_the_right_and_prose_on_the_left(
     assert left == re.sub('"""|`', "", expected).split()
 
 
+def test_only_parameters_and_sentences_start_a_line_of_their_own():
+    doc = ["Add x, Sec. 3.", "", "x: (N,)", "f, h: networks   returns: (N,)", "It adds and also",
+           "multiplies:", "all of them."]
+    joined = "It adds and also multiplies: all of them."
+    assert annotate.prose_html(doc, of_definition=True).split("\n")[1] == (
+        f"<p>x: (N,)<br>f, h: networks&emsp; returns: (N,)<br>{joined}</p>")
+    comment = ["Its outputs come from", "another network: here the", "lr is high.", "here: not so."]
+    assert annotate.prose_html(comment) == (
+        "<p>Its outputs come from another network: here the lr is high.<br><b>here:</b> not so.</p>")
+
+
 def test_all_links_lead_to_places_of_the_page_but_one_to_the_paper():
     ids = re.findall(r' id="([^"]+)"', PAGE)
     assert len(ids) == len(set(ids))

@@ -245,6 +245,12 @@ def test_a_GPU_on_which_this_torch_cannot_compute_is_refused_in_one_line(monkeyp
         assert capsys.readouterr().err.splitlines()[-1].endswith(reason)
 
 
+def test_a_device_that_holds_no_numbers_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        options.parse(["--device", "meta"])
+    assert "meta cannot be used here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_bfloat16_is_refused_on_a_GPU_that_only_emulates_it(has_bf16, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported",

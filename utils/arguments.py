@@ -42,7 +42,7 @@ def device(text):
                                          " cpu")
     try:
         # Compute something: on a GPU that is too old for this torch, empty() would succeed.
-        torch.ones(1, device=text).add_(1)
+        torch.ones(1, device=text).add_(1).item()  # on "meta", which has no numbers, item() fails
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(f"{text} cannot be used here ({reason}); try cpu")

@@ -179,8 +179,8 @@ def check(name, images):
     for v in y:
         if not (is_tensor(v) and v.dtype == torch.int64 and v.ndim == 1
                 and (not len(v) or 0 <= v.min() and v.max() < K)):
-            raise SystemExit(f"--data {name}: labels must be int64 tensors (N,) of numbers from 0"
-                             f" to {K - 1}, not {form(v)}")
+            raise SystemExit(f"--data {name}: labels must be int64 tensors (N,) that number the"
+                             f" {K} classes from 0, not {form(v)}")
     if len(y[0]) > len(x[0]) or len(y[1]) != len(x[1]):
         raise SystemExit(f"--data {name}: the labels must be those of the first training images and"
                          f" of all test images, not {len(y[0])} of {len(x[0])} and {len(y[1])} of"
