@@ -77,8 +77,9 @@ def knn_predict(bank, labels, query, classes, k=200, T=0.1):
     for q in F.normalize(query, dim=1).split(500):  # all N x M cosines at once can fill the memory
         cosine, i = (q @ bank).topk(k, dim=1)  # (500, k)
         votes = torch.zeros(len(q), classes, device=q.device, dtype=q.dtype)
-        # With T = 0.1 a neighbour whose cosine is larger by 0.1 weighs e times as much.
-        votes.scatter_add_(1, labels[i], (cosine / T).exp())  # (500, classes)
+        # With T = 0.1 a neighbour whose cosine is larger by 0.1 weighs e times as much. softmax()
+        # divides exp() by its sum, which moves no vote, and does not overflow if T < 0.011.
+        votes.scatter_add_(1, labels[i], (cosine / T).softmax(dim=1))  # (500, classes)
         predictions.append(votes.argmax(dim=1))
     return torch.cat(predictions)
 
@@ -167,10 +168,13 @@ def topk_accuracy(probe, x, labels, k):
     """The percentage of rows of x (N, c) whose label (N,) is among the k largest logits.
 
     probe: a network (N, c) -> (N, probe.out_features)   returns: a float in [0, 100]
-    It is 100 if there are at most k classes.
+    It is 100 if there are at most k classes. A row with logits that are not finite does not count.
     """
-    top = probe(x).topk(min(k, probe.out_features), dim=1).indices  # (N, k)
-    return percentage((top == labels[:, None]).any(dim=1))
+    logits = probe(x)
+    top = logits.topk(min(k, probe.out_features), dim=1).indices  # (N, k)
+    # With too high a learning rate all logits are NaN. topk() then returns the same k classes for
+    # every row, which would look like the accuracy of chance.
+    return percentage((top == labels[:, None]).any(dim=1) & logits.isfinite().all(dim=1))
 
 
 def choose_lr(x, labels, *settings):

@@ -38,9 +38,10 @@ def sinkhorn(scores, eps=0.05, iterations=3):
 
     q = exp(scores / eps), then in each iteration: divide the columns by their sums, then the rows
     scores: (N, K) in [-1, 1]   returns: (N, K) ≥ 0; rows sum to 1, columns to about N / K
-    eps: the smaller, the nearer the codes are to one-hot
+    eps: the smaller, the nearer the codes are to one-hot; below 0.025 they may be NaN
     """
-    # Subtracting the maximum cancels in the divisions, and exp() cannot overflow at a small eps.
+    # Subtracting the maximum cancels in the divisions, and exp() cannot overflow. It can underflow:
+    # exp(-2 / eps) is 0 in float32 if eps is below 0.023, and a column of zeros has no share.
     q = torch.exp((scores - scores.max().detach()) / eps)
     for _ in range(iterations):
         q = q / q.sum(dim=0, keepdim=True)  # every prototype has the same share of the batch

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 
 import torch
 from torch import nn
@@ -266,6 +267,15 @@ def law_fewer_classes_than_k():
     """With fewer than k classes every row counts: 100 %."""
     got = topk_accuracy(identity(2), torch.tensor([[1.0, 2.0]]), torch.tensor([0]), 5)
     demand(got, 100.0, "Logits [1, 2], label 0, k = 5: the percentage must be")
+
+
+def law_logits_that_are_not_finite():
+    """A row with logits that are not finite does not count: its probe has diverged."""
+    for bad in (math.nan, math.inf):
+        probe = identity(2)
+        nn.init.constant_(probe.bias, bad)
+        got = topk_accuracy(probe, torch.tensor([[1.0, 2.0], [2.0, 1.0]]), torch.tensor([0, 1]), 2)
+        demand(got, 0.0, f"Logits all {bad}, labels [0, 1], k = 2: the percentage must be")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ def test_at_a_low_temperature_the_nearest_neighbour_decides_alone(seed):
     first, second = cosine.topk(2).values.unbind(dim=1)
     query = query[first - second > 0.02]  # 10 T: it outweighs each other one e^10 times
     nearest = knn_predict(bank, labels, query, 3, k=1)
-    assert torch.equal(knn_predict(bank, labels, query, 3, k=9, T=2e-3), nearest)
+    for bank, query in ((bank, query), (bank.float(), query.float())):  # exp(500) is inf in float32
+        assert torch.equal(knn_predict(bank, labels, query, 3, k=9, T=2e-3), nearest)
 
 
 def test_a_query_of_several_chunks_is_answered_row_by_row():
@@ -209,6 +210,14 @@ def test_top_k_counts_the_labels_among_the_k_largest_logits():
     nn.init.eye_(probe.weight)
     x, labels = torch.tensor([[4.0, 3, 2, 1]]).repeat(4, 1), torch.arange(4)
     assert [topk_accuracy(probe, x, labels, k) for k in (1, 2, 3, 4)] == [25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_probe_that_has_diverged_is_right_about_nothing(bad):
+    probe = nn.Linear(4, 4)
+    nn.init.constant_(probe.weight, bad)
+    x, labels = torch.ones(8, 4), torch.arange(4).repeat(2)
+    assert [topk_accuracy(probe, x, labels, k) for k in (1, 2, 4)] == [0, 0, 0]
 
 
 # ------------------------------------------------------------------------------------------------

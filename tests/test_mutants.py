@@ -449,7 +449,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "knn = knn_accuracy(x, y, x, y)"),
         "features in train mode": ("    backbone.eval()\n", ""),
         "the backbone stays in eval mode": ("    backbone.train(mode)\n", ""),
-        "votes without temperature": ("(cosine / T).exp()", "cosine.exp()"),
+        "votes without temperature": ("(cosine / T).softmax", "cosine.softmax"),
         "kNN on lengths": ("bank = F.normalize(bank, dim=1).T", "bank = bank.T"),
         "the last incomplete batch is not judged": (
             "F.normalize(query, dim=1).split(500)",
@@ -457,6 +457,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the lr is chosen on what was fitted": (
             "order[tenth:], order[:tenth]",
             "order, order[:tenth]"),
+        "a probe that has diverged is judged": (" & logits.isfinite().all(dim=1)", ""),
         "top-5 is top-1": ("topk(min(k, probe.out_features)", "topk(min(1, probe.out_features)"),
         "ten classes, always": ("classes, device=q.device", "10, device=q.device"),
         "the nearest is the farthest": ("topk(k, dim=1)", "topk(k, dim=1, largest=False)"),

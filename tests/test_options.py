@@ -183,8 +183,7 @@ BOUNDS = {  # option: its smallest and largest value, and what is just beyond ei
     "--accumulate": ("1 32", "3 64"), "--proj-layers": ("2 3", "1 4"),
     **{option: ("1 1000000000", "0 -1 1000000001") for option in (
         "--epochs", "--knn-every", "--max-steps", "--dim", "--pred-dim", "--queue")},
-    "--seed": ("-9223372036854775808 0 18446744073709551615",
-               "-9223372036854775809 18446744073709551616"),
+    "--seed": ("0 4294967295", "-1 4294967296"),
     "--checkpoint-every": ("1 1m 999999999", "0 0m 1000000000")}
 METHOD = {"--encoder-momentum": "byol", "--sigreg": "lejepa", "--queue": "moco"}
 
@@ -243,12 +242,6 @@ def test_a_GPU_on_which_this_torch_cannot_compute_is_refused_in_one_line(monkeyp
         with pytest.raises(SystemExit):
             options.parse(["--device", name])
         assert capsys.readouterr().err.splitlines()[-1].endswith(reason)
-
-
-def test_a_device_that_holds_no_numbers_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        options.parse(["--device", "meta"])
-    assert "meta cannot be used here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])

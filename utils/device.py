@@ -23,7 +23,8 @@ def tune_cpu():
     """Make the rest of this process faster on a CPU, at the cost of some memory."""
     # NumPy before 2.4 measures a type when first asked about it, and warns if denormals are 0.
     numpy.finfo(numpy.float32), numpy.finfo(numpy.float64)
-    # A collapsed network is full of denormals, numbers below 1e-38, which are slow: make them 0.
+    # A collapsed network is full of denormals, numbers below 1e-38, which are slow: make them 0, in
+    # this thread and those that it starts from now on.
     torch.set_flush_denormal(True)
     # glibc returns large blocks to the system as soon as they are free, so that every step pays
     # for its pages again, an eighth of a step of resnet8: make it keep them.

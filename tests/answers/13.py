@@ -152,6 +152,9 @@ WRONG = {
     "more than the classes": topk(
         "return 100 * float((probe(x).topk(k, dim=1).indices == labels[:, None]).any(dim=1)"
         ".double().mean())"),
+    "a diverged probe counts": topk(
+        "return percentage((probe(x).topk(min(k, probe.out_features), dim=1).indices"
+        " == labels[:, None]).any(dim=1))"),
     "a tensor": topk(
         "return 100 * (probe(x).topk(min(k, probe.out_features), dim=1).indices"
         " == labels[:, None]).any(dim=1).double().mean()"),
@@ -203,10 +206,11 @@ RIGHT = {
         " probe.weight.grad, probe.bias.grad = grads; torch.zeros(1, requires_grad=True)")),
     "a loop over rows": topk(
         "return 100.0 * sum(y in sorted(range(len(v)), key=lambda j: -v[j])[:k]"
+        " and abs(sum(v)) < float('inf')"
         " for v, y in zip(probe(x).tolist(), labels.tolist())) / len(x)"),
     "ranks": topk(
-        "v = probe(x); return 100.0 * ((v > v.gather(1, labels[:, None])).sum(dim=1) < k)"
-        ".float().mean().item()"),
+        "v = probe(x); return 100.0 * (((v > v.gather(1, labels[:, None])).sum(dim=1) < k)"
+        " & v.isfinite().all(dim=1)).float().mean().item()"),
     "a loop over learning rates": choose(),
     "in eval mode": choose(settings="*settings).eval("),
     "the tail of a permutation": choose(
