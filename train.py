@@ -20,6 +20,7 @@ From its latest output (AMD EPYC, two cores, nothing else running, seed 0):
 
 import argparse
 import math
+import os
 import pathlib
 import shlex
 import signal
@@ -318,8 +319,12 @@ def train(args, study=None):
 
 def stopped(run, study, signals):
     """Say how to continue a run that a signal has stopped, and exit."""
-    processes, resume = parallel.world_size(), f"--resume --out {shlex.quote(str(run.out))}"
-    python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    # When the first process ends, torchrun or a scheduler may kill the others: rank 0 saves first.
+    parallel.wait_for_all()
+    resume, processes = f"--resume --out {shlex.quote(str(run.out))}", parallel.world_size()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this machine, under torchrun
+    python = ("python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+              if processes == here else "torchrun (as before)")
     again = (f"the same command again; a script of your own needs {resume}" if study
              else f"{python} train.py {resume}")
     print(f"stopped after step {run.state.step} of {run.last_step} and saved; to continue:\n"

@@ -234,7 +234,8 @@ def test_of_several_runs_that_start_at_once_one_decodes_and_the_others_wait(
         tmp_path, monkeypatch, decoded):
     make_folder(tmp_path)
     somebody_waits, got, decode_all = threading.Event(), [], folders.decode_all
-    monkeypatch.setattr(cache, "print", lambda said: somebody_waits.set(), raising=False)
+    monkeypatch.setattr(cache, "print", lambda said: "waiting" in said and somebody_waits.set(),
+                        raising=False)
     monkeypatch.setattr(folders, "decode_all",
                         lambda *args: somebody_waits.wait(60) and decode_all(*args))
     threads = [threading.Thread(target=lambda: got.append(read(tmp_path))) for _ in range(3)]
@@ -273,7 +274,15 @@ def test_a_folder_in_which_no_cache_can_be_written_is_read_all_the_same(tmp_path
     images.mkdir()  # where the cache would be
     assert same(read(tmp_path), first)
     assert "no cache" in capsys.readouterr().out
-    assert list(tmp_path.glob(".simsiam*")) == [images]  # nothing else is left
+    assert list(tmp_path.glob(".simsiam-8px*")) == [images]  # nothing else is left
+
+
+def test_of_several_processes_none_makes_a_cache_for_itself_alone(tmp_path, monkeypatch):
+    images = files(make_folder(tmp_path))[0]
+    images.mkdir()
+    monkeypatch.setattr(cache.parallel, "world_size", lambda: 2)
+    with pytest.raises(SystemExit, match="cannot be written there.*each process"):
+        read(tmp_path)
 
 
 def test_images_for_which_there_is_no_room_are_refused_in_one_line(tmp_path, monkeypatch):

@@ -360,9 +360,13 @@ def test_an_empty_or_cut_log_counts_as_none(content, tmp_path, monkeypatch):
     assert logs.read_log(row, "smoke", 0) is None
 
 
-@pytest.mark.parametrize("processes, python", [(1, "python"), (3, "torchrun --nproc-per-node 3")])
-def test_a_stopped_run_names_a_command_that_continues_it(processes, python, monkeypatch, capsys):
+@pytest.mark.parametrize("processes, here, python", [
+    (1, 1, "python"), (3, 3, "torchrun --nproc-per-node 3"), (6, 3, "torchrun (as before)")])
+def test_a_stopped_run_names_a_command_that_continues_it(
+        processes, here, python, monkeypatch, capsys):
     monkeypatch.setattr(train.parallel, "world_size", lambda: processes)
+    monkeypatch.setattr(train.parallel, "wait_for_all", lambda: None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
     run = SimpleNamespace(out="o 1 $x", state=SimpleNamespace(step=3), last_step=9)
     with pytest.raises(SystemExit):
         train.stopped(run, None, [signal.SIGTERM])

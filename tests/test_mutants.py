@@ -346,7 +346,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "run.model.backbone, x, args.mean, args.std, args.image_size)",
             "run.model.backbone, x, args.mean, args.std)"),
         "torchrun's run goes on in one process": (
-            'python = "python" if processes == 1 else', 'python = "python" if processes else'),
+            'python = ("python" if processes == 1 else', 'python = ("python" if processes else'),
         "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),
         "--accumulate is ignored": ("        if args.accumulate > 1:", "        if False:"),
         "each rank evaluates with its own statistics": (
@@ -502,9 +502,12 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "        old.unlink(missing_ok=True)\n    return open(path, \"x+b\")",
             "        pass\n    return open(path, \"w+b\")"),
         "the rest of a killed chunk stays": (
-            "cache.file.truncate((start - len(cache.bad)) * image)",
-            "pass"),
-        "two runs decode at once": ("fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH"),
+            "cache.file.seek((start - len(cache.bad)) * image)",
+            "cache.file.seek(0, os.SEEK_END)"),
+        "two runs decode at once": (
+            "runs.locked(folder, lambda: print(waiting))", "contextlib.nullcontext()"),
+        "each process of several makes a cache for itself": (
+            "if parallel.world_size() > 1:\n                raise", "if False:\n                raise"),
         "the set counts as memory": ("mmap.ACCESS_READ", "mmap.ACCESS_COPY"),
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
@@ -609,9 +612,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "[None if rank() else function()]",
             "[function()]"),
         "any error of NCCL is a process that ended": ('"gloo|ncclRemoteError"', '"gloo|NCCL"'),
-        "half an hour for decoding": (
-            "datetime.timedelta(days=1)",
-            "datetime.timedelta(minutes=30)"),
+        "two machines decode at once": (
+            "0 if rank() == 0 else 1 if is_first() else 2", "0 if is_first() else 1"),
+        "only the first wait is one": ("math.ceil(arrived / P) * P", "P"),
         "each rank computes everything": (
             "    if world_size() == 1:\n        return function(x)",
             "    if True:\n        return function(x)"),

@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy
@@ -304,17 +306,87 @@ def test_what_ends_a_process_under_torchrun_by_its_own_fault_stays_as_it_is(erro
     assert not dist.is_initialized()
 
 
-def test_only_waiting_for_the_slowest_may_take_a_day(monkeypatch):
-    timeouts = []
-    monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    for name in ("init_process_group", "new_group", "all_reduce", "destroy_process_group"):
-        monkeypatch.setattr(dist, name, lambda *_, timeout=None, **more: timeouts.append(timeout))
-    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
-    with parallel.group():
-        parallel.agree(True)
-        assert not any(timeouts)
-        parallel.wait_for_all()
-        assert [timeout.days for timeout in timeouts if timeout] == [1]
+@pytest.fixture
+def several(monkeypatch):
+    """Make threads of this process believe that they are processes of one run."""
+    me, store = threading.local(), dist.HashStore()
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+
+    def start(P, function, is_first=lambda rank: rank == 0):
+        monkeypatch.setattr(parallel, "world_size", lambda: P)
+        monkeypatch.setattr(parallel, "rank", lambda: me.rank)
+        monkeypatch.setattr(parallel, "is_first", lambda: is_first(me.rank))
+        threads = [threading.Thread(target=lambda rank=rank: (
+            setattr(me, "rank", rank), function(rank))) for rank in range(P)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return start
+
+
+def test_nobody_goes_on_before_the_last_has_arrived(several):
+    arrived = []
+
+    def process(rank):
+        for turn in range(3):
+            time.sleep(0.02 * ((rank + turn) % 3))
+            arrived.append((turn, rank))
+            parallel.wait_for_all()
+            assert len(arrived) >= 3 * (turn + 1), "it did not wait"
+        arrived.append("end")
+
+    several(3, process)
+    assert [turn for turn, _ in arrived[:9]] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert arrived[9:] == ["end"] * 3
+
+
+def test_who_waits_notices_that_another_has_failed_perhaps_on_another_machine(several):
+    ended = []
+
+    def process(rank):
+        if rank == 1:
+            parallel.count("errors", 1)
+            return
+        with pytest.raises(SystemExit, match="another process of this run has ended"):
+            parallel.wait_for_all()
+        ended.append(rank)
+
+    several(3, process)
+    assert sorted(ended) == [0, 2]
+
+
+def test_no_process_of_a_stopped_run_ends_before_rank_0_has_saved(several):
+    events = []
+
+    def process(rank):
+        if rank == 0:
+            time.sleep(0.1)
+            events.append("saved")
+        with pytest.raises(SystemExit):
+            train.stopped(SimpleNamespace(
+                out="run", state=SimpleNamespace(step=1), last_step=2), None, [])
+        events.append("ended")
+
+    several(2, process)
+    assert events == ["saved", "ended", "ended"]
+
+
+def test_a_folder_is_decoded_by_rank_0_then_by_the_first_of_each_machine_then_read_by_all(several):
+    events, found = [], {}
+
+    def load():
+        events.append("starts")
+        time.sleep(0.05)
+        events.append("ends")
+        return len(events)
+
+    def process(rank):
+        found[rank] = parallel.one_first(load)
+
+    several(3, process, is_first=lambda rank: rank != 1)  # rank 2 is on a machine of its own
+    assert events == ["starts", "ends"] * 3 and found == {0: 2, 2: 4, 1: 6}
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from types import SimpleNamespace
@@ -268,6 +269,32 @@ def test_a_disk_that_is_full_before_the_first_checkpoint_promises_no_resuming(
     monkeypatch.undo()
     start_or_resume(reference[0], tmp_path / "run")  # what was left is no obstacle
     assert_same_end(tmp_path / "run", reference[1])
+
+
+def test_a_folder_is_locked_by_a_file_that_is_open_for_writing_as_NFS_requires(tmp_path):
+    lock = runs.open_lock(tmp_path)
+    assert stat.S_ISREG(os.fstat(lock).st_mode)
+    assert fcntl.fcntl(lock, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    os.close(lock)
+
+
+def test_a_folder_that_another_user_has_locked_before_can_be_locked(tmp_path, monkeypatch):
+    os.close(runs.open_lock(tmp_path))
+    really_open = os.open
+
+    def open_for_reading_only(path, flags, *mode):
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really_open(path, flags, *mode)
+
+    def busy():
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "open", open_for_reading_only)
+    with runs.locked(tmp_path, busy):
+        monkeypatch.undo()
+        with pytest.raises(BrokenPipeError), runs.locked(tmp_path, busy):
+            pass
 
 
 def test_where_the_file_system_has_no_locks_a_run_trains_unprotected(tmp_path, monkeypatch):

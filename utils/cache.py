@@ -16,7 +16,6 @@ run's config train.py then reads all images once more.)
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -99,7 +98,8 @@ def read_or_fill(folder, digest, n_files, size, decode):
     cache = read(path, digest, n_files, size)
     if cache and cache.done == n_files:
         return cache
-    with locked(folder):
+    waiting = f"{folder}: another process is decoding it; waiting"
+    with runs.locked(folder, lambda: print(waiting)):
         try:
             # Another process may have filled it while this one waited for the lock.
             cache = read(path, digest, n_files, size) or Cache(n_files, size, new_file(path))
@@ -108,6 +108,10 @@ def read_or_fill(folder, digest, n_files, size, decode):
                     path.with_suffix(".json"), json.dumps(dict(record, digest=digest)).encode()))
             return cache
         except OSError as error:
+            if parallel.world_size() > 1:
+                raise SystemExit(f"{folder}: the decoded images cannot be written there ({error}),"
+                                 " and each process would decode its own: instead of this folder"
+                                 " use one of your own, with links to the folders in it")
             print(f"no cache: cannot write to {folder} ({error}); the images go into a file in"
                   f" {tempfile.gettempdir()}, and the next start decodes them again")
     try:
@@ -118,23 +122,6 @@ def read_or_fill(folder, digest, n_files, size, decode):
         raise SystemExit(f"{n_files} images of {size} px fit neither into {folder} nor into"
                          f" {tempfile.gettempdir()} ({error}): choose smaller or fewer images,"
                          " make room, or set the variable TMPDIR to another folder")
-
-
-@contextlib.contextmanager
-def locked(folder):
-    """A context in which no other process decodes this folder."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process: see runs.py
-        except BlockingIOError:
-            print(f"{folder}: another process is decoding it; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks; the checksums must do
-            pass
-        yield
-    finally:
-        os.close(lock)
 
 
 def read(path, digest, n_files, size):
@@ -167,12 +154,14 @@ def new_file(path):
 def fill(cache, decode, save):
     """Decode what is missing.   save: called with the record after each chunk"""
     start, image = cache.done, 3 * cache.size**2
+    # A log file has no progress bar, and decoding may take an hour.
+    print(f"decoding {cache.n_files - start} images, kept at {cache.size} px")
     disk = os.fstatvfs(cache.file.fileno())
     # Better to fail now than after hours.
     if (needed := (cache.n_files - start) * image) > disk.f_bavail * disk.f_frsize:
         raise OSError(errno.ENOSPC, f"no room for {needed / 1e9:.1f} GB")
-    cache.file.truncate((start - len(cache.bad)) * image)  # a kill may have left half a chunk
-    cache.file.seek(0, os.SEEK_END)
+    # Not to the end: a kill may have left half a chunk.
+    cache.file.seek((start - len(cache.bad)) * image)
     digest = hashlib.sha256()
     with contextlib.closing(decode(start)) as results:
         for i, result in enumerate(results, start):

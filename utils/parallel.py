@@ -12,11 +12,12 @@ follow: that is the gradient of L.
 """
 
 import contextlib
-import datetime
+import math
 import os
 import re
 import signal
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -124,10 +125,15 @@ def is_first():
 
 
 def one_first(function, *args):
-    """function(*args), computed by one process of each machine first, then by the others."""
-    found = function(*args) if is_first() else None
-    wait_for_all()
-    return found if is_first() else function(*args)
+    """function(*args), computed by rank 0, then by one process of each machine, then by the rest.
+    """
+    # The machines may share a disk that has no locks, on which two must not decode a folder.
+    turn = 0 if rank() == 0 else 1 if is_first() else 2
+    for now in range(3):
+        if now == turn:
+            found = function(*args)
+        wait_for_all()
+    return found
 
 
 def from_rank_0(function):
@@ -140,13 +146,22 @@ def from_rank_0(function):
 
 
 def wait_for_all():
-    """Wait for the slowest process, up to a day: one may be decoding a large set."""
-    # In a group of its own, because all other exchanges should give up after minutes: if a whole
-    # machine fails, nothing else tells the processes of the others.
-    if world_size() > 1:
-        patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))
-        dist.all_reduce(torch.zeros(1), group=patient)
-        dist.destroy_process_group(patient)
+    """Wait for the slowest process, however long it takes: one may be decoding a large set."""
+    # Not by an exchange of tensors: that gives up after minutes, and until then a process would
+    # notice neither a signal nor that another one, perhaps of another machine, has failed.
+    P = world_size()
+    if P == 1:
+        return
+    arrived = count("arrived", 1)
+    while count("arrived") < math.ceil(arrived / P) * P:
+        if count("errors"):
+            raise SystemExit("another process of this run has ended")
+        time.sleep(0.1)
+
+
+def count(what, more=0):
+    """A number that all processes share, after adding to it."""
+    return dist.distributed_c10d._get_default_store().add(what, more)
 
 
 @contextlib.contextmanager
@@ -168,7 +183,7 @@ def group():
             # torchrun, too, notices the end of a process, and ends the others. Say why first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             # The others fail because they miss this process; only the first error is news.
-            first = dist.distributed_c10d._get_default_store().add("errors", 1) == 1
+            first = count("errors", 1) == 1
             sys.stdout, sys.stderr = loud if first else silent
             # NCCL has a code for this; its other errors have other causes and keep their traceback.
             if isinstance(error, RuntimeError) and re.search("gloo|ncclRemoteError", str(error)):

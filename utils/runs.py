@@ -47,29 +47,57 @@ def lock_run_dir(args):
         yield pathlib.Path(args.out or "")
         return
     out = make_run_dir(args)
-    lock = os.open(out, os.O_RDONLY)
-    try:
-        # flock, not a file with the process's number in it: the system releases the lock when the
-        # process ends, however it ends. A number left behind by a killed run would have to be
-        # removed by hand, and might by then belong to another process.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    checkpoint = out / "checkpoint.pt"
+    if not args.resume and not os.path.exists(checkpoint) and not is_ours(out):
+        raise SystemExit(f"--out {out}: holds files that are not those of a run; choose another"
+                         " folder")
+
+    def refuse():
         raise SystemExit(f"--out {out}: another run is training there; choose another folder")
-    except OSError:  # a file system without locks: train unprotected rather than not at all
-        pass
-    try:
+
+    with locked(out, refuse):
         # Under the lock, so that of two runs started at once the second sees what the first did.
-        if not args.resume and os.path.exists(out / "checkpoint.pt"):
+        if not args.resume and os.path.exists(checkpoint):
             raise SystemExit(f"--out {out}: holds a run; continue it with --resume, or choose"
                              " another folder")
-        if not args.resume and not is_ours(out):
-            raise SystemExit(f"--out {out}: holds files that are not those of a run; choose"
-                             " another folder")
-        LOCKED[out] = os.fstat(lock)
-        yield out
-    finally:
-        LOCKED.pop(out, None)
-        os.close(lock)
+        LOCKED[out] = os.stat(out)
+        try:
+            yield out
+        finally:
+            del LOCKED[out]
+
+
+@contextlib.contextmanager
+def locked(folder, busy):
+    """A context in which no other process is in such a context with the same folder.
+
+    busy: called if one is; if it returns, wait for the other process
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = open_lock(folder)
+            stack.callback(os.close, lock)
+            # flock, not a file with the process's number in it: the system releases the lock when
+            # the process ends, however it ends. A number left behind by a killed run would have to
+            # be removed by hand, and might by then belong to another process.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # no locks, or no new files, in this file system: go on unprotected
+            pass
+        yield
+
+
+def open_lock(folder):
+    """The descriptor of the hidden file by which a folder is locked."""
+    # Other machines would not see a lock on the folder itself if it is on NFS, nor one on a file
+    # that is open only for reading.
+    path, flags = folder / ".simsiam-lock", os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # another user's
+        return os.open(path, flags | os.O_RDONLY)
 
 
 LOCKED = {}  # the folders that runs of this process use: name -> status of the folder itself
