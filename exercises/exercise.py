@@ -136,7 +136,7 @@ def explain(error, number):
             return "blank", f"Not written yet: {blank[2]}."
         return "failed", f"It needs exercise {blank[1]}, which is not written yet: {blank[2]}."
     if "NoneType" in text:
-        text += " (A function without `return` returns None.)"
+        text += " (A function without `return` returns None; an attribute can be None, too.)"
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return "failed", f"{within(error.filename)}, line {error.lineno}: {error.msg}"

@@ -61,21 +61,24 @@ def trained(method, steps):
             for w in model.parameters():
                 if w.grad is not None:
                     w -= 3 * w.grad
-    # Not the z1 that forward() returns: a submission could return anything.
-    return model, losses, model.f(view(x)).detach()
+    # Not its own f, nor the z1 that forward() returns: a submission could return anything.
+    return model, losses, SimSiam.f(model, view(x)).detach()
 
 
 def law_at_most_20_lines():
-    """mine.py has at most 20 lines; blank ones, comments and docstrings do not count."""
+    """mine.py has at most 20 lines and 20 statements; comments and docstrings do not count."""
     text = exercise.submitted("mine.py")
     if text.strip() == FILES["mine.py"].strip():
         raise NotImplementedError("exercise 18: write your method in mine.py")
     lines = text.splitlines()
     counted = {i for i, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
-    for node in ast.walk(ast.parse(text, "mine.py")):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            counted -= set(range(node.lineno, node.end_lineno + 1))
-    assert len(counted) <= 20, f"Yours has {len(counted)}."
+    statements = [n for n in ast.walk(ast.parse(text, "mine.py")) if isinstance(n, ast.stmt)]
+    docstrings = [n for n in statements
+                  if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    for node in docstrings:
+        counted -= set(range(node.lineno, node.end_lineno + 1))
+    most = max(len(counted), len(statements) - len(docstrings))  # a = 1; b = 2 is one line
+    assert most <= 20, f"Yours has {most}."
     longest = max(map(len, lines))
     assert longest <= 100, f"A line may have 100 characters; your longest has {longest}."
 

@@ -9,10 +9,10 @@ exercise.
 
 import ast
 import contextlib
-import copy
 import functools
 import importlib.abc
 import importlib.util
+import linecache
 import re
 import symtable
 import sys
@@ -20,7 +20,7 @@ from importlib.machinery import ModuleSpec
 
 import torch
 
-from exercises import exercise
+from exercises import exercise, make
 from exercises.exercise import HOME, find
 
 FOLDERS = "utils", "baselines", "experiments", "exercises"
@@ -85,7 +85,7 @@ def stretches(lines, start, end, pattern):
 # The transplant.
 
 
-DEFINITIONS = ast.FunctionDef, ast.ClassDef
+DEFINITIONS = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
 
 def defined(tree):
@@ -99,11 +99,21 @@ def defined(tree):
                 name = n.name
             elif isinstance(n, ast.alias):
                 name = (n.asname or n.name).split(".")[0]
-            elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
-                name = n.id
+            elif isinstance(getattr(n, "ctx", None), ast.Store):
+                name = root(n)  # of X = 1, X[0] = 1 and X.a = 1
+            elif isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
+                call = n.value.func  # X.append(1) changes X; print(X) does not
+                name = root(call) if isinstance(call, ast.Attribute) else ""
             if name and node not in found.setdefault(name, []):
                 found[name].append(node)
     return found
+
+
+def root(node):
+    """The name that an expression such as X[0].a starts with; "" if it starts with none."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def used(node, kind):
@@ -139,31 +149,50 @@ def helpers(node, student, reference, kind=ast.Name):
     return sorted(found, key=lambda statement: statement.lineno)
 
 
-def transplant(reference, student, names, hidden=()):
-    """Put functions of the student's tree into the reference's; Refused if one is not there.
+def place_of(extra, student, reference):
+    """The index in the reference's body of the first statement that the student has below `extra`.
 
-    hidden: functions that the student's copy lacks, and that the reference must not lend either
+    For the reference's own statements that is where the student first defines one of their names.
     """
-    missing = ast.parse("def missing(*_, **__): raise NameError('left out of your copy')").body[0]
-    for name in (*names, *hidden):
-        new, outer = find(student, name), name.rpartition(".")[0]
-        if new is None and name in hidden:
-            new = copy.deepcopy(missing)
-            new.name = name.rpartition(".")[2]
+    first = {name: found[0].lineno for name, found in defined(student).items()}
+    for i, node in enumerate(reference.body):
+        names = defined(ast.Module([node], [])).keys() & first.keys()
+        lines = [node.lineno] if node in student.body else [first[name] for name in names]
+        if any(line > extra.lineno for line in lines):
+            return i
+    return len(reference.body)
+
+
+def transplant(reference, student, names):
+    """Put functions of the student's tree into the reference's; Refused if one is not there."""
+    # `from __future__ import` holds for a whole file, and only the docstring may stand above it.
+    reference.body[1:1] = [node for node in student.body if isinstance(node, ast.ImportFrom)
+                           and node.module == "__future__"]
+    for name in names:
+        new, (outer, _, own) = find(student, name), name.rpartition(".")
         if not isinstance(new, ast.FunctionDef):
-            raise Refused(f"there is no function {name}.")
+            where = f"class {outer}" if outer else "file"
+            raise Refused(f"there is no `def {own}` at the top level of the {where}.")
         place = find(reference, outer) if outer else reference
         place.body[place.body.index(find(reference, name))] = new
-        top = reference.body.index(find(reference, name.split(".")[0]))
         nodes = [new]
         if isinstance(place, ast.ClassDef):
             extra = helpers(new, find(student, outer), place, ast.Attribute)
             place.body += extra
             nodes += extra
         for node in nodes:
-            extra = helpers(node, student, reference)
-            reference.body[top:top] = extra
-            top += len(extra)
+            for extra in helpers(node, student, reference):
+                reference.body.insert(place_of(extra, student, reference), extra)
+
+
+@functools.cache
+def handed_out(number):
+    """The files of an exercise's functions as a student gets them: {name: text}."""
+    info = exercise.about(number)
+    names = [place.split(":")[0] for place in (*info.BLANKS, *info.HIDE)]
+    files = {name: exercise.read(name) for name in names}
+    make.cut(files, [number])
+    return files
 
 
 def changed(number, files):
@@ -175,22 +204,32 @@ def changed(number, files):
     texts = {name: decoded(name, content) for name, content in files.items()}
     for name in info.FILES:
         exercise.SUBMITTED[name] = texts[name]
-    for file in dict.fromkeys(place.split(":")[0] for place in info.BLANKS):
+    # Not the reference itself: it would lend what a student's copy lacks.
+    for file, text in handed_out(number).items():
+        tree = trees[file.removesuffix(".py").replace("/", ".")] = ast.parse(text)
         names, hidden = ([place.split(":")[1] for place in places if place.startswith(file + ":")]
                          for places in (info.BLANKS, info.HIDE))
-        student, error = parse(texts[file], file)
-        tree = ast.parse(exercise.read(file))
-        try:
-            transplant(tree, student, names, hidden)
-        except Refused as refused:
-            raise Refused(error or f"{file}: {refused}")
-        trees[file.removesuffix(".py").replace("/", ".")] = tree
+        if names:
+            take(tree, file, texts[file], names, hidden)
     return trees
+
+
+def take(tree, file, text, names, hidden):
+    """Put these functions of a student's file into a tree, and of the hidden ones those it has."""
+    student, error = parse(text, file)
+    try:
+        transplant(tree, student, [*names, *(name for name in hidden if find(student, name))])
+    except Refused as refused:
+        raise Refused(error or f"{file}: {refused}")
+    # torch.jit.script compiles the lines that it finds there.
+    lines = [line + "\n" for line in text.split("\n")]
+    linecache.cache[str(HOME / file)] = len(text), None, lines, str(HOME / file)
 
 
 def decoded(name, content):
     if content is None:
-        raise Refused(f"{name} was not handed in (or is a link, or larger than a megabyte).")
+        raise Refused(f"{name} was not handed in (or is a link, or larger than a megabyte, or lies"
+                      " in several folders).")
     try:
         return content.decode("utf-8-sig")
     except UnicodeError:
@@ -256,14 +295,25 @@ def imported(trees):
     finally:
         sys.meta_path.remove(importer)
         load_only(before)
+        linecache.clearcache()
 
 
-HINTS = {  # part of a message of Python's: what it means here, where check.py may have passed
-    "File too large": "In the grader an exercise may not write files.",
-    "No module named": "The grader takes nothing but the exercise's own files.",
+# This repository's modules, and the classes (or functions) that the exercises ask for.
+OWN = "|".join([*(name for name in FILES if not name.startswith("exercises.")),
+                *(place.split(":")[1].split(".")[0] for number in exercise.numbers()
+                  for place in exercise.about(number).BLANKS)])
+HINTS = {  # a pattern of Python's messages: what it means here, where check.py may have passed
+    "File too large|iostream error": "In the grader an exercise may not write files.",
+    "No module named": "The grader has only the exercise's own files, Python's library and the"
+                       " packages of requirements.txt.",
+    "is left out, as": "The grader takes yours only from the exercise's own files.",
     "EOFError": "In the grader there is no input: remove input().",
     "BdbQuit": "There is a breakpoint() in it: remove it.",
-    "start new thread": "In the grader an exercise may not start threads or processes.",
+    "start new thread|Resource temporarily unavailable":
+        "In the grader an exercise may not start threads or processes.",
+    rf"'({OWN})'( object)? has no attribute|cannot import name .* from .*'({OWN})'":
+        "The grader takes only the functions of the exercise, and what they use by its plain name"
+        " from their own file; `__init__` and all other functions are the original's.",
 }
 
 
@@ -280,7 +330,8 @@ def judge(number, files):
         status, text = "failed", f"{type(error).__name__}: {error}"
     if "MemoryError" in text or "can't allocate memory" in text:
         return "memory", f"It needs too much memory. {text}"
-    return status, "\n".join([text, *(hint for what, hint in HINTS.items() if what in text)])
+    hints = [hint for what, hint in HINTS.items() if re.search(what, text)]
+    return status, "\n".join([text, *hints])
 
 
 def warm_up(numbers):
@@ -288,8 +339,7 @@ def warm_up(numbers):
     with imported({}):
         for number in numbers:
             exercise.laws(number)
-            for place in exercise.about(number).BLANKS:
-                exercise.read(place.split(":")[0])
+            handed_out(number)
     for name in FILES:  # laws may import any of them while they run
         compiled(name)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first use imports for seconds

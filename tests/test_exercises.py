@@ -6,8 +6,11 @@ pytest tests/test_exercises.py -m ""    also in processes of their own, as grade
 import ast
 import csv
 import importlib.util
+import inspect
 import json
+import linecache
 import math
+import operator
 import os
 import pathlib
 import re
@@ -15,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import xml.etree.ElementTree
 import zipfile
 from types import SimpleNamespace
@@ -372,6 +376,14 @@ def _(p, z):''')
     ("EPS = 1e-9\nEPS += 1e-8", "F.cosine_similarity(p, z, eps=EPS)"),
     ("for p in range(3):\n    z = print(D, p)", "F.cosine_similarity(p, z)"),
     ("EPS = 1e-8\nclass Conf:\n    EPS = EPS", "F.cosine_similarity(p, z, eps=Conf.EPS)"),
+    ("SCALE = {}\nSCALE['one'] = 1", "SCALE['one'] * F.cosine_similarity(p, z)"),
+    ("SCALE = [{}]\nfor name in ['one']:\n    SCALE[0][name] = 1",
+     "SCALE[0]['one'] * F.cosine_similarity(p, z)"),
+    ("SCALE = []\nif not SCALE:\n    SCALE.append(1)", "SCALE[0] * F.cosine_similarity(p, z)"),
+    ("def half(v):\n    return v / 2\nhalf('a try')", "F.cosine_similarity(half(p), z)"),
+    ("async def later():\n    return 1", "F.cosine_similarity(p, z) * callable(later)"),
+    ("def negative_cosine(p, z):\n    1 / 0\ndef same(f):\n    return f\n@same",
+     "F.cosine_similarity(p, z)"),
     ("calls = [0]\ndef half(v):\n    global calls\n    calls = [1 + calls[0]]\n    return v / 2",
      "F.cosine_similarity(half(p), (lambda half: half)(z))")])
 def test_what_a_student_adds_comes_along_in_whatever_statement_it_stands(added, similarity):
@@ -387,12 +399,70 @@ def _(p, z):""")
     assert outcome(1, {"simsiam.py": text.encode()}) == "passed"
 
 
-def test_after_a_judgement_imports_find_the_repository_s_own_modules_again():
+def test_what_a_student_adds_keeps_its_place_above_or_below_the_functions():
+    line = "return similarity(p, z).mean()  # (N,) -> ()"
+    text = solved(1)["simsiam.py"].decode().replace(line, line + "\n\n\nTABLE = {'D': D}\n")
+    assert outcome(1, with_answer(1, "simsiam.py:negative_cosine", """
+def negative_cosine(p, z):
+    assert TABLE["D"] is D
+    return -F.cosine_similarity(p, z)
+""", text)) == "passed"
+
+
+def test_an_import_for_type_checkers_may_be_missing_if_annotations_are_not_evaluated():
+    text = solved(1)["simsiam.py"].decode().replace("def negative_cosine(p, z):", """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def negative_cosine(p: Tensor, z):""")
+    assert "NameError" in outcome(1, {"simsiam.py": text.encode()})
+    text = text.replace("from functools", "from __future__ import annotations\nfrom functools")
+    assert outcome(1, {"simsiam.py": text.encode()}) == "passed"
+
+
+def test_the_source_that_torch_jit_compiles_is_the_student_s():
+    assert outcome(1, with_answer(1, "simsiam.py:negative_cosine", """
+def negative_cosine(p, z):
+    import inspect
+    assert "cosine_similarity" in inspect.getsource(negative_cosine)
+    return -F.cosine_similarity(p, z)
+""")) == "passed"
+
+
+@pytest.mark.parametrize("number", [n for n in NUMBERS if exercise.about(n).HIDE])
+def test_what_an_exercise_leaves_out_is_not_lent_by_the_reference_either(number):
+    hidden, files = [place.split(":") for place in exercise.about(number).HIDE], {}
+    for file in solved(number):  # from which the student has deleted it
+        tree = ast.parse(make.copy_of([number])[file])
+        tree.body = [node for node in tree.body if [file, getattr(node, "name", "")] not in hidden]
+        files[file] = ast.unparse(tree).encode()
+    with transplant.imported(transplant.changed(number, files)):
+        for file, name in hidden:
+            module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+            function = operator.attrgetter(name)(module)
+            with pytest.raises(NotImplementedError, match="left out, as it would give the answer"):
+                function(*inspect.signature(function).parameters)
+
+
+def test_who_uses_what_is_left_out_is_told_where_to_write_it():
+    status, text = transplant.judge(2, with_answer(2, "simsiam.py:prediction_mlp", """
+def prediction_mlp(dim=2048, hidden=512, bn="default"):
+    from baselines.byol import mlp
+    return mlp(dim, hidden, dim)
+"""))
+    assert status == "blank" and "mlp is left out" in text
+    assert "takes yours only from the exercise's own files" in text
+
+
+def test_after_a_judgement_imports_and_tracebacks_find_the_repository_s_own_modules_again():
     before = dict(sys.modules)
     with transplant.imported(transplant.changed(16, solved(16))):
         from experiments import logs, sec52_alternation
 
-        assert logs is not before.get("experiments.logs") and sec52_alternation
+        assert logs is not before.get("experiments.logs")
+    assert sec52_alternation.__file__ not in linecache.cache
     for name in transplant.OURS:
         package, _, child = name.rpartition(".")
         assert sys.modules.get(name) is before.get(name), name
@@ -420,15 +490,23 @@ def test_what_is_not_asked_for_is_not_taken():
 
 
 @pytest.mark.parametrize("content, said", [
-    (None, "was not handed in"), (b"\xff\xfe", "not UTF-8"), (b"\0", "does not parse"),
-    (b"(" * 10_000, "does not parse"), (b"", "no function"),
-    (b"D = negative_cosine = 1", "no func"),
+    (None, "was not handed in"), (None, "lies in several folders"), (b"\xff\xfe", "not UTF-8"),
+    (b"\0", "does not parse"), (b"(" * 10_000, "does not parse"),
+    (b"", "no `def negative_cosine` at the top level of the file"),
+    (b"D = negative_cosine = 1", "no `def negative_cosine`"),
+    (b"if True:\n def negative_cosine(p, z): 1", "no `def negative_cosine`"),
     (b"def negative_cosine(p, z): 1 / 0\ndef D(p, z, x=1 / 0): 1", "ZeroDivisionError"),
     (b"def negative_cosine(p, z): 1\ndef D(p, z): 1", "without `return` returns None"),
+    (b"def negative_cosine(p, z): p.grad.add(1)\ndef D(p, z): 1", "an attribute can be None"),
     (b"\n" * 50 + b"def negative_cosine(p, z): global p\ndef D(p, z): 1", "simsiam.py, line 51"),
     (b"def negative_cosine(p, z): raise SystemExit\ndef D(p, z): 1", "SystemExit")])
 def test_what_cannot_be_read_or_run_is_refused_with_a_reason(content, said):
     assert said in transplant.judge(1, {"simsiam.py": content})[1]
+
+
+def test_a_missing_method_is_named_with_its_class():
+    said = outcome(3, {"simsiam.py": b"class SimSiam:\n    forward = print"})
+    assert said == "simsiam.py: there is no `def forward` at the top level of the class SimSiam."
 
 
 def test_a_link_a_pipe_or_a_huge_file_is_not_read(tmp_path):
@@ -484,7 +562,9 @@ def test_what_only_the_grader_forbids_is_explained(tmp_path):
     explained = {
         "__import__('tempfile').TemporaryFile(buffering=0).write(b'x')": "may not write files",
         "input()": "no input",
-        "import myhelpers": "nothing but the exercise's own files",
+        "torch.save(p, 'debug.pt')": "may not write files",
+        "__import__('subprocess').run(['ls'])": "may not start threads or processes",
+        "import scipy.myhelpers": "packages of requirements.txt",
         "breakpoint()": "There is a breakpoint()",
         "__import__('threading').Thread(target=print).start()": "may not start threads"}
     for i, code in enumerate(explained):
@@ -497,6 +577,20 @@ def test_what_only_the_grader_forbids_is_explained(tmp_path):
     marks = json.loads((tmp_path / "marks.json").read_text())
     for mark, said in zip(marks.values(), explained.values(), strict=True):
         assert said in mark["exercises"]["1"]["text"]
+
+
+@pytest.mark.parametrize("number, line, code, told", [
+    (9, "for group, velocities, lr in", "self.steps", True),  # as if set in __init__
+    (1, "return similarity(p, z)", "from simsiam import unit", True),
+    (1, "return similarity(p, z)", "import simsiam; simsiam.unit", True),
+    (1, "return similarity(p, z)", "p.unit()", False),
+    (1, "return similarity(p, z)", "from torch import unit", False)])
+def test_who_misses_what_the_grader_does_not_take_is_told_so_and_nobody_else(
+        number, line, code, told):
+    (name, text), = solved(number).items()
+    text = re.sub(rf"^( +)({re.escape(line)})", rf"\1{code}\n\1\2", text.decode(), flags=re.M)
+    status, text = transplant.judge(number, {name: text.encode()})
+    assert status == "failed" and ("are the original's" in text) == told, text
 
 
 def test_names_in_the_table_can_be_told_apart_and_it_has_at_most_80_columns():
@@ -587,6 +681,21 @@ def test_on_macOS_a_process_that_has_ended_is_no_error_and_memory_is_in_bytes(
 
 # ------------------------------------------------------------------------------------------------
 # In processes of their own.
+
+
+def test_who_writes_now_and_then_is_stopped_at_the_limit_too(monkeypatch):
+    def child(number, files, nonce, pipe, nobody, scratch):
+        for _ in range(30):
+            os.write(pipe, b".")
+            time.sleep(0.1)
+        os._exit(0)
+
+    monkeypatch.setattr(grade, "child", child)
+    monkeypatch.setattr(grade, "WALL_SECONDS", 0.5)
+    job = grade.Job("hw", 1, HOME)
+    grade.grade([job], 1, lambda: None)
+    assert job.status == "time"
+
 
 HOSTILE = {  # what D does: what becomes of exercise 1
     "while True: pass": "time",

@@ -19,11 +19,19 @@ WRONG = {
     "SimSiam itself": (FILE, HEAD + "        return D(p1, z2) / 2 + D(p2, z1) / 2, z1\n"),
     "more than 20 lines": (FILE, HEAD + "        a = 1\n" * 20
                            + "        return D(p1, z2), z1\n"),
+    "more than 20 statements": (FILE, HEAD + "        0; a = 1; b = 2\n" * 10
+                                + "        return D(p1, z2), z1\n"),
     "one long line": (FILE, HEAD + "        return D(p1, z2)" + " + 0" * 30 + ", z1\n"),
     "collapses": (FILE, HEAD + "        return D(p1, z2, stopgrad=False) / 2"
                   " + D(p2, z1, stopgrad=False) / 2, z1\n"),
     "collapses, and returns another z1": (
         FILE, HEAD + "        return D(p1, z2, stopgrad=False), torch.randn_like(z1)\n"),
+    "collapses, and its f returns noise": (FILE, HEAD.replace("self.f", "super().f") + """
+        return D(p1, z2, stopgrad=False) / 2 + D(p2, z1, stopgrad=False) / 2, z1
+
+    def f(self, x):
+        return torch.randn_like(super().f(x))
+"""),
     "the loss alone": (FILE, HEAD + "        return D(p1, z2)\n"),
     "NaN": (FILE, HEAD + "        return (D(p1, z2) - 2).log(), z1\n"),
     "the encoder is never trained": (FILE, HEAD + "        return D(self.h(z1.detach()), z2),"
