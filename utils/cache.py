@@ -3,6 +3,7 @@
     .simsiam-256px.u8      the images, (n, 3, 256, 256) uint8, one after another
     .simsiam-256px.json    a digest of the folder, the SHA-256 of the images of every 500 files, and
                            which files could not be decoded
+    .simsiam-lock          locked while somebody decodes; always empty
 
 A mapped tensor takes no memory of its own: the system reads parts of the file when they are used
 and drops them when memory runs short. So a set may be larger than memory, and decoding it takes

@@ -8,6 +8,7 @@
     curves.png       loss, std, kNN accuracy and rank by epoch
     lineval.json     what lineval.py measured; on other data or with a share of the labels:
                      lineval-*.json
+    .simsiam-lock    locked while a run uses the folder; always empty
 
 Every file is written atomically, so it is always complete. A kill or a full disk costs no more
 than the steps since the last checkpoint, and after a power cut each file is there, with or
