@@ -31,7 +31,8 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys
     out = tmp_path / "run"
     final = train.main([*TINY, "--out", str(out)])
     assert train.verdict(records(out), 16) in capsys.readouterr().out.replace("\n  ", " ")
-    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png"}
+    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "views.png", "curves.png",
+             ".simsiam-lock"}
     assert names == {file.name for file in out.iterdir()}
     assert [r["epoch"] for r in records(out)] == [0, 1, 2]
     for record in records(out):
