@@ -299,10 +299,11 @@ def train(args, study=None):
     args = complete(args, images)
     args.study = study.__name__ if study else ""
     torch.manual_seed(args.seed)
-    model = build(args)  # before there is a run folder: the model may not fit into memory
+    # Both before there is a run folder: they may not fit into memory.
+    model, images = build(args), images.to(args.device)
     with runs.lock_run_dir(args) as out, interruptions() as signals:
         sgd = SGD(param_groups(model), weight_decay=args.weight_decay)
-        run = Run(args, out, images.to(args.device), augmentation(args), model, sgd)
+        run = Run(args, out, images, augmentation(args), model, sgd)
         loss_fn = study(run) if study else parallel.averaged(run.model)
         if args.accumulate > 1:
             loss_fn = parallel.in_pieces(loss_fn, args.accumulate)

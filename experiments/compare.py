@@ -37,17 +37,18 @@ def read_run(folder):
     """Config and records of a run folder; the last record also has lineval.py's "top1", or None."""
     out = pathlib.Path(folder)
     try:
-        config, records = json.loads((out / "config.json").read_text()), runs.read_metrics(out)
+        config, records = json.loads(runs.read_regular(out / "config.json")), runs.read_metrics(out)
         linear = out / "lineval.json"
-        probe = json.loads(linear.read_text()) if linear.exists() else {"top1": None}
+        probe = json.loads(runs.read_regular(linear)) if linear.exists() else {"top1": None}
         top1 = probe["top1"]
         # A probe fitted to a share of the labels cannot be compared with the others. (Older code
         # wrote its result here, too.)
         records[-1]["top1"] = top1 if probe.get("labels", 1) == 1 else None
-        # What is read below must be there.
-        [config[key] for key in ("dim", "classes")]
-        [record[key] for record in records for key in ("epoch", "loss", "std", "rank", "knn")]
-    except (OSError, ValueError, LookupError, TypeError):
+        # What is read below must be there, and be numbers; without labels there is no accuracy.
+        config["dim"] + 0.0, len(config["classes"])
+        [record[key] + 0.0 for record in records for key in ("epoch", "loss", "std", "rank")]
+        [(percent or 0) + 0.0 for percent in (*(record["knn"] for record in records), top1)]
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         raise SystemExit(f"{folder}: not a run of train.py (config.json or metrics.jsonl is missing"
                          " or damaged); name a run folder")
     return config, records

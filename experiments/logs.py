@@ -135,16 +135,14 @@ def read_log(row, scale, seed):
     SystemExit: it is a run of another file's study, which has the same name
     """
     path = log_path(row, scale, seed)
-    if not path.exists():
-        return None
     try:
-        config, *records = map(json.loads, path.read_text().splitlines())
-    except ValueError:  # empty or cut
+        config, *records = map(json.loads, runs.read_regular(path).splitlines())
+    except (OSError, ValueError):  # there is none, or it is empty or cut
         return None
     if not records or not matches(config, row, scale, seed):
         return None
     if config.get("study_file", study_file(row)) != study_file(row):
-        raise SystemExit(f"{path}: this log is of the study {row.study.__name__!r} in"
+        raise SystemExit(f"{path}: this log is of the study {row.study_name!r} in"
                          f" {config['study_file']}.py; give yours another __name__, or if it has"
                          " only moved, correct study_file in the log")
     return config, records

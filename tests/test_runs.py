@@ -19,6 +19,7 @@ import signal
 import stat
 import subprocess
 import time
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -560,6 +561,48 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(save,
     assert not (tmp_path / "boom").exists()
     torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
     assert (tmp_path / "boom").exists()  # the bomb was live
+
+
+def doubled(times):
+    """A list that a file holds in a few bytes, and that has 2^times parts."""
+    found = ["a part"]
+    for _ in range(times):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize("part, reason", [
+    (torch.zeros(1).expand(10**12), "larger than its numbers"), (10**400, "too large"),
+    (doubled(60), "more than a million parts")])
+@pytest.mark.parametrize("read", [runs.load_checkpoint, lambda path: weights.read_file(path)])
+def test_a_small_file_cannot_take_much_memory_or_time(part, reason, read, tmp_path):
+    runs.write_checkpoint(tmp_path / "a.pt", {"config": {}, "model": {"w": part}})
+    with pytest.raises(SystemExit, match=reason):
+        read(tmp_path / "a.pt")
+
+
+def test_a_compressed_file_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
+    runs.write_checkpoint(tmp_path / "a.pt", {"config": {}, "model": {}})
+    with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(
+            tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    monkeypatch.setattr(torch, "load", pytest.fail)
+    with pytest.raises(ValueError, match="compressed"):
+        runs.load((tmp_path / "b.pt").read_bytes())
+
+
+def test_an_error_without_words_is_one_line_and_a_lack_of_memory_no_fault_of_the_file(
+        tmp_path, monkeypatch):
+    errors = [EOFError(), MemoryError()]
+
+    def fail(*_):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(runs, "read_regular", fail)
+    assert "EOFError" in refused(tmp_path / "checkpoint.pt")
+    with pytest.raises(MemoryError):
+        runs.load_checkpoint(tmp_path)
 
 
 def test_a_file_that_is_not_a_checkpoint_of_train_py_is_refused(tmp_path):

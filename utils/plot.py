@@ -28,12 +28,11 @@ def line_style(i):
 
 def new_figure(columns, width, rows=1, height=3):
     """An empty figure of panels in rows and columns, rows of this height: figure, axis or axes."""
-    import matplotlib
+    # Not by pyplot, which keeps every figure, wants a screen, and in a notebook shows its pictures.
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")  # draws into a file: a server has no screen
-    from matplotlib import pyplot
-
-    return pyplot.subplots(rows, columns, figsize=(width, rows * height), layout="constrained")
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    return figure, figure.subplots(rows, columns)
 
 
 def legend_columns(labels, width):
@@ -47,8 +46,6 @@ def save_figure(figure, path, legend="right"):
 
     legend: where it stands, outside the panels: "right", "upper" or "lower"
     """
-    from matplotlib import pyplot
-
     # Matplotlib calls lines without a name _child0, _child1, ...; left to itself it would leave out
     # all other names that begin with _, too.
     handles = [each for each in (*figure.axes[0].lines, *figure.axes[0].collections)
@@ -65,7 +62,6 @@ def save_figure(figure, path, legend="right"):
             text.set(parse_math=False, text=label)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
-    pyplot.close(figure)  # or pyplot would keep it in memory
     atomic_write(path, picture.getvalue())
 
 

@@ -26,6 +26,7 @@ import pathlib
 import re
 import stat
 import subprocess
+import zipfile
 
 import torch
 
@@ -110,7 +111,7 @@ def is_ours(out):
         return True
     try:
         return "data_digest" in json.loads(read_regular(out / "config.json"))
-    except (OSError, ValueError, TypeError):  # there is none, or it is somebody else's
+    except (OSError, ValueError, TypeError, RecursionError):  # none, or somebody else's
         return False
 
 
@@ -196,7 +197,7 @@ def write_metrics(out, records):
 
 def read_metrics(out):
     """The records of a run folder, one per epoch."""
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in read_regular(out / "metrics.jsonl").splitlines()]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -210,11 +211,13 @@ def write_checkpoint(path, content):
     """torch.save with a checksum; content: a dict of tensors, numbers, strings, lists and dicts."""
     if parallel.rank():
         return  # atomic_write() would write nothing: spare the time and memory of serialising
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    # The last two bytes are the length of the comment: 0, which becomes 32.
-    body = buffer.getvalue()[:-2] + DIGEST.to_bytes(2, "little")
-    atomic_write(path, body + hashlib.sha256(body).digest())
+    file = io.BytesIO()
+    torch.save(content, file)
+    # In place: a file may have hundreds of megabytes, and copying it takes longer than its SHA-256.
+    file.seek(-2, io.SEEK_END)
+    file.write(DIGEST.to_bytes(2, "little"))  # the length of the comment, so far 0
+    file.write(hashlib.sha256(file.getbuffer()).digest())
+    atomic_write(path, file.getbuffer())
 
 
 def load_checkpoint(path, device="cpu"):
@@ -231,9 +234,7 @@ def load_checkpoint(path, device="cpu"):
         # would become 0.25, and the run would continue from there without a word.
         if hashlib.sha256(body).digest() != digest:
             raise ValueError("its checksum is wrong: it is damaged, or something else")
-        # weights_only: tensors, numbers and containers. An ordinary pickle can run any code while
-        # it is loaded, and a checkpoint may come from anywhere, with a checksum that fits.
-        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        saved = load(content, device)
         if not (isinstance(saved, dict) and isinstance(saved.get("config"), dict)
                 and isinstance(saved.get("model"), dict)):
             raise ValueError("it lacks config and model")
@@ -243,9 +244,42 @@ def load_checkpoint(path, device="cpu"):
         return saved
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
+    except MemoryError:
+        raise  # plain_errors() has a line for it
     except Exception as error:  # torch raises half a dozen kinds
-        raise SystemExit(f"{path}: not a checkpoint of train.py ({str(error).splitlines()[0]});"
-                         " choose another, or start a new run")
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SystemExit(f"{path}: not a checkpoint of train.py ({reason}); choose another, or"
+                         " start a new run")
+
+
+def load(content, device="cpu"):
+    """The tensors, numbers and containers in the bytes of a file of torch.save.
+
+    ValueError: they would take far more memory or time than their file suggests
+    """
+    file = io.BytesIO(content)
+    if zipfile.is_zipfile(file) and any(e.compress_type for e in zipfile.ZipFile(file).infolist()):
+        raise ValueError("it is compressed, which torch.save never does")
+    file.seek(0)
+    # weights_only: tensors, numbers and containers. An ordinary pickle can run any code while it is
+    # loaded, and a file may come from anywhere, a checkpoint with a checksum that fits.
+    saved = torch.load(file, map_location=device, weights_only=True)
+    for i, part in enumerate(parts(saved)):
+        if i == 10**6:
+            raise ValueError("it has more than a million parts")
+        if isinstance(part, int) and abs(part) >= 2**63:
+            raise ValueError("a number in it is too large")
+        if torch.is_tensor(part) and part.nbytes > part.untyped_storage().nbytes():
+            raise ValueError("a tensor in it is larger than its numbers")
+    return saved
+
+
+def parts(of):
+    """A container and all that is in it, however deep; what it holds twice comes twice."""
+    yield of
+    inner = of.values() if isinstance(of, dict) else of if isinstance(of, (list, tuple)) else ()
+    for part in inner:
+        yield from parts(part)
 
 
 @functools.cache

@@ -104,7 +104,7 @@ def read_file(path):
     try:
         content = runs.read_regular(path.resolve())  # download caches are full of links
         if path.suffix != ".safetensors":
-            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            saved = runs.load(content)
             return dict(saved.get("state_dict", saved)), {}
         tensors = safetensors(path).load(content)  # refuses a malformed header
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
