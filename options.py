@@ -128,8 +128,8 @@ def run_options(g):
     g("--out", help="run folder (default: runs/DATA, runs/DATA-METHOD or the like, with -2, -3, ..."
       " if there is one already)")
     g("--resume", action="store_true", help="continue the run in --out with its own options")
-    g("--checkpoint-every", type=interval, default="1", metavar="N[m]",
-      help="save after every N-th epoch or, with the suffix m, every N minutes (default: 1)")
+    g("--checkpoint-every", type=interval, default="1m", metavar="N[m]",
+      help="save after every N-th epoch or, with the suffix m, every N minutes (default: 1m)")
     g("--knn-every", type=positive, default=1, metavar="N",
       help="evaluate by kNN after every N-th epoch, and at the end of the run (default: 1)")
     g("--max-steps", type=positive, help="stop at this step, counted from the start of the run;"

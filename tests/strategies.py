@@ -25,7 +25,7 @@ seeds = st.integers(0, 2**31)
 ODD = "\udcff" if sys.platform == "linux" else "ü"
 
 # A run of two epochs, seconds long: the options that make it so.
-TINY = ["--epochs", "2", "--batch-size", "64", "--dim", "16", "--device", "cpu"]
+TINY = "--epochs 2 --batch-size 64 --dim 16 --device cpu --checkpoint-every 1".split()
 
 
 def normal(seed, *shape):

@@ -81,8 +81,8 @@ def drawn_views(K):
 def command(folder, name, *more):
     """The options of a run of four steps, in two epochs, on 16 images."""
     return ["--data", str(folder / "images"), "--arch", "resnet8", "--batch-size", "8", "--dim",
-            "16", "--epochs", "2", "--lr", "0.1", "--device", "cpu", "--out", str(folder / name),
-            *more]
+            "16", "--epochs", "2", "--lr", "0.1", "--device", "cpu", "--checkpoint-every", "1",
+            "--out", str(folder / name), *more]
 
 
 def run(*words):

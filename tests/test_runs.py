@@ -38,7 +38,7 @@ def reference(tmp_path_factory):
     """A run of six epochs of two steps that nothing disturbs: its options, and its folder."""
     path = tmp_path_factory.mktemp("reference")
     options = ["--data", make_folder(path / "images", n=8), "--batch-size", 8, "--epochs", 6,
-               "--arch", "resnet8", "--dim", 8, "--device", "cpu"]
+               "--arch", "resnet8", "--dim", 8, "--device", "cpu", "--checkpoint-every", 1]
     options = [str(option) for option in options]
     train.main([*options, "--out", str(path / "run")])
     return options, path / "run"
@@ -228,6 +228,8 @@ def test_checkpoints_are_due_every_n_minutes_even_within_an_epoch():
     assert is_due("3", 12) and not is_due("3", 14)
     assert not is_due("1", 5, 1e6)
     assert is_due("10m", 20, 0)  # the end of the run
+    default = train.parse([]).checkpoint_every
+    assert is_due(default, 5, 61) and not is_due(default, 6, 50)  # a kill costs a minute at most
 
 
 def test_the_minutes_to_the_next_checkpoint_count_from_the_last_one(monkeypatch):
