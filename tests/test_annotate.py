@@ -70,7 +70,8 @@ def test_only_parameters_and_sentences_start_a_line_of_their_own():
         f"<p>x: (N,)<br>f, h: networks&emsp; returns: (N,)<br>{joined}</p>")
     comment = ["Its outputs come from", "another network: here the", "lr is high.", "here: not so."]
     assert annotate.prose_html(comment) == (
-        "<p>Its outputs come from another network: here the lr is high.<br><b>here:</b> not so.</p>")
+        "<p>Its outputs come from another network: here the lr is high.<br>"
+        "<b>here:</b> not so.</p>")
 
 
 def test_all_links_lead_to_places_of_the_page_but_one_to_the_paper():

@@ -507,7 +507,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "two runs decode at once": (
             "runs.locked(folder, lambda: print(waiting))", "contextlib.nullcontext()"),
         "each process of several makes a cache for itself": (
-            "if parallel.world_size() > 1:\n                raise", "if False:\n                raise"),
+            "if parallel.world_size() > 1:\n                raise",
+            "if False:\n                raise"),
         "the set counts as memory": ("mmap.ACCESS_READ", "mmap.ACCESS_COPY"),
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
