@@ -31,6 +31,7 @@ from typing import BinaryIO
 import torch
 
 from utils import parallel, runs
+from utils.console import counted
 
 CHUNK = 500  # files per checksum; after a kill at most this many are decoded again
 
@@ -156,7 +157,7 @@ def fill(cache, decode, save):
     """Decode what is missing.   save: called with the record after each chunk"""
     start, image = cache.done, 3 * cache.size**2
     # A log file has no progress bar, and decoding may take an hour.
-    print(f"decoding {cache.n_files - start} images, kept at {cache.size} px")
+    print(f"decoding {counted(cache.n_files - start, 'image')}, kept at {cache.size} px")
     disk = os.fstatvfs(cache.file.fileno())
     # Better to fail now than after hours.
     if (needed := (cache.n_files - start) * image) > disk.f_bavail * disk.f_frsize:

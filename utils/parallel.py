@@ -125,8 +125,7 @@ def is_first():
 
 
 def one_first(function, *args):
-    """function(*args), computed by rank 0, then by one process of each machine, then by the rest.
-    """
+    """function(*args), by rank 0 first, then by one process of each machine, then by the rest."""
     # The machines may share a disk that has no locks, on which two must not decode a folder.
     turn = 0 if rank() == 0 else 1 if is_first() else 2
     for now in range(3):
