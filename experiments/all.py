@@ -28,7 +28,7 @@ MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
            "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar", "opt_losses",
            "opt_aggregation", "opt_optimizers", "opt_regularizers", "theory_directpred",
-           "theory_spectrum", "shapes_robustness", "common_parts")
+           "theory_spectrum", "shapes_robustness", "augmentations", "common_parts")
 
 BOTH = "shapes", "photographs"  # the scales of claims.md
 

@@ -29,6 +29,7 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
     "tab1_predictor": {  # Table 1
         "h's lr decayed": ("--predictor-lr cosine", 67.7),
         "(a) no predictor": ("--predictor none", 0.1),
+        "no predictor, asymmetric loss": ("--predictor none --symmetry asymmetric", "fails"),
         "(b) h fixed": ("--predictor fixed", 1.5),
         "(c) h's lr constant": (PLAIN, 68.1)},
     "tab2_batch_size": {  # Table 2; the recipe's batch is 64
@@ -83,7 +84,8 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "SimSiam": (PLAIN, 68.1)},
     "appB_dimension": {  # App. B; the recipe's d is 256
         "d = 64": ("--dim 64",), "d = 128": ("--dim 128",), "d = 256": (PLAIN, 65.3),
-        "d = 512": ("--dim 512", 67.2), "d = 1024": ("--dim 1024", 67.5)},
+        "d = 512": ("--dim 512", 67.2), "d = 1024": ("--dim 1024", 67.5),
+        "no bottleneck in h": ("--pred-dim 256",)},
     "figD1_cifar": {},
     "opt_losses": {
         "-cosine (half squared, normalised)": (PLAIN, 68.1),
@@ -119,6 +121,9 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
         "batch halved": ("--batch-size 32",), "d = 64": ("--dim 64",), "d = 512": ("--dim 512",),
         "bfloat16": ("--bf16",), "tinted images": ("--data shapes-tinted",),
         "no stop-gradient, no affine": ("--no-stopgrad --bn no-affine",)},
+    "augmentations": {
+        "all augmentations": (PLAIN,), "no crop": ("--crop-min 1",),
+        **{name: (PLAIN, "", name) for name in ("no colour jitter", "no grayscale", "no flip")}},
     "common_parts": {"train.py": (PLAIN,), "common parts": (PLAIN, "", "common_parts"),
                      "common views": (PLAIN, "", "common_views")},
 }
@@ -135,16 +140,18 @@ ELSEWHERE = {  # scale: what differs there, where rows do
         "tab2_batch_size": {
             "64": ("--batch-size 64", 66.1), "128": ("--batch-size 128", 67.3),
             "256": ("--batch-size 256", 68.1), "512": (PLAIN, 68.1),
-            "1024": ("--batch-size 1024 --warmup-epochs 1", 68.0),
-            "2048": ("--batch-size 2048 --warmup-epochs 1", 67.9),
-            "4096": ("--batch-size 4096 --warmup-epochs 1", 64.0)},
+            "1024": ("--batch-size 1024 --warmup-epochs 10", 68.0),
+            "2048": ("--batch-size 2048 --warmup-epochs 10", 67.9),
+            "4096": ("--batch-size 4096 --warmup-epochs 10", 64.0)},
         "tab3_batch_norm": {
             **ROWS["tab3_batch_norm"],
-            "(a) none, lr / 10": ("--bn none --lr 0.003 --warmup-epochs 1", ""),
-            "(b) hidden-only, lr / 10": ("--bn hidden --lr 0.003 --warmup-epochs 1", "")},
+            "(a) none, lr / 10": ("--bn none --lr 0.003 --warmup-epochs 10", ""),
+            "(b) hidden-only, lr / 10": ("--bn hidden --lr 0.003 --warmup-epochs 10", ""),
+            "(a) none, lr of the others": ("--bn none --warmup-epochs 10", 34.6)},
         "appB_dimension": {
             "d = 256": ("--dim 256", 65.3), "d = 512": ("--dim 512", 67.2),
-            "d = 1024": ("--dim 1024", 67.5), "d = 2048": (PLAIN, 68.1)},
+            "d = 1024": ("--dim 1024", 67.5), "d = 2048": (PLAIN, 68.1),
+            "no bottleneck in h": ("--pred-dim 2048",)},
         "figD1_cifar": {"SimSiam": ("--epochs 800 --predictor-lr cosine", "91.8 (linear)")},
         "shapes_robustness": {}, "common_parts": {}},
     "smoke": {}, "shapes": {},
@@ -224,6 +231,7 @@ CLAIMS = {
         (["without, 2 x the epochs"], COLLAPSED)],
     "tab1_predictor": [
         (["(a) no predictor"], COLLAPSED), "(a) no predictor < (c) h's lr constant",
+        (["no predictor, asymmetric loss"], COLLAPSED),
         (["(b) h fixed"], HEALTHY), "(c) h's lr constant < (b) h fixed [loss]",
         "(b) h fixed < (c) h's lr constant", "(b) h fixed < untrained network",
         "h's lr decayed < (c) h's lr constant"],
@@ -257,7 +265,7 @@ CLAIMS = {
         "SwAV, predictor < SwAV", (["SwAV, no stop-gradient"], "loss", "is", math.nan),
         (["BYOL, no momentum encoder"], HEALTHY),
         (["BYOL, no momentum encoder, lr of h decays"], HEALTHY)],
-    "appB_dimension": ["d = 256 < d = 512"],
+    "appB_dimension": ["d = 256 < d = 512", (["no bottleneck in h"], HEALTHY)],
     "figD1_cifar": [(["SimSiam"], "knn", ">", 80)],
     "opt_losses": [
         (EVERY, HEALTHY),
@@ -285,6 +293,8 @@ CLAIMS = {
         "tinted images < the recipe [by 30]",
         (["no stop-gradient, no affine"], "std", ">", 0.1),
         "no stop-gradient, no affine < the recipe"],
+    "augmentations": [
+        "no crop < all augmentations", "no colour jitter < all augmentations", (EVERY, HEALTHY)],
     "common_parts": ["train.py < common parts; common parts < train.py [by -2]"],
 }
 

@@ -13,8 +13,8 @@ from torchvision.transforms.functional import to_tensor
 
 import options
 import train
-from experiments import (opt_aggregation, opt_optimizers, references, sec52_alternation,
-                         sec52_expectation, theory_directpred, theory_spectrum)
+from experiments import (augmentations, opt_aggregation, opt_optimizers, references,
+                         sec52_alternation, sec52_expectation, theory_directpred, theory_spectrum)
 from experiments import common_parts as parts
 from experiments import opt_regularizers as regularizers
 from experiments.common_parts import common_parts
@@ -117,6 +117,18 @@ def test_views_of_common_parts_are_two_of_each_image_of_the_batch_rounded_to_8_b
     common_parts(run)
     assert all(torch.allclose(x, run.images.train[[5, 7]] / 255) for x in run.two_views(
         torch.tensor([5, 7])))
+
+
+@pytest.mark.parametrize("row", augmentations.ROWS, ids=lambda row: row.label)
+def test_a_row_without_an_augmentation_lacks_that_one_and_has_all_others(row, tmp_path):
+    study = row.study or (lambda run: run.model)
+    run = run_of(tmp_path / "run", study, "--max-steps", "1", *row.options.split())
+    size = run.args.image_size
+    _, box_size, flip, _, order, gray, _, _ = run.augment.draw(400, size)
+    found = {"no crop": (box_size < size).any(), "no flip": flip.any(), "no grayscale": gray.any(),
+             "no colour jitter": (order >= 0).any()}
+    assert {name for name, there in found.items() if not there} == {row.label} & found.keys()
+    assert not torch.equal(*run.two_views(torch.arange(8)))
 
 
 # ------------------------------------------------------------------------------------------------
