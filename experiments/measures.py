@@ -1,16 +1,24 @@
-"""Further measures of the outputs z, taken after training: centre, alignment, uniformity.
+"""Further measures of a run, taken after training, before and behind the projector.
 
-measure_outputs() applies them to a finished run; its log keeps the result. theory_spectrum.py
-shows what they say about collapse.
+    python -m experiments.measures runs/shapes
+
+By layer: kNN, std and rank on the test images, as kNN sees them, of the
+backbone's features and of z. Of z also its centre, alignment and uniformity, on
+views of training images; logs keep these, and theory_spectrum.py shows what
+they say about collapse.
 """
 
 import argparse
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import options
+from lineval import extract_features, knn_accuracy
+from simsiam import effective_rank, output_std
 from utils import data, runs
+from utils.console import plain_errors
 
 
 def centre(z):
@@ -34,16 +42,13 @@ def uniformity(z):
     """The log of the mean of exp(-2 ‖zi - zj‖²) over all pairs of normalised rows (2005.10242).
 
     z: (N, d)   returns: (), at most 0, which a constant output has; lower is more uniform
+    It hardly shows a dimensional collapse (arXiv 2403.00642); the rank does.
     """
     return torch.pdist(F.normalize(z, dim=1)).square().mul(-2).exp().mean().log()
 
 
-@torch.no_grad()
-def measure_outputs(out):
-    """The measures of z for two views of about 2048 training images, from a run's checkpoint.
-
-    returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
-    """
+def load_run(out):
+    """A run's options, its model with the weights of its checkpoint, and its images."""
     saved = runs.load_checkpoint(out)
     default = vars(options.parse([]))
     own = {"device": default["device"], "init": None}  # not the weights that the run started from
@@ -54,6 +59,16 @@ def measure_outputs(out):
     model.load_state_dict(encoder, strict=False)
     images = data.load(args.data, args.root, args.image_size, args.skip_bad_images,
                        args.stored_size or args.image_size)
+    return args, model, images
+
+
+@torch.no_grad()
+def measure_outputs(out):
+    """The measures of z for two views of about 2048 training images, from a run's checkpoint.
+
+    returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
+    """
+    args, model, images = load_run(out)
     augment = options.augmentation(args)
     torch.manual_seed(0)
     N, n = args.batch_size, len(images.train)  # BN uses a batch's statistics: the run's own N
@@ -65,3 +80,42 @@ def measure_outputs(out):
     return {"singular values": [float(f"{v:.4g}") for v in share],
             "centre": centre(z1).item(), "alignment": alignment(z1, z2).item(),
             "uniformity": uniformity(z1).item()}
+
+
+def measure_layers(out):
+    """kNN accuracy (%), std and rank of the backbone's features and of z, from a run's checkpoint.
+
+    returns: {"backbone": (knn, std, rank), "projector": ...}; SystemExit without labels
+    Of the test images, in eval mode: BN uses its running statistics.
+    """
+    args, model, images = load_run(out)
+    if not images.classes:
+        raise SystemExit(f"{out}: kNN needs labels, and its images have none")
+    y, y_test = (labels.to(args.device) for labels in (images.train_labels, images.test_labels))
+    encoder = nn.Sequential(model.backbone, model.projector)
+    found = {}
+    for name, network in (("backbone", model.backbone), ("projector", encoder)):
+        bank, query = (extract_features(network, x, args.mean, args.std, args.image_size)
+                       for x in (images.labelled, images.test))
+        found[name] = (knn_accuracy(bank, y, query, y_test), output_std(query).item(),
+                       effective_rank(query).item())
+    return found
+
+
+@plain_errors
+def main(argv=None):
+    """Print both kinds of measures of some runs."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.measures", description="Measure the backbone's features and z.")
+    p.add_argument("runs", nargs="+", metavar="RUN", help="a run folder of train.py")
+    for run in p.parse_args(argv).runs:
+        print(f"{run}\n{'':12}    kNN    std   rank")
+        for name, (knn, std, rank) in measure_layers(run).items():
+            print(f"  {name:10}{knn:7.2f}  {std:5.3f}  {rank:5.1f}")
+        z = measure_outputs(run)
+        print("  z: " + ", ".join(f"{name} {z[name]:.3f}"
+                                  for name in ("centre", "alignment", "uniformity")))
+
+
+if __name__ == "__main__":
+    main()

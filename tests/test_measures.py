@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import options
 import train
-from augment import Augment
+from augment import Augment, normalize
 from experiments import measures
 from experiments.measures import alignment, centre, measure_outputs, uniformity
-from simsiam import D, output_std
+from lineval import knn_accuracy
+from simsiam import D, effective_rank, output_std
 from strategies import TINY, Elsewhere, normal, seeds
 from utils import data
 from utils.runs import load_checkpoint, write_checkpoint
@@ -64,6 +65,41 @@ def test_the_measures_of_a_run_do_not_need_the_weights_that_it_started_from(
 def test_the_measures_are_of_whole_batches_also_of_few_images(tmp_path, small_shapes):
     train.main([*TINY, "--batch-size", "191", "--max-steps", "1", "--out", str(tmp_path)])
     assert 0 < measure_outputs(tmp_path)["alignment"] < 4  # BN refuses a batch of one image
+
+
+def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small_shapes, capsys):
+    last = train.main([*TINY, "--max-steps", "2", "--out", str(tmp_path)])
+    saved, images = load_checkpoint(tmp_path), data.load("shapes")
+    model, config = options.build(options.fill_in(options.parse(TINY), 24)), saved["config"]
+    model.load_state_dict(saved["model"])
+    model.eval()
+    with torch.no_grad():
+        h, h_test = (model.backbone(normalize(x.float() / 255, config["mean"], config["std"]))
+                     for x in (images.train, images.test))
+        z, z_test = model.projector(h), model.projector(h_test)
+    y, y_test = images.train_labels, images.test_labels
+    found = measures.measure_layers(tmp_path)
+    assert found["backbone"][0] == last["knn"]
+    for layer, bank, query in (("backbone", h, h_test), ("projector", z, z_test)):
+        expected = knn_accuracy(bank, y, query, y_test), output_std(query), effective_rank(query)
+        assert found[layer] == pytest.approx([float(v) for v in expected], rel=1e-4)
+    capsys.readouterr()
+    measures.main([str(tmp_path)])
+    head, *rows, z = capsys.readouterr().out.splitlines()[1:]
+    assert head.split() == ["kNN", "std", "rank"]
+    assert [row.split() for row in rows] == [
+        [layer, f"{knn:.2f}", f"{std:.3f}", f"{rank:.1f}"]
+        for layer, (knn, std, rank) in found.items()]
+    outputs = measure_outputs(tmp_path)
+    assert z == "  z: " + ", ".join(
+        f"{name} {outputs[name]:.3f}" for name in ("centre", "alignment", "uniformity"))
+
+
+def test_without_labels_layers_are_not_measured(monkeypatch):
+    images = data.Data(*4 * [None], classes=[])
+    monkeypatch.setattr(measures, "load_run", lambda out: (None, None, images))
+    with pytest.raises(SystemExit, match="a run: kNN needs labels, and its images have none"):
+        measures.measure_layers("a run")
 
 
 @given(seeds)

@@ -445,8 +445,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "optimizer, args.epochs, args.batch_size",
             "optimizer, args.epochs, 256"),
         "kNN is asked for the training images": (
-            "knn = knn_accuracy(x, y, x_test, y_test)",
-            "knn = knn_accuracy(x, y, x, y)"),
+            "knn_accuracy(x, y, x_test, y_test), neighbours",
+            "knn_accuracy(x, y, x, y), neighbours"),
         "features in train mode": ("    backbone.eval()\n", ""),
         "the backbone stays in eval mode": ("    backbone.train(mode)\n", ""),
         "votes without temperature": ("(cosine / T).softmax", "cosine.softmax"),

@@ -572,9 +572,9 @@ def test_lineval_prints_and_returns_kNN_and_the_probe_and_the_rate_that_it_used(
     y, y_test = images.train_labels, images.test_labels
     args = argparse.Namespace(run="", optimizer="sgd", epochs=3, batch_size=4, lr=lr)
     found = lineval.evaluate(args, images, x, x_test)
-    assert found == {"knn": 88.123, "top1": 81.257, "top5": 99.5, "probe_lr": used}
+    assert found == {"knn": 88.123, "k": 2, "top1": 81.257, "top5": 99.5, "probe_lr": used}
     assert capsys.readouterr().out.splitlines() == [
-        "kNN: 88.12 % of 8 test images",
+        "kNN, k = 2: 88.12 % of 8 test images",
         f"linear probe, base lr {used:g}: top-1 81.26 %, top-5 99.50 %"]
     settings = 4, lineval.SGD, 3, 4
     expected = [(x, y, x_test, y_test), *[(x, y, *settings)] * (lr is None),

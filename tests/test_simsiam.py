@@ -16,7 +16,7 @@ from torch import nn
 from augment import Augment
 from optim import SGD
 from resnet import resnet
-from simsiam import (BN, D, SimSiam, collapsed, cross_entropy, effective_rank, main,
+from simsiam import (BN, D, SimSiam, collapsed, cross_entropy, effective_rank, linear_bn_relu, main,
                      negative_cosine, output_std, prediction_mlp, projection_mlp)
 from strategies import gradients, normal, seeds, tiny, views
 from utils.data import draw_shapes
@@ -234,6 +234,22 @@ def test_in_eval_mode_rows_are_independent_and_in_train_mode_BN_mixes_them(seed,
 # Table 3, written out: BN on the projector's hidden and output layers, on the predictor's.
 TABLE_3 = {"none": "- - - -", "hidden": "BN - BN -", "default": "BN BN BN -", "all": "BN BN BN BN",
            "no-affine": "BN BN BN -"}
+
+
+@given(seeds, st.floats(0.5, 4), st.floats(-3, 3))
+def test_BN_ignores_the_length_of_the_weights_before_it_whose_gradient_is_at_right_angles_to_them(
+        seed, length, offset):
+    _, bn, relu = linear_bn_relu(6, 4, bn=True, relu=True)
+    x, v, bn = normal(seed, 12, 6), normal(seed + 1, 12, 4), bn.double()
+    w = normal(seed + 2, 4, 6).requires_grad_()
+    bn.eps = 1e-12  # with which the law is exact
+    layer = lambda w, b: relu(bn(x @ w.T + b))
+    y = layer(w, 0.0)
+    assert torch.allclose(layer(length * w, offset), y)
+    (y * v).sum().backward()
+    assert torch.allclose((w.grad * w).sum(dim=1), torch.zeros(4).double(), atol=1e-8)
+    if y.any():
+        assert w.grad.any()
 
 
 @pytest.mark.parametrize("bn", BN)

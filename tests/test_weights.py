@@ -686,7 +686,7 @@ def test_raw_pixels_are_evaluated_without_a_network_and_nothing_is_written(
                  for i in (images.train, images.test))
     assert result["knn"] == lineval.knn_accuracy(
         x, images.train_labels, x_test, images.test_labels)
-    assert f"kNN: {result['knn']:.2f} %" in capsys.readouterr().out
+    assert f"kNN, k = {result['k']}: {result['knn']:.2f} %" in capsys.readouterr().out
     assert not os.listdir(tmp_path)
 
 
