@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -314,6 +315,15 @@ def test_an_endless_loop_is_stopped_and_its_line_is_named(monkeypatch, capsys):
     found = re.search(r"augment.py, line (\d+): your function did not return within 0.2 s", said)
     start = exercise.read("augment.py").splitlines().index("def random_boxes(n, size, scale):") + 1
     assert start + 1 <= int(found[1]) <= start + 5
+
+
+def test_the_alarm_of_an_exercise_ends_with_it(monkeypatch):
+    assert check.outcome(1)[0] == "passed"
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    monkeypatch.setattr(exercise, "outcome", lambda number: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        check.outcome(1)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_missing_sheet_and_broken_laws_end_in_a_plain_line(monkeypatch, tmp_path):
@@ -695,6 +705,13 @@ def test_who_writes_now_and_then_is_stopped_at_the_limit_too(monkeypatch):
     job = grade.Job("hw", 1, HOME)
     grade.grade([job], 1, lambda: None)
     assert job.status == "time"
+
+
+def test_who_computes_for_too_long_is_told_so(monkeypatch):
+    monkeypatch.setattr(grade, "child", lambda *_: os.kill(os.getpid(), signal.SIGXCPU))
+    job = grade.Job("hw", 1, HOME)
+    grade.grade([job], 1, lambda: None)
+    assert job.status == "time" and "s of computing" in job.text
 
 
 HOSTILE = {  # what D does: what becomes of exercise 1

@@ -15,7 +15,7 @@ from torch import nn
 import lineval
 import train
 from lineval import choose_lr, extract_features, fit_probe, knn_predict, neighbours, topk_accuracy
-from optim import LARS, SGD
+from optim import LARS, SGD, cosine_lr
 from resnet import resnet
 from utils import checkpoint, data, runs
 
@@ -170,14 +170,16 @@ def test_every_epoch_of_a_fit_has_a_new_order_in_full_batches():
 
 
 @pytest.mark.parametrize("size", [4, 10, 256])
-def test_the_lr_of_a_fit_is_scaled_by_the_batch_that_it_really_has(size):
+def test_the_lr_of_a_fit_is_scaled_by_the_batch_that_it_really_has_and_decays_at_every_step(size):
     """Of ten images a batch of 256 has ten; with the lr of 256 its steps would be too long."""
     lrs, probe = [], nn.Linear(1, 2)
     optimizer = SGD([probe.parameters()])
     optimizer.step = lrs.append
     x, labels = torch.arange(10.0)[:, None], torch.arange(10) % 2
     lineval.fit(probe, optimizer, x, labels, 1.0, epochs=3, batch_size=size)
-    assert lrs[0] == min(size, 10) / 256
+    size = min(size, 10)
+    assert lrs == [cosine_lr(size / 256, step, 3 * (10 // size)) for step in range(len(lrs))]
+    assert len(lrs) == 3 * (10 // size)
 
 
 @pytest.mark.parametrize("peak, further", [
@@ -437,9 +439,10 @@ def test_a_result_is_named_after_the_folder_of_its_images_however_its_path_is_wr
 def test_a_share_of_the_labels_has_a_result_of_its_own(run):
     probe = [str(run), "--epochs", "1", "--lr", "1", "--device", "cpu"]
     every = lineval.main(probe)
-    half = lineval.main([*probe, "--labels", "0.5"])
+    shares = {share: lineval.main([*probe, "--labels", share]) for share in ("0.5", "0.02", "0.04")}
     assert every == json.loads((run / "lineval.json").read_text())
-    assert half == json.loads((run / "lineval-labels-0.5.json").read_text())
+    for share, result in shares.items():
+        assert result == json.loads((run / f"lineval-labels-{share}.json").read_text())
 
 
 def test_a_run_older_than_the_digest_of_the_data_is_evaluated_as_its_own(run, capsys):

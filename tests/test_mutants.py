@@ -17,6 +17,8 @@ HOME = pathlib.Path(__file__).parent.parent
 
 MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     "simsiam.py": {
+        "a fixed predictor is in eval mode": (
+            "self.h.requires_grad_(False)  #", "self.h.requires_grad_(False).eval()  #"),
         "a run without predictor draws other random numbers": (
             "        self.h = prediction_mlp(dim, pred_dim or dim // 4, bn)\n"
             '        if predictor == "none":',
@@ -314,6 +316,18 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    if image_size >= 64:"),
     },
     "train.py": {
+        "the lr of a piece instead of that of the batch": (
+            "scaled_lr(args.lr, N)", "scaled_lr(args.lr, N // args.accumulate)"),
+        "epoch 0 measures the images in the order of their files": (
+            "order = torch.randperm(len(x))", "order = torch.arange(len(x))"),
+        "images per second count the time of kNN": (
+            '"images_per_s": images / seconds', '"images_per_s": images / (time.time() - started)'),
+        "the rate of an epoch is that since the start": (
+            "run.clock = time.time(), state.step",
+            "run.clock = run.clock if run.clock[0] else (time.time(), state.step)"),
+        "another process's images are read ahead": (
+            "prefetch(parallel.shard(following, args.accumulate))",
+            "prefetch(parallel.shard(following))"),
         "the gradients of all pieces but the last are lost": (
             "run.optimizer.zero_grad()  # first, as --accumulate calls backward() in loss_fn\n"
             "                L, z1 = loss_fn(x1, x2)\n",
@@ -414,6 +428,9 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "an epoch's line has no seconds": ('  {seconds:4.0f} s"', '"'),
     },
     "lineval.py": {
+        "the lr of the probe decays once per epoch": (
+            "cosine_lr(lr, step, total_steps)",
+            "cosine_lr(lr, step // steps_per_epoch, epochs)"),
         "images are cropped where they are": (
             "data.center_crop(x.to(device), size)",
             "data.center_crop(x, size)"),
@@ -678,6 +695,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the text is still in a buffer when it is synchronised": ("            file.flush()\n", ""),
     },
     "utils/weights.py": {
+        "small shares of the labels overwrite one another": (
+            "{args.labels:g}", "{args.labels:.1f}"),
         "what a file says of its network does not count": (
             "    if name in networks:\n", "    if False:\n"),
         "the first of several networks that fit": (")) > 1:", ")) > 99:"),
@@ -771,6 +790,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "F.normalize(self.prototypes.weight, dim=0)"),
     },
     "baselines/barlow.py": {
+        "the output layer has a bias": (
+            "nn.Linear(dim, dim, bias=False))", "nn.Linear(dim, dim))"),
+        "a larger ε in BN": (
+            "F.batch_norm(z, None, None, training=True)",
+            "F.batch_norm(z, None, None, training=True, eps=1e-3)"),
         "the whole matrix is driven to one": ("C.diagonal().square().sum()\n", "0\n"),
         "channels are not normalised": ("F.batch_norm(z, None, None, training=True)", "z"),
         "lambda weighs the diagonal": ("on + LAMBDA * off", "LAMBDA * on + off"),
@@ -842,6 +866,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },
     "experiments/measures.py": {
+        "z is measured in front of the projector": (
+            "nn.Sequential(model.backbone, model.projector)", "nn.Sequential(model.backbone)"),
         "outputs of a set with bad images": (
             "args.image_size, args.skip_bad_images,",
             "args.image_size, False,"),
@@ -863,6 +889,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "return mean(u.mean(), v.mean()) - 1, z1"),
     },
     "experiments/opt_losses.py": {
+        "L1 is a mean over the channels": (
+            "(p - z).abs().sum(dim=1) / p.shape[1] ** 0.5", "(p - z).abs().mean(dim=1)"),
         "p and z are exchanged": (
             "DISTANCES[name](prepare(p), prepare(z))",
             "DISTANCES[name](prepare(z), prepare(p))"),
@@ -944,6 +972,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
     },
     "experiments/references.py": {
         "raw pixels of other data": ('"--data", args.data', '"--data", "shapes"'),
+    },
+    "experiments/augmentations.py": {
+        "the augmentation is there half of the time": (
+            "setattr(run.augment, probability, 0.0)", "setattr(run.augment, probability, 0.5)"),
     },
     "experiments/common_parts.py": {
         "one target of two is not detached": ("cosine(p1, z2.detach())", "cosine(p1, z2)"),

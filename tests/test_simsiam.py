@@ -202,6 +202,14 @@ def test_a_switch_changes_neither_the_first_weights_of_f_nor_the_random_numbers_
 
 
 @given(seeds)
+def test_a_fixed_predictor_computes_what_a_trained_one_does(seed):
+    fixed, trained = tiny(seed, predictor="fixed"), tiny(seed)
+    trained.load_state_dict(fixed.state_dict())
+    x1, x2 = views(seed)
+    assert torch.equal(fixed(x1, x2)[0], trained(x1, x2)[0])
+
+
+@given(seeds)
 def test_a_fixed_predictor_gets_no_gradient_and_passes_it_on(seed):
     model = tiny(seed, predictor="fixed")
     grads = gradients(model, model(*views(seed))[0])

@@ -405,6 +405,17 @@ def test_every_distance_is_smallest_at_equality_and_they_are_ordered(seed, prepa
     assert (largest <= L2).all() and (L1 <= L2 + 1e-9).all() and (L2 <= 7**0.5 * largest).all()
 
 
+@given(seeds)
+def test_the_distances_are_their_definitions_written_as_loops(seed):
+    p, z = normal(seed, 3, 7), normal(seed + 1, 3, 7)
+    for row, (a, b) in enumerate(zip(p.tolist(), z.tolist())):
+        gaps = [abs(a_i - b_i) for a_i, b_i in zip(a, b)]
+        expected = {"half squared": sum(g**2 for g in gaps) / 2, "L1": sum(gaps) / math.sqrt(7),
+                    "L2": math.sqrt(sum(g**2 for g in gaps)), "L-infinity": max(gaps)}
+        for name, value in expected.items():
+            assert DISTANCES[name](p, z)[row].item() == pytest.approx(value), name
+
+
 def test_the_study_of_the_cross_entropy_predicts_from_p_what_z_is():
     p, z = normal(0, 5, 7), normal(1, 5, 7)
     run = types.SimpleNamespace(model=tiny())

@@ -302,8 +302,12 @@ def test_epoch_0_measures_2048_images_or_the_batches_that_hold_them(
     run.args.batch_size = batch
     run.images = run.images._replace(train=run.images.train[:1].expand(6400, -1, -1, -1))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
+    taken, two_views = [], run.two_views
+    run.two_views = lambda indices: (taken.append(indices), two_views(indices))[1]
     train.start(run)
     assert len(run.state.losses) == batches
+    taken = torch.cat(taken)  # from all over the set: a folder is sorted by class
+    assert len(taken.unique()) == len(taken) and not torch.equal(taken, taken.sort().values)
 
 
 def test_a_batch_in_pieces_goes_through_the_network_one_piece_after_another(
@@ -377,7 +381,8 @@ def test_two_views_are_of_the_images_with_these_numbers_normalised(
 class Watched:
     """A run of two epochs of three steps, stopped after the fourth and resumed.
 
-    The clock shows 2 s more after each forward pass of a batch, and hardly moves otherwise.
+    The clock shows 2 s more after each forward pass of a batch, 50 s more after each kNN evaluation,
+    and hardly moves otherwise.
     """
 
     def __init__(self, out, monkeypatch):
@@ -386,9 +391,12 @@ class Watched:
         forward = simsiam.SimSiam.forward
         monkeypatch.setattr(simsiam.SimSiam, "forward",
                             lambda model, *x: (self.tick(2), forward(model, *x))[1])
+        knn_eval = train.knn_eval
+        monkeypatch.setattr(train, "knn_eval", lambda run: (self.tick(50), knn_eval(run))[1])
         flags = [*TINY, "--out", str(out)]
         with contextlib.redirect_stdout(self.printed):
             train.train(options.parse([*flags, "--max-steps", "4"]), self.study)
+            self.stopped = records(out)[-1]
             self.now += 500  # nobody trains
             self.final = train.train(options.parse(["--resume", "--out", str(out)]), self.study)
 
@@ -446,14 +454,16 @@ def test_the_lr_of_a_record_is_that_of_its_last_step(watched):
 
 def test_the_seconds_count_on_after_a_resume_without_the_pause(watched):
     untrained, (first, _), (second, _) = records(watched.out)[0], *epochs(watched)
-    assert first["seconds"] - untrained["seconds"] == pytest.approx(6, abs=0.1)
-    assert second["seconds"] - first["seconds"] == pytest.approx(6, abs=0.1)
+    assert first["seconds"] - untrained["seconds"] == pytest.approx(6 + 50, abs=0.1)
+    # Two evaluations: one before the pause, too.
+    assert second["seconds"] - first["seconds"] == pytest.approx(6 + 2 * 50, abs=0.1)
 
 
-def test_a_rate_counts_images_not_views_and_only_the_steps_since_the_resume(watched):
+def test_a_rate_counts_images_not_views_and_only_the_steps_of_an_epoch_since_the_resume(watched):
     (first, _), (second, _) = epochs(watched)
-    assert first["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
-    assert second["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
+    assert watched.stopped["epoch"] == pytest.approx(4 / 3)
+    for record in first, watched.stopped, second:
+        assert record["images_per_s"] == pytest.approx(64 / 2, rel=0.01)
 
 
 def test_the_pictures_of_train_py_and_augment_py_show_two_different_views(
@@ -518,7 +528,7 @@ def test_all_of_a_photograph_kept_larger_than_its_views_is_cropped_and_kNN_sees_
 
 def test_the_step_of_a_batch_in_pieces_is_along_the_mean_gradient_of_all_of_them(
         tmp_path, monkeypatch, small_shapes):
-    forward, step, pieces, same = simsiam.SimSiam.forward, train.SGD.step, [], []
+    forward, step, pieces, same, rates = simsiam.SimSiam.forward, train.SGD.step, [], [], []
 
     def noted(model, *views):
         pieces.extend([(model, views)] * torch.is_grad_enabled())
@@ -533,12 +543,25 @@ def test_the_step_of_a_batch_in_pieces_is_along_the_mean_gradient_of_all_of_them
         same.append(len(pieces) == 2 and all(
             torch.allclose(w.grad, g, atol=1e-5) for w, g in zip(parameters, got)))
         pieces.clear()
+        rates.append(lrs)
         step(sgd, *lrs)
 
     monkeypatch.setattr(simsiam.SimSiam, "forward", noted)
     monkeypatch.setattr(train.SGD, "step", compared)
     train.main([*TINY, "--accumulate", "2", "--max-steps", "2", "--out", str(tmp_path / "run")])
     assert same == [True, True]
+    assert rates == [(train.cosine_lr(PEAK, step, 6), PEAK) for step in (0, 1)]  # of whole batches
+
+
+def test_what_is_read_ahead_is_what_the_next_step_takes(tmp_path, monkeypatch, small_shapes):
+    shared, ahead = [], []
+    monkeypatch.setattr(train.parallel, "shard", lambda x, parts=1: (
+        shared.append((x.tolist(), parts)), x)[1])
+    monkeypatch.setattr(data.Data, "prefetch", lambda images, indices: ahead.append(shared[-1]))
+    train.main([*TINY, "--accumulate", "2", "--max-steps", "3", "--out", str(tmp_path / "run")])
+    trained = [call for call in shared if len(call[0]) == 64 and call[1] == 2]
+    first, *following = trained[-5::2]  # of each step: what it takes, then what is read ahead
+    assert ahead == following and len(ahead) == 2 and first not in ahead
 
 
 def test_the_bar_of_a_run_counts_its_own_steps_from_where_it_is_to_where_it_ends(
