@@ -56,7 +56,7 @@ class State:
     outputs: list = field(default_factory=list)  # the last z1 of this epoch, 2048 rows or so
     lr: float = 0.0  # of the last step
     records: list = field(default_factory=list)  # the lines of metrics.jsonl
-    start_time: float = field(default_factory=time.time)
+    start_time: float = field(default_factory=time.monotonic)
     extra: dict = field(default_factory=dict)  # a study's own tensors and numbers, e.g. all η_x
 
 
@@ -73,7 +73,7 @@ class Run:
     state: State = field(default_factory=State)
     indices: torch.Tensor | None = None  # of the current step's images (N,)
     clock: tuple = (0.0, 0)  # time and step at which this epoch, or the resumed rest of it, started
-    saved_at: float = field(default_factory=time.time)
+    saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def steps_per_epoch(self):
@@ -133,7 +133,7 @@ def pretrain(run, loss_fn, signals):
             if state.step == epoch * S:  # otherwise resumed in mid-epoch: keep its order
                 state.order = torch.randperm(len(run.images.train))
                 state.losses, state.outputs = [], []
-            run.clock = time.time(), state.step
+            run.clock = time.monotonic(), state.step
             for step in range(state.step, min((epoch + 1) * S, run.last_step)):
                 # 1. The learning rate: half a cosine over the whole run, after any warm-up. With
                 #    --predictor-lr constant h's stays at its peak, so that h keeps up with the
@@ -232,7 +232,7 @@ def evaluate(run):
     """Print and append to metrics.jsonl: the mean loss, std and rank of z, and kNN if it is due."""
     check_finite(run)  # this also waits for the device, so that the clock is right
     state, (started, first) = run.state, run.clock
-    seconds, images = time.time() - started, (state.step - first) * run.args.batch_size
+    seconds, images = time.monotonic() - started, (state.step - first) * run.args.batch_size
     epoch, z = state.step / run.steps_per_epoch, parallel.gather(torch.cat(state.outputs))
     due = epoch % run.args.knn_every == 0 or state.step == run.last_step
     due &= bool(run.args.classes)  # without labels there is no kNN accuracy
@@ -242,7 +242,7 @@ def evaluate(run):
         "std": output_std(z).item(), "rank": effective_rank(z).item(),
         "knn": knn_eval(run) if due else None,
         "lr": state.lr, "images_per_s": images / seconds,
-        "seconds": time.time() - state.start_time}
+        "seconds": time.monotonic() - state.start_time}
     state.records.append(record)
     runs.write_metrics(run.out, state.records)
     knn = f"{record['knn']:5.1f} %" if due else "    -  "
@@ -265,15 +265,15 @@ def start(run):
     order = torch.randperm(len(x))
     batches = min(math.ceil(2048 / args.batch_size), run.steps_per_epoch)
     for i, indices in enumerate(order.split(args.batch_size)[:batches]):
-        clock = time.time()
+        clock = time.monotonic()
         with torch.no_grad():
             # forward(), not the compiled call: compiling takes longer than these few batches.
             L, z1 = run.model.forward(*run.two_views(indices))
         remember(state, L, z1)
         L.item()  # waits for the device, so that the next batch is timed by itself
         if i == min(1, batches - 1):  # the first is slower: it also allocates memory
-            print_eta(run, time.time() - clock)
-    run.clock = time.time(), 0
+            print_eta(run, time.monotonic() - clock)
+    run.clock = time.monotonic(), 0
     evaluate(run)
     checkpoint.save(run)
 
@@ -334,12 +334,12 @@ def stopped(run, study, signals):
 
 
 def finish(run):
-    """Draw the curves, and print the verdict and what comes next; returns what train() does."""
+    """Print the verdict, draw the curves, and say what comes next; returns what train() does."""
     args, out, records = run.args, run.out, run.state.records
     began = "loaded" if args.init else "untrained"
+    print(wrapped(verdict(records, args.dim, began)))
     plot.plot_curves(out / "curves.png", {out.name: records}, args.dim,
                      plot.references(args.classes, COLLAPSED_STD, COLLAPSED_RANK), began)
-    print(wrapped(verdict(records, args.dim, began)))
     print(f"{out}: metrics.jsonl, checkpoint.pt, views.png, curves.png")
     print(f"next: python lineval.py {shlex.quote(str(out))}"
           + " --features features.npz" * (not args.classes))

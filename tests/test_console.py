@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -23,7 +24,8 @@ from strategies import ODD, TINY, forked, make_folder, wait_for
 from utils import console, plot, runs
 
 HOME = pathlib.Path(train.__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+PYTHONPATH = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
 
 
 def options(path, *more):
@@ -35,7 +37,7 @@ def options(path, *more):
 
 def command(path, *more):
     """The same run in a shell's words."""
-    return " ".join([sys.executable, str(HOME / "train.py"), *options(path, *more)])
+    return shlex.join([sys.executable, str(HOME / "train.py"), *options(path, *more)])
 
 
 # ------------------------------------------------------------------------------------------------
@@ -53,8 +55,9 @@ def test_an_installed_package_does_not_take_the_place_of_a_folder(script, tmp_pa
     for name in ("utils", "baselines", "experiments", "exercises"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
+    path = os.pathsep.join([str(tmp_path), PYTHONPATH])
     done = subprocess.run([sys.executable, str(HOME / script), "--help"], text=True,
-                          env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, capture_output=True)
+                          env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True)
     assert done.stdout.startswith("usage") and not done.stderr
 
 
@@ -82,7 +85,7 @@ def test_what_a_run_prints_fits_80_columns(argv, tmp_path, monkeypatch, capsys, 
 
 def test_a_progress_bar_asks_for_its_status_once_a_second_not_at_every_step(monkeypatch):
     clock, asked = [100.0], []
-    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with console.progress_bar(10, 0, lambda: asked.append(clock[0]) or "") as advance:
         for _ in range(10):
             clock[0] += 0.3
@@ -120,7 +123,8 @@ def test_ctrl_c_in_a_terminal_saves_although_tee_dies_of_it_first(tmp_path):
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # tests in the background may ignore them
         os.chdir(tmp_path)
-        os.execvpe("bash", ["bash", "-c", f"{line} 2>&1 | tee {log}"], ENVIRONMENT)
+        line = f"{line} 2>&1 | tee {shlex.quote(str(log))}"
+        os.execvpe("bash", ["bash", "-c", line], ENVIRONMENT)
     wait_for(lambda: log.exists() and "epoch   3" in log.read_text())
     assert runs.load_checkpoint(run)["step"] == 0
     os.write(terminal, b"\x03")
@@ -170,7 +174,7 @@ main()
 @pytest.mark.parametrize("how", LOST.values(), ids=LOST)
 def test_a_message_that_cannot_be_written_costs_nothing(how, tmp_path):
     (tmp_path / "talks.py").write_text(TALKS)
-    line = f"{sys.executable} talks.py {how}; exit ${{PIPESTATUS[0]}}"
+    line = f"{shlex.quote(sys.executable)} talks.py {how}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=ENVIRONMENT, text=True,
                           capture_output=True)
     assert done.returncode == 7 and (tmp_path / "saved").read_text() == "everything"
@@ -372,3 +376,12 @@ def test_a_stopped_run_names_a_command_that_continues_it(
         train.stopped(run, None, [signal.SIGTERM])
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"{python} train.py --resume --out 'o 1 $x'")
+
+
+def test_in_a_thread_of_its_own_a_run_trains_and_leaves_signals_alone(tmp_path, small_shapes):
+    before, ended = signal.getsignal(signal.SIGINT), []
+    run = lambda: ended.append(train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)]))
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert ended[0]["epoch"] == pytest.approx(1 / 3) and signal.getsignal(signal.SIGINT) is before

@@ -1,6 +1,8 @@
 """The laws of utils/folders.py, and its messages.    pytest tests/test_folders.py"""
 
-import concurrent.futures
+import concurrent.futures.process
+import errno
+import multiprocessing
 import os
 import pathlib
 import re
@@ -185,8 +187,9 @@ def run_script(folder, *lines):
     (folder / "script.py").write_text("\n".join([
         "import multiprocessing, sys, torch", *lines, "from utils import data",
         'print(len(data.load("images").train))']))
+    python_path = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True,
-                          text=True, env={**os.environ, "PYTHONPATH": str(HOME)})
+                          text=True, env={**os.environ, "PYTHONPATH": python_path})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a script needs the guard")
@@ -199,10 +202,48 @@ def test_a_script_without_a_guard_decodes_a_folder_once(tmp_path):
 
 
 def test_elsewhere_a_script_without_a_guard_is_told_so_and_does_not_wait_for_itself(tmp_path):
-    done = run_script(tmp_path, 'sys.platform = "darwin"',
+    # torch 2.11 asks for the platform's variables later, which are those of Linux.
+    done = run_script(tmp_path, "import sysconfig; sysconfig.get_config_vars()",
+                      'sys.platform = "darwin"',
                       'multiprocessing.set_start_method("spawn", force=True)')
     assert done.returncode == 1 and "__main__" in done.stderr.splitlines()[-1], done.stderr
     assert "Traceback" not in done.stderr
+
+
+def no_thread(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(concurrent.futures.process._ExecutorManagerThread, "start", start)
+
+
+def no_second_process(monkeypatch):
+    forks, fork = [], os.fork
+
+    def limited():
+        forks.append(1)
+        if len(forks) > 1:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", limited)
+
+
+def a_worker_itself(monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="starts processes in another way")
+@pytest.mark.parametrize("limit", [no_thread, no_second_process, a_worker_itself])
+def test_where_no_more_processes_can_start_one_decodes_and_none_is_left(
+        limit, tmp_path, monkeypatch, capfd):
+    folder = make_folder(tmp_path / "images", n=20, size=(8, 8))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    limit(monkeypatch)
+    images = folders.read_folder(str(folder))[0]
+    assert len(images) == 40 and images.any()
+    wait_for(lambda: not multiprocessing.active_children())
+    assert "no cache" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("cores, n, workers", [(2, 1000, 2), (2, 16, 1), (64, 17, 2), (64, 1, 1)])
@@ -401,7 +442,7 @@ def test_a_decoder_that_is_killed_ends_the_run_in_one_line_and_the_next_start_de
         tmp_path, monkeypatch):
     class Pool:
         def __init__(self, *_):
-            self.shutdown = lambda **_: None
+            self.shutdown = self.submit = lambda *_, **__: None
 
         def map(self, *_, **__):
             raise concurrent.futures.process.BrokenProcessPool

@@ -321,10 +321,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "epoch 0 measures the images in the order of their files": (
             "order = torch.randperm(len(x))", "order = torch.arange(len(x))"),
         "images per second count the time of kNN": (
-            '"images_per_s": images / seconds', '"images_per_s": images / (time.time() - started)'),
+            '"images_per_s": images / seconds',
+            '"images_per_s": images / (time.monotonic() - started)'),
         "the rate of an epoch is that since the start": (
-            "run.clock = time.time(), state.step",
-            "run.clock = run.clock if run.clock[0] else (time.time(), state.step)"),
+            "run.clock = time.monotonic(), state.step",
+            "run.clock = run.clock if run.clock[0] else (time.monotonic(), state.step)"),
         "another process's images are read ahead": (
             "prefetch(parallel.shard(following, args.accumulate))",
             "prefetch(parallel.shard(following))"),
@@ -493,10 +494,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "os.path.basename(os.path.abspath(name))", "os.path.basename(name)"),
         "what a study keeps must not change its form": (
             "like.update(extra={}, order", "like.update(order"),
-        "after the first N minutes every step is saved": ("    run.saved_at = time.time()\n", ""),
+        "after the first N minutes every step is saved": (
+            "    run.saved_at = time.monotonic()\n", ""),
         "a resumed run counts its seconds from 0": (
-            'time.time() - saved["seconds"]',
-            "time.time()"),
+            'time.monotonic() - saved["seconds"]',
+            "time.monotonic()"),
         "checkpoints at the wrong epochs": (
             "run.state.step % (int(every) * run.steps_per_epoch) == 0",
             "run.state.step % int(every) == 0"),
@@ -530,8 +532,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "other images are read ahead": ("file.fileno(), i * image", "file.fileno(), 0"),
     },
     "utils/console.py": {
+        "outside the main thread signals are asked for": (
+            "is not threading.main_thread():", "is None:"),
         "the estimate ignores --knn-every": (" / run.args.knn_every)", ")"),
-        "the device is waited for at every step": ("time.time() - shown", "time.time() + shown"),
+        "the device is waited for at every step": (
+            "time.monotonic() - shown", "time.monotonic() + shown"),
         "under torchrun a second signal stops at once": (
             "number == signal.SIGHUP or not alone", "number == signal.SIGHUP"),
         "Ctrl-C is obeyed in mid-step": ("        if received:\n", "        if True:\n"),
@@ -690,8 +695,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "if False and os.path.exists("),
         "weights that are NaN are accepted": ("if not w.isfinite().all()]", "if False]"),
         "the commit is that of the current directory": (
-            '["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse"',
+            '["git", "-C", str(home), "rev-parse"',
             '["git", "rev-parse"'),
+        "a copy has the commit of the repository around it": (
+            ', "GIT_CEILING_DIRECTORIES": str(home.parent)}', "}"),
         "the text is still in a buffer when it is synchronised": ("            file.flush()\n", ""),
     },
     "utils/weights.py": {

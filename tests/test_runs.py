@@ -220,7 +220,7 @@ def is_due(every, step, seconds_ago=0):
     """checkpoint.is_due() for a run of ten epochs of two steps that was saved so long ago."""
     return checkpoint.is_due(SimpleNamespace(
         args=SimpleNamespace(checkpoint_every=every), state=SimpleNamespace(step=step),
-        steps_per_epoch=2, last_step=20, saved_at=time.time() - seconds_ago))
+        steps_per_epoch=2, last_step=20, saved_at=time.monotonic() - seconds_ago))
 
 
 def test_checkpoints_are_due_every_n_minutes_even_within_an_epoch():
@@ -235,8 +235,9 @@ def test_checkpoints_are_due_every_n_minutes_even_within_an_epoch():
 def test_the_minutes_to_the_next_checkpoint_count_from_the_last_one(monkeypatch):
     monkeypatch.setattr(checkpoint, "content", lambda run: {})
     monkeypatch.setattr(runs, "write_checkpoint", lambda *_: None)
-    run = SimpleNamespace(args=SimpleNamespace(checkpoint_every="10m"), saved_at=time.time() - 601,
-                          state=SimpleNamespace(step=5), last_step=20, out=pathlib.Path("run"))
+    run = SimpleNamespace(args=SimpleNamespace(checkpoint_every="10m"),
+                          saved_at=time.monotonic() - 601, state=SimpleNamespace(step=5),
+                          last_step=20, out=pathlib.Path("run"))
     assert checkpoint.is_due(run)
     checkpoint.save(run)
     assert not checkpoint.is_due(run)
@@ -723,6 +724,9 @@ def test_the_commit_is_that_of_the_code_and_not_of_the_current_directory_s_repos
     monkeypatch.chdir(tmp_path)
     ask = runs.commit.__wrapped__  # not what an earlier test was told
     assert ask() == git(head, pathlib.Path(runs.__file__).parent) != git(head, tmp_path)
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "copy" / "utils" / "runs.py"))
+    (tmp_path / "copy" / "utils").mkdir(parents=True)
+    assert ask() == ""  # not that of a repository which holds a copy of this one
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert ask() == ""
 

@@ -572,6 +572,8 @@ WRONG = {
     "pixels of a run": ["RUN", "--pixels", "--data", "shapes"],
     "pixels of nothing": ["--pixels"],
     "pixels have no network": ["--pixels", "--data", "shapes", "--export", "w.pt"],
+    "an export beside features": ["RUN", "--export", "w.pt", "--features", "f.npz"],
+    "an export beside a map": ["RUN", "--export", "w.pt", "--map", "m.png"],
     "pixels cannot be fine-tuned": ["--pixels", "--data", "shapes", "--finetune", "1"],
     "no labels": ["RUN", "--labels", "0"],
     "more than all labels": ["RUN", "--labels", "1.5"],

@@ -381,13 +381,13 @@ def test_two_views_are_of_the_images_with_these_numbers_normalised(
 class Watched:
     """A run of two epochs of three steps, stopped after the fourth and resumed.
 
-    The clock shows 2 s more after each forward pass of a batch, 50 s more after each kNN evaluation,
-    and hardly moves otherwise.
+    The clock shows 2 s more after each forward pass of a batch, 50 s more after each evaluation by
+    kNN, and hardly moves otherwise.
     """
 
     def __init__(self, out, monkeypatch):
         self.out, self.steps, self.now, self.printed = out, [], 1000.0, io.StringIO()
-        monkeypatch.setattr(time, "time", lambda: self.tick(1e-6))
+        monkeypatch.setattr(time, "monotonic", lambda: self.tick(1e-6))
         forward = simsiam.SimSiam.forward
         monkeypatch.setattr(simsiam.SimSiam, "forward",
                             lambda model, *x: (self.tick(2), forward(model, *x))[1])
@@ -586,7 +586,7 @@ def test_the_estimate_is_from_the_second_batch_as_the_first_also_allocates_memor
     run, clock, asked, seconds = built(), [0.0], [], iter([100.0, 2.0, 7.0])
     forward = run.model.forward
     run.model.forward = lambda *x: (clock.append(clock[-1] + next(seconds)), forward(*x))[1]
-    monkeypatch.setattr(time, "time", lambda: clock[-1])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
     monkeypatch.setattr(train, "print_eta", lambda run, seconds: asked.append(seconds))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
     train.start(run)

@@ -23,14 +23,14 @@ def is_due(run):
     if run.state.step == run.last_step:
         return True
     if every.endswith("m"):
-        return time.time() - run.saved_at >= 60 * int(every[:-1])
+        return time.monotonic() - run.saved_at >= 60 * int(every[:-1])
     return run.state.step % (int(every) * run.steps_per_epoch) == 0
 
 
 def content(run):
     """Everything that the rest of the run depends on, as a dict."""
     state = dict(vars(run.state))
-    state["seconds"] = time.time() - state.pop("start_time")
+    state["seconds"] = time.monotonic() - state.pop("start_time")
     state["outputs"] = [parallel.gather(z) for z in state["outputs"]]
     if state["losses"]:
         state["losses"] = list(parallel.gather(torch.stack(state["losses"])[None]).mean(dim=0))
@@ -41,14 +41,15 @@ def content(run):
 
 def save(run):
     runs.write_checkpoint(run.out / "checkpoint.pt", content(run))
-    run.saved_at = time.time()
+    run.saved_at = time.monotonic()
 
 
 def load(path, device="cpu"):
     """A checkpoint of the current format, from which a run can be resumed; SystemExit if not."""
     saved = runs.load_checkpoint(path, device)
     if differs(saved.get("format"), FORMAT, "format") or saved["format"] != FORMAT:
-        wrote = [saved.get("format"), saved.get("commit", "unknown"), saved["config"].get("torch")]
+        wrote = (saved.get("format"), saved.get("commit") or "unknown",
+                 saved["config"].get("torch"))
         form, commit, version = (" ".join(str(value).split()) for value in wrote)  # on one line
         raise SystemExit(f"{path}: a checkpoint of format {form}, written by commit {commit} with"
                          f" torch {version}; this code resumes format {FORMAT} only: use the code"
@@ -78,7 +79,7 @@ def restore(run):
     run.model.load_state_dict(saved["model"])
     run.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["rng"].cpu())
-    saved["start_time"] = time.time() - saved["seconds"]
+    saved["start_time"] = time.monotonic() - saved["seconds"]
     if saved["order"] is not None:  # the checkpoint of epoch 0 has none yet
         saved["order"] = saved["order"].cpu()  # slices of it are pinned on their way to a GPU
     saved["outputs"] = [parallel.shard(z) for z in saved["outputs"]]

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 import time
 
 from tqdm import tqdm
@@ -66,14 +67,14 @@ def progress_bar(total, done, status):
     status: a function that returns what to show beside the bar
     """
     with tqdm(total=total, initial=done, unit=" steps", disable=None) as bar:
-        shown = time.time()
+        shown = time.monotonic()
 
         def advance():
             nonlocal shown
             bar.update()
-            if time.time() - shown > 1:  # not at every step: status() may wait for the device
+            if time.monotonic() - shown > 1:  # not at every step: status() may wait for the device
                 bar.set_postfix_str(status(), refresh=False)
-                shown = time.time()
+                shown = time.monotonic()
 
         yield advance
 
@@ -107,6 +108,9 @@ def print_eta(run, seconds):
 @contextlib.contextmanager
 def signal_handler(handler):
     """A context in which Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) call a function."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = {number: signal.getsignal(number) for number in numbers}
     # A shell starts background jobs with Ctrl-C ignored, so that it stops the foreground job only,

@@ -242,8 +242,9 @@ def decode_all(paths, size, first=0):
             pool = start_workers(len(paths) - first)
             stack.callback(pool.shutdown, cancel_futures=True)  # also if a signal ends the loop
             decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
-        except (OSError, NotImplementedError):
-            # There is no shared memory: /dev/shm may be read-only or full.
+        except (OSError, NotImplementedError, RuntimeError, AssertionError):
+            # There is no shared memory (/dev/shm may be read-only or full), the system allows no
+            # more processes or threads, or this is a worker itself, which may have none.
             decode_some = lambda some: map(decode, some, itertools.repeat(size))
         # Not all at once: results that are waiting to be written would fill the memory.
         some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
@@ -257,11 +258,23 @@ def decode_all(paths, size, first=0):
 
 
 def start_workers(n):
-    """A pool of processes for n files: one for each core, or fewer if the files are few."""
+    """A pool of processes for n files: one for each core, or fewer if the files are few.
+
+    If they cannot all be started, those that were are ended, and the error goes on.
+    """
     # Cores that this process may use: a cluster's job has only some of the machine's.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return concurrent.futures.ProcessPoolExecutor(
+    pool = concurrent.futures.ProcessPoolExecutor(
         min(cores, math.ceil(n / 16)), multiprocessing.get_context(START), prepare_worker)
+    others = multiprocessing.active_children()
+    try:
+        pool.submit(int)  # starts them
+    except BaseException:
+        # A pool that is only half there cannot be shut down, and Python would wait for its workers.
+        for worker in {*multiprocessing.active_children()} - {*others}:
+            worker.terminate()
+        raise
+    return pool
 
 
 def prepare_worker():

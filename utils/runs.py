@@ -285,8 +285,11 @@ def parts(of):
 @functools.cache
 def commit():
     """The commit of this code; "" if it is in no git repository."""
-    git = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    home = pathlib.Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(home), "rev-parse", "--short", "HEAD"]
+    # Not that of a repository which this code was copied into.
+    only = {**os.environ, "GIT_CEILING_DIRECTORIES": str(home.parent)}
     try:
-        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(git, capture_output=True, text=True, env=only).stdout.strip()
     except OSError:  # there is no git
         return ""
