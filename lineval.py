@@ -214,7 +214,7 @@ def evaluate(args, images, x, x_test):
     settings = len(images.classes), optimizer, args.epochs, args.batch_size
     lr = choose_lr(x, y, *settings) if args.lr is None else args.lr
     probe = fit_probe(x, y, lr, *settings)  # on all training images, the held-out ones included
-    top1, top5 = (topk_accuracy(probe, x_test, y_test, k) for k in (1, 5))
+    top1, top5 = (topk_accuracy(probe, x_test, y_test, n) for n in (1, 5))
     print(f"linear probe, base lr {lr:g}: top-1 {top1:.2f} %, top-5 {top5:.2f} %")
     return {"knn": knn, "k": k, "top1": top1, "top5": top5, "probe_lr": lr}
 

@@ -2,8 +2,8 @@
 
     python -m experiments.appB_dimension
 
-The paper's h is a bottleneck everywhere: as wide as its output, it says, h trains less stably, and
-in some variants not at all. The last row has such an h.
+In the paper h always has a bottleneck. It says that with a hidden layer as wide as the output
+training can be less stable, or fail in some variants. In the last row h has no bottleneck.
 here: the projector's hidden layers are as wide as its output, so their width changes, too; in the
 official code it stays 2048.
 """

@@ -1,11 +1,11 @@
-"""Further measures of a run, taken after training, before and behind the projector.
+"""Further measures of a run, taken after training, before and after the projector.
 
     python -m experiments.measures runs/shapes
 
-By layer: kNN, std and rank on the test images, as kNN sees them, of the
-backbone's features and of z. Of z also its centre, alignment and uniformity, on
-views of training images; logs keep these, and theory_spectrum.py shows what
-they say about collapse.
+For the backbone's features and for z: kNN, std and rank on the test images, as
+kNN sees them. For z also centre, alignment and uniformity, on views of training
+images; the logs keep these three, and theory_spectrum.py shows what they say
+about collapse.
 """
 
 import argparse
@@ -86,7 +86,8 @@ def measure_layers(out):
     """kNN accuracy (%), std and rank of the backbone's features and of z, from a run's checkpoint.
 
     returns: {"backbone": (knn, std, rank), "projector": ...}; SystemExit without labels
-    Of the test images, in eval mode: BN uses its running statistics.
+    Measured on the test images in eval mode (BN uses its running statistics), so std and rank are
+    not those of metrics.jsonl.
     """
     args, model, images = load_run(out)
     if not images.classes:

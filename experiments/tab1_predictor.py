@@ -3,7 +3,7 @@
     python -m experiments.tab1_predictor
 
 In the paper the outputs collapse without predictor, and with a fixed one training does not
-converge. It says, without a number, that the asymmetric loss fails without predictor, too.
+converge. It also says, giving no number, that without predictor the asymmetric loss fails as well.
 The encoder's learning rate decays in every row; the predictor's own is what differs between the
 first row and the last.
 """

@@ -4,10 +4,9 @@
 
 In the paper SimSiam works over a wide range of batch sizes. Batches of 1024 or more get a warm-up,
 as they do there.
-here: except at the scale of cifar it is one epoch, a fifth of a run on photographs, where the paper
-has ten of 100.
-Except at the scale of cifar the lr was chosen at batch 64, and there is a row for 32 and none above
-1024, because the runs would have too few steps.
+here: the warm-up is one epoch, a fifth of a run on photographs; the paper's is ten of 100, as at
+the cifar scale. Except there, the lr was chosen at batch 64, and there is a row for 32 and none
+above 1024, because the runs would have too few steps.
 """
 
 import sys

@@ -6,9 +6,9 @@ In the paper BN helps the optimisation, but does not prevent collapse. (a) has n
 and gets a warm-up, (b) has it on hidden layers only, (c) is the default, (d) has it on the
 predictor's output too. The last row is (c) without scale and offset in the last BN of f. The
 backbone keeps its BN in every row.
-here: except at the scale of cifar (a) has one epoch of warm-up, where the paper has ten of 100. It
-is run twice, because the lr of a small network may be far too high for heads without BN. (b) at the
-lower lr is its control.
+here: (a) has one epoch of warm-up; the paper's has ten of 100, as at the cifar scale. It is run
+twice, because the lr of a small network may be far too high for heads without BN. (b) at the lower
+lr is its control.
 """
 
 import sys

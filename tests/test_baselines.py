@@ -335,7 +335,7 @@ def test_projector_and_predictor_have_the_layers_that_the_method_s_file_describe
     model = tiny(method)
     kinds = [[type(layer) for layer in head.children()] for head in (model.projector, model.h)]
     assert kinds == list(HEADS[method])
-    # None before BN, which would subtract it.
+    # No bias before BN, which would subtract it.
     expected = {BYOL: [False, True], MoCo: [True, True], SimCLR: [False, False],
                 SwAV: [False, True]}[method]
     assert biases(model.projector) == expected and biases(model.h) in ([], expected)

@@ -378,7 +378,7 @@ def test_a_stopped_run_names_a_command_that_continues_it(
         f"{python} train.py --resume --out 'o 1 $x'")
 
 
-def test_in_a_thread_of_its_own_a_run_trains_and_leaves_signals_alone(tmp_path, small_shapes):
+def test_a_run_in_a_thread_of_its_own_trains_and_leaves_signals_alone(tmp_path, small_shapes):
     before, ended = signal.getsignal(signal.SIGINT), []
     run = lambda: ended.append(train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)]))
     thread = threading.Thread(target=run)

@@ -707,7 +707,7 @@ def test_who_writes_now_and_then_is_stopped_at_the_limit_too(monkeypatch):
     assert job.status == "time"
 
 
-def test_who_computes_for_too_long_is_told_so(monkeypatch):
+def test_a_submission_that_computes_for_too_long_is_told_so(monkeypatch):
     monkeypatch.setattr(grade, "child", lambda *_: os.kill(os.getpid(), signal.SIGXCPU))
     job = grade.Job("hw", 1, HOME)
     grade.grade([job], 1, lambda: None)

@@ -202,7 +202,7 @@ def test_a_script_without_a_guard_decodes_a_folder_once(tmp_path):
 
 
 def test_elsewhere_a_script_without_a_guard_is_told_so_and_does_not_wait_for_itself(tmp_path):
-    # torch 2.11 asks for the platform's variables later, which are those of Linux.
+    # Cached first: torch 2.11 reads sysconfig's variables later, and only Linux's exist here.
     done = run_script(tmp_path, "import sysconfig; sysconfig.get_config_vars()",
                       'sys.platform = "darwin"',
                       'multiprocessing.set_start_method("spawn", force=True)')
@@ -235,7 +235,7 @@ def a_worker_itself(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="starts processes in another way")
 @pytest.mark.parametrize("limit", [no_thread, no_second_process, a_worker_itself])
-def test_where_no_more_processes_can_start_one_decodes_and_none_is_left(
+def test_if_no_more_processes_can_start_one_decodes_all_and_no_worker_is_left(
         limit, tmp_path, monkeypatch, capfd):
     folder = make_folder(tmp_path / "images", n=20, size=(8, 8))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))

@@ -320,7 +320,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "scaled_lr(args.lr, N)", "scaled_lr(args.lr, N // args.accumulate)"),
         "epoch 0 measures the images in the order of their files": (
             "order = torch.randperm(len(x))", "order = torch.arange(len(x))"),
-        "images per second count the time of kNN": (
+        "images per second include the time of kNN": (
             '"images_per_s": images / seconds',
             '"images_per_s": images / (time.monotonic() - started)'),
         "the rate of an epoch is that since the start": (
@@ -873,7 +873,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "every row gets all seeds": ("if seed < (row.seeds or seeds) and", "if"),
     },
     "experiments/measures.py": {
-        "z is measured in front of the projector": (
+        "z is measured before the projector": (
             "nn.Sequential(model.backbone, model.projector)", "nn.Sequential(model.backbone)"),
         "outputs of a set with bad images": (
             "args.image_size, args.skip_bad_images,",

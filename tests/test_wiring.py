@@ -455,7 +455,7 @@ def test_the_lr_of_a_record_is_that_of_its_last_step(watched):
 def test_the_seconds_count_on_after_a_resume_without_the_pause(watched):
     untrained, (first, _), (second, _) = records(watched.out)[0], *epochs(watched)
     assert first["seconds"] - untrained["seconds"] == pytest.approx(6 + 50, abs=0.1)
-    # Two evaluations: one before the pause, too.
+    # Two evaluations: one of them before the pause.
     assert second["seconds"] - first["seconds"] == pytest.approx(6 + 2 * 50, abs=0.1)
 
 

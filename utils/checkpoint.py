@@ -22,6 +22,7 @@ def is_due(run):
     every = run.args.checkpoint_every
     if run.state.step == run.last_step:
         return True
+    # Not time(): if the system's clock is set back by an hour, nothing would be due for that hour.
     if every.endswith("m"):
         return time.monotonic() - run.saved_at >= 60 * int(every[:-1])
     return run.state.step % (int(every) * run.steps_per_epoch) == 0

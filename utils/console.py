@@ -109,7 +109,7 @@ def print_eta(run, seconds):
 def signal_handler(handler):
     """A context in which Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) call a function."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+        yield  # only the main thread can set signal handlers
         return
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = {number: signal.getsignal(number) for number in numbers}

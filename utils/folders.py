@@ -244,7 +244,7 @@ def decode_all(paths, size, first=0):
             decode_some = lambda some: pool.map(decode, some, itertools.repeat(size), chunksize=16)
         except (OSError, NotImplementedError, RuntimeError, AssertionError):
             # There is no shared memory (/dev/shm may be read-only or full), the system allows no
-            # more processes or threads, or this is a worker itself, which may have none.
+            # more processes or threads, or this process is itself a worker, which may start none.
             decode_some = lambda some: map(decode, some, itertools.repeat(size))
         # Not all at once: results that are waiting to be written would fill the memory.
         some = (paths[k : k + cache.CHUNK] for k in range(first, len(paths), cache.CHUNK))
@@ -260,7 +260,7 @@ def decode_all(paths, size, first=0):
 def start_workers(n):
     """A pool of processes for n files: one for each core, or fewer if the files are few.
 
-    If they cannot all be started, those that were are ended, and the error goes on.
+    If not all can be started, those already running are ended and the error is raised.
     """
     # Cores that this process may use: a cluster's job has only some of the machine's.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -270,7 +270,8 @@ def start_workers(n):
     try:
         pool.submit(int)  # starts them
     except BaseException:
-        # A pool that is only half there cannot be shut down, and Python would wait for its workers.
+        # A pool that has only partly started cannot be shut down: Python would wait for its
+        # workers.
         for worker in {*multiprocessing.active_children()} - {*others}:
             worker.terminate()
         raise

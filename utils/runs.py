@@ -287,7 +287,7 @@ def commit():
     """The commit of this code; "" if it is in no git repository."""
     home = pathlib.Path(__file__).resolve().parent.parent
     git = ["git", "-C", str(home), "rev-parse", "--short", "HEAD"]
-    # Not that of a repository which this code was copied into.
+    # If this code lies inside another repository, that one's commit does not count.
     only = {**os.environ, "GIT_CEILING_DIRECTORIES": str(home.parent)}
     try:
         return subprocess.run(git, capture_output=True, text=True, env=only).stdout.strip()

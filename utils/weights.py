@@ -303,7 +303,8 @@ def checked(args, error):
     if args.pixels and (args.finetune or args.export):
         error("--pixels: there is no network for --finetune or --export")
     if args.export and not args.finetune and (args.features or args.map):
-        error("--export: evaluates nothing; write --features and --map by a call of their own")
+        error("--export: without --finetune it writes the backbone and stops; use --features and"
+              " --map in a separate call")
     if args.lr is not None and not 0 < args.lr <= 1e6:
         error(f"--lr {args.lr}: must be above 0 and at most a million")
     if not 0 < args.labels <= 1:
