@@ -110,10 +110,10 @@ def main(argv=None):
         prog="python -m experiments.measures", description="Measure the backbone's features and z.")
     p.add_argument("runs", nargs="+", metavar="RUN", help="a run folder of train.py")
     for run in p.parse_args(argv).runs:
+        layers, z = measure_layers(run), measure_outputs(run)
         print(f"{run}\n{'':12}    kNN    std   rank")
-        for name, (knn, std, rank) in measure_layers(run).items():
+        for name, (knn, std, rank) in layers.items():
             print(f"  {name:10}{knn:7.2f}  {std:5.3f}  {rank:5.1f}")
-        z = measure_outputs(run)
         print("  z: " + ", ".join(f"{name} {z[name]:.3f}"
                                   for name in ("centre", "alignment", "uniformity")))
 
