@@ -23,7 +23,7 @@ import torch
 import lineval
 import options
 import train
-from experiments.measures import measure_outputs
+from experiments.measures import load_run, measure_outputs
 from utils import checkpoint, data, runs
 
 HERE = pathlib.Path(__file__).parent
@@ -200,7 +200,7 @@ def train_row(row, scale, seed, again=False):
         if not row.held_out:  # lineval.py would use all training images, and the real test images
             probe = lineval.main([str(out), *SCALES[scale].probe.split()])
             measured = {"top1": probe["top1"], "probe_lr": probe["probe_lr"],
-                        "outputs": measure_outputs(out)}
+                        "outputs": measure_outputs(*load_run(out))}
     except train.Diverged as error:
         print(error)
         # Nothing of the last epoch was saved: its record has NaN, and the seconds up to there.

@@ -63,12 +63,12 @@ def load_run(out):
 
 
 @torch.no_grad()
-def measure_outputs(out):
-    """The measures of z for two views of about 2048 training images, from a run's checkpoint.
+def measure_outputs(args, model, images):
+    """The measures of z for two views of about 2048 training images of a run from load_run().
 
     returns: {"singular values": the 256 largest as shares of their sum, "centre": ..., ...}
+    BN is in train mode, so the model's running statistics move.
     """
-    args, model, images = load_run(out)
     augment = options.augmentation(args)
     torch.manual_seed(0)
     N, n = args.batch_size, len(images.train)  # BN uses a batch's statistics: the run's own N
@@ -82,16 +82,15 @@ def measure_outputs(out):
             "uniformity": uniformity(z1).item()}
 
 
-def measure_layers(out):
-    """kNN accuracy (%), std and rank of the backbone's features and of z, from a run's checkpoint.
+def measure_layers(args, model, images):
+    """kNN accuracy (%), std and rank of the backbone's features and of z of a run from load_run().
 
     returns: {"backbone": (knn, std, rank), "projector": ...}; SystemExit without labels
     Measured on the test images in eval mode (BN uses its running statistics), so std and rank are
     not those of metrics.jsonl.
     """
-    args, model, images = load_run(out)
     if not images.classes:
-        raise SystemExit(f"{out}: kNN needs labels, and its images have none")
+        raise SystemExit(f"{args.data}: kNN needs labels, and these images have none")
     y, y_test = (labels.to(args.device) for labels in (images.train_labels, images.test_labels))
     encoder = nn.Sequential(model.backbone, model.projector)
     found = {}
@@ -110,7 +109,8 @@ def main(argv=None):
         prog="python -m experiments.measures", description="Measure the backbone's features and z.")
     p.add_argument("runs", nargs="+", metavar="RUN", help="a run folder of train.py")
     for run in p.parse_args(argv).runs:
-        layers, z = measure_layers(run), measure_outputs(run)
+        loaded = load_run(run)
+        layers, z = measure_layers(*loaded), measure_outputs(*loaded)
         print(f"{run}\n{'':12}    kNN    std   rank")
         for name, (knn, std, rank) in layers.items():
             print(f"  {name:10}{knn:7.2f}  {std:5.3f}  {rank:5.1f}")

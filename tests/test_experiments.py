@@ -596,6 +596,7 @@ def test_the_claims_are_written_anew_with_the_results_of_either_scale(scale, wri
 
 def test_every_run_of_a_scale_is_measured_by_the_probe_of_that_scale(elsewhere, monkeypatch):
     asked, row = [], table.Row("a row")
+    monkeypatch.setattr(logs, "load_run", lambda out: [out])
     monkeypatch.setattr(logs, "measure_outputs", lambda out: {"of": str(out)})
     monkeypatch.setattr(lineval, "main", lambda argv: asked.append(argv) or {
         "top1": 12.5, "probe_lr": 10.0})

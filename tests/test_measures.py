@@ -1,6 +1,7 @@
 """The laws of experiments/measures.py.    pytest tests/test_measures.py"""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import options
 import train
 from augment import Augment, normalize
 from experiments import measures
-from experiments.measures import alignment, centre, measure_outputs, uniformity
+from experiments.measures import alignment, centre, load_run, measure_outputs, uniformity
 from lineval import knn_accuracy
 from simsiam import D, effective_rank, output_std
 from strategies import TINY, Elsewhere, normal, seeds
@@ -36,7 +37,7 @@ def test_the_measures_of_a_run_are_those_of_two_different_views_of_its_training_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Augment, "__call__", lambda T, x: drawn.append((T, x, view(T, x))) or
                       drawn[-1][2])
-        found = measure_outputs(tmp_path)
+        found = measure_outputs(*load_run(tmp_path))
     saved = load_checkpoint(tmp_path)
     model, config = options.build(options.fill_in(options.parse(TINY), 24)), saved["config"]
     model.load_state_dict(saved["model"])
@@ -56,15 +57,16 @@ def test_the_measures_of_a_run_are_those_of_two_different_views_of_its_training_
 def test_the_measures_of_a_run_do_not_need_the_weights_that_it_started_from(
         tmp_path, small_shapes):
     train.main([*TINY, "--max-steps", "1", "--out", str(tmp_path)])
-    expected, saved = measure_outputs(tmp_path), load_checkpoint(tmp_path)
+    expected, saved = measure_outputs(*load_run(tmp_path)), load_checkpoint(tmp_path)
     saved["config"]["init"] = "deleted.pt"
     write_checkpoint(tmp_path / "checkpoint.pt", saved)
-    assert measure_outputs(tmp_path) == expected
+    assert measure_outputs(*load_run(tmp_path)) == expected
 
 
 def test_the_measures_are_of_whole_batches_also_of_few_images(tmp_path, small_shapes):
     train.main([*TINY, "--batch-size", "191", "--max-steps", "1", "--out", str(tmp_path)])
-    assert 0 < measure_outputs(tmp_path)["alignment"] < 4  # BN refuses a batch of one image
+    found = measure_outputs(*load_run(tmp_path))  # BN would refuse a batch of one image
+    assert 0 < found["alignment"] < 4
 
 
 def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small_shapes, capsys):
@@ -78,7 +80,7 @@ def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small
                      for x in (images.train, images.test))
         z, z_test = model.projector(h), model.projector(h_test)
     y, y_test = images.train_labels, images.test_labels
-    found = measures.measure_layers(tmp_path)
+    found = measures.measure_layers(*load_run(tmp_path))
     assert found["backbone"][0] == last["knn"]
     for layer, bank, query in (("backbone", h, h_test), ("projector", z, z_test)):
         expected = knn_accuracy(bank, y, query, y_test), output_std(query), effective_rank(query)
@@ -90,16 +92,15 @@ def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small
     assert [row.split() for row in rows] == [
         [layer, f"{knn:.2f}", f"{std:.3f}", f"{rank:.1f}"]
         for layer, (knn, std, rank) in found.items()]
-    outputs = measure_outputs(tmp_path)
+    outputs = measure_outputs(*load_run(tmp_path))
     assert z == "  z: " + ", ".join(
         f"{name} {outputs[name]:.3f}" for name in ("centre", "alignment", "uniformity"))
 
 
-def test_without_labels_layers_are_not_measured(monkeypatch):
-    images = data.Data(*4 * [None], classes=[])
-    monkeypatch.setattr(measures, "load_run", lambda out: (None, None, images))
-    with pytest.raises(SystemExit, match="a run: kNN needs labels, and its images have none"):
-        measures.measure_layers("a run")
+def test_without_labels_layers_are_not_measured():
+    args, images = SimpleNamespace(data="a set"), data.Data(*4 * [None], classes=[])
+    with pytest.raises(SystemExit, match="a set: kNN needs labels, and these images have none"):
+        measures.measure_layers(args, None, images)
 
 
 @given(seeds)
@@ -126,5 +127,5 @@ def test_the_measures_of_a_run_are_of_its_own_images_wherever_they_are(monkeypat
     monkeypatch.setattr(measures.options, "build", lambda args: Model())
     monkeypatch.setattr(data, "load", lambda *args: (
         asked.append(args), data.Data(x, *3 * [None], []))[1])
-    assert measures.measure_outputs("a run")["alignment"] > 0
+    assert measure_outputs(*load_run("a run"))["alignment"] > 0
     assert asked == [("a", "b", 4, True, 6)]

@@ -122,6 +122,7 @@ def test_a_single_experiment_trains_what_is_missing_and_prints_its_table_and_its
 def test_a_log_holds_the_options_in_effect_who_ran_it_where_and_every_epoch(
         elsewhere, monkeypatch, small_shapes):
     monkeypatch.setattr(lineval, "main", lambda argv: {"top1": 12.5, "probe_lr": 10.0})
+    monkeypatch.setattr(logs, "load_run", lambda out: [out])
     monkeypatch.setattr(logs, "measure_outputs", lambda out: {"centre": 0.5})
     monkeypatch.setattr(logs, "machine", lambda: "a machine")
     monkeypatch.setattr(logs.runs, "commit", lambda: "abc")
@@ -623,7 +624,7 @@ def test_the_outputs_of_a_run_are_measured_on_about_2048_images_in_batches_of_th
     monkeypatch.setattr(measures.options, "build", lambda args: Model())
     images = fake_images()._replace(train=torch.randint(256, (3000, 3, 4, 4), dtype=torch.uint8))
     monkeypatch.setattr(data, "load", lambda *args: images)
-    found, again = measures.measure_outputs("a run"), measures.measure_outputs("a run")
+    found, again = (measures.measure_outputs(*measures.load_run("a run")) for _ in range(2))
     assert seen == 16 * [500]  # 4 x 500 images, two views, twice
     assert found == again  # by a seed of its own
     shares = found["singular values"]
