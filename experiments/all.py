@@ -28,7 +28,7 @@ MODULES = ("references", "fig2_stopgrad", "tab1_predictor", "tab2_batch_size", "
            "sec45_similarity", "sec46_symmetry", "sec52_alternation", "sec52_expectation",
            "tab4_comparisons", "sec62_methodology", "appB_dimension", "figD1_cifar", "opt_losses",
            "opt_aggregation", "opt_optimizers", "opt_regularizers", "theory_directpred",
-           "theory_spectrum", "shapes_robustness", "augmentations", "common_parts")
+           "theory_spectrum", "shapes_robustness", "augmentations", "details", "common_parts")
 
 BOTH = "shapes", "photographs"  # the scales of claims.md
 
@@ -73,7 +73,7 @@ What was changed after results had been seen:
  wording of some claims was made clearer; their tests are the same.
 * Table 3's control, (b) at a tenth of the lr, was added on 29 November 2026. No claim is about it.
 * Added on 1 December 2026, when all other rows were known, each with its claim before its runs:\
- "no predictor, asymmetric loss" (Table 1), "no bottleneck in h" (App. B), augmentations.
+ "no predictor, asymmetric loss" (Table 1), "no bottleneck in h" (App. B), augmentations, details.
 * The moving average of Sec. 5.2 was changed, as its note says.
 * Until 29 November 2026 the linear probe's learning rate was the best of 0.1, 1, 10 and 100 on\
  held-out images; since then the search goes on as long as the best is the lowest or highest\

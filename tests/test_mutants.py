@@ -984,6 +984,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the augmentation is there half of the time": (
             "setattr(run.augment, probability, 0.0)", "setattr(run.augment, probability, 0.5)"),
     },
+    "experiments/details.py": {
+        "one view's prediction meets its own target": (
+            "model.D(p1, z2) / 2", "model.D(p1, z1) / 2"),
+    },
     "experiments/common_parts.py": {
         "one target of two is not detached": ("cosine(p1, z2.detach())", "cosine(p1, z2)"),
         "SGD without momentum": ("momentum=0.9", "momentum=0.0"),

@@ -124,6 +124,9 @@ ROWS = {  # module: {label: (options, the paper's number, study, times as many e
     "augmentations": {
         "all augmentations": (PLAIN,), "no crop": ("--crop-min 1",),
         **{name: (PLAIN, "", name) for name in ("no colour jitter", "no grayscale", "no flip")}},
+    "details": {
+        "the recipe": (PLAIN,), "ImageNet stem": ("--stem imagenet",),
+        "three-layer projector": ("--proj-layers 3",), "one pass": (PLAIN, "", "one_pass")},
     "common_parts": {"train.py": (PLAIN,), "common parts": (PLAIN, "", "common_parts"),
                      "common views": (PLAIN, "", "common_views")},
 }
@@ -295,6 +298,9 @@ CLAIMS = {
         "no stop-gradient, no affine < the recipe"],
     "augmentations": [
         "no crop < all augmentations", "no colour jitter < all augmentations", (EVERY, HEALTHY)],
+    "details": [
+        "ImageNet stem < the recipe", "the recipe < one pass; one pass < the recipe [by -2]",
+        (EVERY, HEALTHY)],
     "common_parts": ["train.py < common parts; common parts < train.py [by -2]"],
 }
 

@@ -18,6 +18,7 @@ from experiments import (augmentations, opt_aggregation, opt_optimizers, referen
 from experiments import common_parts as parts
 from experiments import opt_regularizers as regularizers
 from experiments.common_parts import common_parts
+from experiments.details import one_pass
 from experiments.opt_losses import DISTANCES, compared_by, normalised, raw
 from experiments.peers import pil_view
 from experiments.references import supervised
@@ -129,6 +130,21 @@ def test_a_row_without_an_augmentation_lacks_that_one_and_has_all_others(row, tm
              "no colour jitter": (order >= 0).any()}
     assert {name for name, there in found.items() if not there} == {row.label} & found.keys()
     assert not torch.equal(*run.two_views(torch.arange(8)))
+
+
+def test_in_one_pass_it_does_not_matter_which_of_an_images_views_is_the_first(tmp_path):
+    run = run_of(tmp_path / "run", one_pass, "--max-steps", "1")
+    loss_fn = one_pass(run)
+    x1, x2 = run.two_views(torch.arange(16))
+    first = (torch.arange(16) % 2 == 0)[:, None, None, None]
+    exchanged = torch.where(first, x1, x2), torch.where(first, x2, x1)
+    L, _ = loss_fn(x1, x2)
+    assert torch.allclose(loss_fn(*exchanged)[0], L, atol=1e-5)
+    # In two passes BN's statistics tell one batch of views from the other.
+    assert (run.model(*exchanged)[0] - run.model(x1, x2)[0]).abs() > 1e-4
+    run.model.eval()  # without statistics of the batch the number of passes does not matter
+    for got, expected in zip(loss_fn(x1, x2), run.model(x1, x2)):
+        assert torch.allclose(got, expected, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------
