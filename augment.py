@@ -235,7 +235,7 @@ def hue(x, shift):
 
 
 # ------------------------------------------------------------------------------------------------
-# 3. Grayscale, 4. Gaussian blur, 6. normalisation.
+# 3. Grayscale, 4. Gaussian blur, 6. normalisation; and images without augmentation.
 
 
 def grayscale(x):
@@ -282,6 +282,25 @@ def normalize(x, mean, std):
 # Plumbing.
 
 
+def center_crop(x, size=None):
+    """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
+
+    size: S; by default C, which shows whole images. Otherwise, as in the official code's
+    Resize 256 and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized
+    to S.
+    """
+    N, _, _, C = x.shape
+    size = size or C
+    box = max(size, round(C * 7 / 8))
+    start = (C - box) // 2
+    x = x.float().div_(255)
+    if box == size:
+        return x[:, :, start : start + box, start : start + box]
+    start, box_size = (torch.full((N, 2), v, device=x.device) for v in (start, box))
+    flip = torch.zeros(N, dtype=torch.bool, device=x.device)
+    return resized_crop(x, start, box_size, flip, size)
+
+
 def apply_where(chosen, operation, x, *parameters):
     """x[i] = operation(x[i], parameter[i] ...) for the images i that `chosen`, (N,) bool, marks."""
     # `chosen` and the parameters are on the CPU: counting on a GPU would mean waiting for it.
@@ -326,7 +345,7 @@ def main():
     augment = options.augmentation(args)
     x = images.train[torch.randperm(len(images.train))[:16]]  # (16, 3, C, C)
     views = augment.view(x.repeat(2, 1, 1, 1), *augment.draw(2 * len(x), x.shape[2])).chunk(2)
-    plot.save_views(data.center_crop(x, size), views, args.out)
+    plot.save_views(center_crop(x, size), views, args.out)
     print(f"{args.out}: {len(x)} images of {args.data} above two views of each")
 
 

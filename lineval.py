@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import trange
 
-from augment import normalize
+from augment import center_crop, normalize
 from optim import LARS, SGD, cosine_lr, scaled_lr
 from options import parser
 from resnet import ARCHS
-from utils import data, parallel, runs, weights
+from utils import parallel, runs, weights
 from utils.arguments import device, positive, seed
 from utils.console import plain_errors
 from utils.device import tune
@@ -53,7 +53,7 @@ def extract_features(backbone, images, mean, std, size=None):
     chunks = []
     for x in images.split(500 if images.shape[3] <= 64 else 100):  # a ResNet-50 takes gigabytes
         # No augmentation: an image is seen as it is, or a large photograph without its border.
-        x = normalize(data.center_crop(x.to(device), size), mean, std)
+        x = normalize(center_crop(x.to(device), size), mean, std)
         chunks.append(backbone(x.contiguous(memory_format=torch.channels_last)))
     backbone.train(mode)
     return torch.cat(chunks)

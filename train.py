@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from augment import Augment, to_device
+from augment import Augment, center_crop, to_device
 from lineval import extract_features, knn_accuracy
 from optim import SGD, cosine_lr, scaled_lr
 from options import augmentation, build, complete, describe, parse
@@ -258,7 +258,7 @@ def start(run):
     sample = x[:: len(x) // 16 + 1]  # at most 16
     both = sample.repeat(2, 1, 1, 1)  # in one call, as in two_views(): the first half is view 1
     views = run.augment.view(both, *run.augment.draw(len(both), x.shape[2])).chunk(2)
-    plot.save_views(data.center_crop(sample, args.image_size), views, run.out / "views.png")
+    plot.save_views(center_crop(sample, args.image_size), views, run.out / "views.png")
     # BN's running statistics start at 0 and 1, which fit no network: let them see some batches.
     # Each update keeps 0.9 of the old ones: 0.1 % are left after the 64 updates that batches of 64
     # make here, but 43 % after the 8 of batches of 512.

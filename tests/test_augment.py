@@ -399,3 +399,13 @@ def test_a_tensor_goes_to_CUDA_from_pinned_memory_and_without_waiting():
     A.to_device(Tensor(), "cuda:1")
     A.to_device(Tensor(), "cpu")
     assert asked == ["pinned", ("cuda:1", {"non_blocking": True}), ("cpu", {})]
+
+
+def test_a_large_photograph_is_evaluated_as_by_resize_256_and_centercrop_224():
+    x = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
+    assert torch.equal(A.center_crop(x, 224), TF.center_crop(x, 224) / 255)
+    x = TF.resize(x, 512)
+    expected = TF.center_crop(TF.resize(x.float() / 255, 256), 224)
+    assert torch.allclose(A.center_crop(x, 224)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2],
+                          atol=1e-5)  # at the rim only one of the two sees what is beyond it
+    assert torch.equal(A.center_crop(x), x / 255)  # images of the views' size are seen whole

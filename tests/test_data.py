@@ -8,7 +8,6 @@ import numpy
 import pytest
 import torch
 import torchvision
-from torchvision.transforms.v2 import functional as transforms
 
 import lineval
 import train
@@ -291,16 +290,6 @@ def test_stl10_trains_on_images_without_labels_too_and_is_evaluated_on_those_wit
 
 # ------------------------------------------------------------------------------------------------
 # Photographs larger than views
-
-
-def test_a_large_photograph_is_evaluated_as_by_resize_256_and_centercrop_224():
-    x = torch.from_numpy(pixels(0, 2, 3, 256, 256))
-    assert torch.equal(data.center_crop(x, 224), transforms.center_crop(x, 224) / 255)
-    x = transforms.resize(x, 512)
-    expected = transforms.center_crop(transforms.resize(x.float() / 255, 256), 224)
-    assert torch.allclose(data.center_crop(x, 224)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2],
-                          atol=1e-5)  # at the rim only one of the two sees what is beyond it
-    assert torch.equal(data.center_crop(x), x / 255)  # images of the views' size are seen whole
 
 
 def test_training_and_evaluation_take_views_of_one_size_from_larger_photographs(

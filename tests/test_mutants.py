@@ -146,6 +146,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "class Bottleneck"),
     },
     "augment.py": {
+        "a large photograph is evaluated whole": ("max(size, round(C * 7 / 8))", "C"),
         "the blur's kernel is always 3 pixels": (
             "gaussian_blur(x, s, self.kernel_size)", "gaussian_blur(x, s, 3)"),
         "both views of an image are mirrored or neither": (
@@ -433,8 +434,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "cosine_lr(lr, step, total_steps)",
             "cosine_lr(lr, step // steps_per_epoch, epochs)"),
         "images are cropped where they are": (
-            "data.center_crop(x.to(device), size)",
-            "data.center_crop(x, size)"),
+            "center_crop(x.to(device), size)",
+            "center_crop(x, size)"),
         "the probe stays on the CPU": (
             "    probe.to(x.device)  # drawn on the CPU, like the order of the batches\n",
             ""),
@@ -455,7 +456,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "lr = choose_lr(x, y, *settings) if",
             "lr = choose_lr(x_test, y_test, *settings) if"),
         "features of images from 0 to 255": (
-            "normalize(data.center_crop(x.to(device), size)",
+            "normalize(center_crop(x.to(device), size)",
             "normalize(x.to(device).float()"),
         "the seed does not reach the probe": ("    torch.manual_seed(args.seed)\n", ""),
         "the probe is always SGD's": ('{"sgd": SGD, "lars": LARS}[args.optimizer]', "SGD"),
@@ -583,7 +584,6 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "the bank has images without labels": (
             "self.train[: len(self.train_labels)]",
             "self.train"),
-        "a large photograph is evaluated whole": ("max(size, round(C * 7 / 8))", "C"),
         "every tenth image is held out, whatever its class": (
             "held[by_class[::10]] = True",
             "held[::10] = True"),

@@ -20,7 +20,6 @@ import threading
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from utils.cache import Cache
 from utils.folders import read_folder
@@ -126,21 +125,6 @@ def room(device):
     # PyTorch keeps the memory that an earlier run in this process has freed, for the next one.
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (torch.cuda.mem_get_info(device)[0] + kept) // 2
-
-
-def center_crop(x, size=None):
-    """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
-
-    size: S; by default C, which shows whole images. Otherwise, as in the official code's
-    Resize 256 and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized
-    to S.
-    """
-    C = x.shape[3]
-    size = size or C
-    box = max(size, round(C * 7 / 8))
-    start = (C - box) // 2
-    x = x[:, :, start : start + box, start : start + box].float().div_(255)
-    return x if box == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
 
 def load(name, root="datasets", image_size=None, skip_bad=False, stored_size=None):
