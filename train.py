@@ -329,7 +329,8 @@ def stopped(run, study, signals):
     again = (f"the same command again; a script of your own needs {resume}" if study
              else f"{python} train.py {resume}")
     print(f"stopped after step {run.state.step} of {run.last_step} and saved; to continue:\n"
-          f"{again}", file=sys.stderr)
+          f"{again}" + "\n(torchrun may now print a traceback and end with status 1)"
+          * (processes > 1), file=sys.stderr)
     sys.exit(128 + (signals or [signal.SIGTERM])[0])  # none: another process got it
 
 

@@ -102,6 +102,14 @@ def test_the_row_of_a_tag_leads_to_every_place_where_it_stands():
                     tag, file, name)
 
 
+@pytest.mark.parametrize("file", sorted(str(path.relative_to(HOME)) for path in (
+    *HOME.glob("utils/*.py"), *HOME.glob("experiments/*.py"))))
+def test_the_parts_of_the_paper_that_a_files_first_line_names_lead_to_it(file):
+    first = (ast.get_docstring(ast.parse((HOME / file).read_text())) or "").partition("\n")[0]
+    for tag in tags(first):
+        assert file in {f for f, _ in FORWARD[tag]}, tag
+
+
 @pytest.mark.parametrize("file", SCRIPTS)
 def test_the_way_back_lists_every_public_definition_of_a_script_with_its_tags(file):
     tree = ast.parse((HOME / file).read_text())

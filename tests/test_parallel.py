@@ -256,6 +256,7 @@ def test_a_whole_run_of_two_ends_as_one_does_and_so_do_both_kinds_of_resumed_run
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_the_run_can_be_resumed(folder):
     assert [(folder / f"stopped {rank}").read_text() for rank in range(2)] == ["143"] * 2
     assert said(folder, 0, "stderr").count("stopped after step 3 of 4") == 1
+    assert said(folder, 0, "stderr").count("torchrun may now print a traceback") == 1
     assert load_checkpoint(folder / "interrupted")["step"] == 3
     run(folder, "interrupted", "--resume")
     ends = [load_checkpoint(folder / name)["model"] for name in ("one", "interrupted")]

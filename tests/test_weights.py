@@ -393,6 +393,16 @@ def test_a_state_dict_comes_with_a_warning_if_it_loses_the_mean_of_the_images(me
     assert any("export .safetensors" in line for line in lines) == lost
 
 
+@pytest.mark.parametrize("ending", [".pt", ".safetensors", ".pt2"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("arch", ["resnet8", "resnet50"])
+def test_the_printed_lines_fit_into_80_columns_behind_their_indent(arch, stem, ending):
+    about = {"arch": arch, "stem": stem, "mean": [0.4] * 3, "std": [0.1] * 3}
+    for extra in {}, {"padding": 2}, {"classes": ["cat", "dog"]}:
+        lines = weights.usage(f"own{ending}", resnet.resnet(arch, stem), {**about, **extra})
+        assert all(len(line) <= 76 for line in lines), lines
+
+
 def test_a_network_of_one_s_own_gets_its_options_by_name():
     def own(*, stem, num_classes, bf16):
         return stem, num_classes, bf16

@@ -245,21 +245,22 @@ def usage(path, network, about):
         lines = [f"net = torchvision.models.{arch}({f'num_classes={classes}' * bool(classes)})",
                  f"# or net = timm.create_model({arch!r}, num_classes={classes})"]
         if stem == "cifar":
-            lines += [f"net.conv1 = torch.nn.Conv2d(3, 64, 3, padding={network.conv1.padding[0]},"
-                      " bias=False)", "net.maxpool = torch.nn.Identity()"]
+            padding = network.conv1.padding[0]
+            lines += ["conv = torch.nn.Conv2d",
+                      f"net.conv1 = conv(3, 64, 3, padding={padding}, bias=False)",
+                      "net.maxpool = torch.nn.Identity()"]
         lines += ["net.fc = torch.nn.Identity()"] * (not classes)
     else:
         lines = [f"net = resnet.resnet({arch!r}, {stem!r}, {classes})  # resnet.py"]
     if ending == ".pt":
         lines += [f"net.load_state_dict(torch.load({name}))"]
         if "padding" in about or about.get("mean") not in (None, IMAGENET["mean"]):
-            lines += ["# to use it in lineval.py, export .safetensors: only that keeps what is not"
-                      " a weight"]
+            lines += ["# for lineval.py export .safetensors: only that keeps what is not a weight"]
     if ending == ".safetensors":
         lines += [f"net.load_state_dict(safetensors.torch.load_file({name}))"]
     if "mean" in about:
         numbers = (" ".join(f"{v:.3f}" for v in about[key]) for key in IMAGENET)
-        lines += ["# images: RGB in [0, 1], minus {}, divided by {}".format(*numbers)]
+        lines += ["# images: RGB, 0 to 1, minus {}, divided by {}".format(*numbers)]
     return lines
 
 
