@@ -781,16 +781,25 @@ def test_a_class_of_thirty_gets_the_marks_it_deserves_whatever_one_of_them_does(
 def test_the_zip_for_gradescope_grades_a_submission_without_the_rest_of_the_repository(tmp_path):
     subprocess.run([sys.executable, "exercises/gradescope.py", tmp_path / "a.zip", "1", "17"],
                    cwd=HOME, check=True)
-    source, results = tmp_path / "source", tmp_path / "results.json"
+    source, results = tmp_path / "source", tmp_path / "results/results.json"
     with zipfile.ZipFile(tmp_path / "a.zip") as file:
         assert all(file.getinfo(n).external_attr >> 16 & 0o100 for n in ("setup.sh",
                                                                          "run_autograder"))
         file.extractall(source)
-    (tmp_path / "submission").mkdir()
+    for folder in "submission", "results", "venv/bin":
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "venv/bin/python").chmod(0o755)
     shutil.copy(HOME / "simsiam.py", tmp_path / "submission")
     (tmp_path / "submission/mylaws.py").write_text(list(ANSWERS[17].RIGHT.values())[0][1])
-    subprocess.run([sys.executable, source / "exercises/grade.py", tmp_path / "submission",
-                    "--exercises", "1", "17", "--gradescope", results], check=True, cwd=tmp_path)
+    # Both scripts know one place, /autograder; here it is this test's folder.
+    for name in "setup.sh", "run_autograder":
+        script = (source / name).read_text()
+        (source / name).write_text(script.replace("/autograder", str(tmp_path)))
+        subprocess.run(["bash", "-n", source / name], check=True)
+        paths = re.findall(rf"{tmp_path}/source(?:/[\w.]+)*", (source / name).read_text())
+        assert paths and all(pathlib.Path(path).exists() for path in paths), name
+    subprocess.run(["bash", source / "run_autograder"], check=True, cwd=tmp_path)
     assert [t["score"] for t in json.loads(results.read_text())["tests"]] == [1, 1]
 
 
