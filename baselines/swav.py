@@ -33,7 +33,7 @@ from utils.parallel import gather
 T, PROTOTYPES = 0.1, 30
 
 
-def sinkhorn(scores, eps=0.05, iterations=3):
+def sinkhorn(scores, eps, iterations=3):
     """Soft codes that use all prototypes equally, by Sinkhorn-Knopp (Sec. 3.1 of SwAV).
 
     q = exp(scores / eps), then in each iteration: divide the columns by their sums, then the rows
@@ -54,11 +54,12 @@ class SwAV(nn.Module):
 
     backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   dim: d
     pred_dim: width of h's hidden layer, d / 4 if None (no bottleneck: h maps the K scores)
-    predictor: "none" or "mlp"
+    predictor: "none" or "mlp"   epsilon: eps of sinkhorn()
     stopgrad: whether the codes are constants to the gradient
     """
 
-    def __init__(self, backbone, dim=128, pred_dim=None, predictor="none", stopgrad=True):
+    def __init__(self, backbone, epsilon, dim=128, pred_dim=None, predictor="none",
+                 stopgrad=True):
         super().__init__()
         c = backbone.num_features
         self.backbone = backbone
@@ -67,7 +68,7 @@ class SwAV(nn.Module):
         self.prototypes = nn.Linear(dim, PROTOTYPES, bias=False)
         mlp = predictor == "mlp"
         self.h = prediction_mlp(PROTOTYPES, pred_dim or dim // 4) if mlp else nn.Identity()
-        self.stopgrad = stopgrad
+        self.epsilon, self.stopgrad = epsilon, stopgrad
 
     def f(self, x):
         """The encoder, backbone and projector: (N, 3, H, W) -> (N, d)."""
@@ -80,7 +81,7 @@ class SwAV(nn.Module):
     def D(self, p, s):
         """The cross-entropy -q · log softmax(p), q the codes of s.   p, s: (N, K)   returns: ()"""
         p, s = gather(p), gather(s)  # the whole batch shares out the prototypes
-        q = sinkhorn(s)
+        q = sinkhorn(s, self.epsilon)
         q = q.detach() if self.stopgrad else q
         return -(q * F.log_softmax(p, dim=1)).sum(dim=1).mean()
 

@@ -75,7 +75,7 @@ CONSTANTS = {  # source: what the code has, what the source says
     "SimCLR, App. B.9: T 0.5; Sec. 3: 128 outputs": (
         (simclr.T, OPTIONS["simclr"]["dim"]), (0.5, 128)),
     "SwAV: T 0.1, ε 0.05, three iterations, 128 outputs": (
-        (swav.T, *(default(swav.sinkhorn, k) for k in ("eps", "iterations")),
+        (swav.T, IMAGENET["epsilon"], default(swav.sinkhorn, "iterations"),
          OPTIONS["swav"]["dim"]), (0.1, 0.05, 3, 128)),
     "Barlow Twins, Sec. 2.2: λ 0.005": (barlow.LAMBDA, 0.005),
     "LeJEPA's minimal example: 256 directions, 17 values of t up to 3, λ 0.02": (

@@ -728,8 +728,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "    network.bf16 = False  # whoever loads it decides\n",
             ""),
         "the printed CIFAR stem always pads by 1": (
-            'padding={network.conv1.padding[0]},"',
-            'padding=1,"'),
+            "padding = network.conv1.padding[0]",
+            "padding = 1"),
     },
     "baselines/byol.py": {
         "--pred-dim does not reach h": (
@@ -780,6 +780,7 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "no stop-gradient": ("z.detach() if self.stopgrad else z", "z"),
     },
     "baselines/swav.py": {
+        "the softness of the codes is fixed": ("sinkhorn(s, self.epsilon)", "sinkhorn(s, 0.05)"),
         "the codes have a gradient": ("q.detach() if self.stopgrad else q", "q"),
         "the codes are mere softmaxes": ("for _ in range(iterations)", "for _ in range(0)"),
         "prototypes have lengths": (

@@ -178,14 +178,16 @@ def test_contradictions_are_refused_in_one_line(tmp_path):
 BOUNDS = {  # option: its smallest and largest value, and what is just beyond either
     "--batch-size": ("2 192", "1 193"), "--warmup-epochs": ("0 1", "-1 2"),
     "--crop-min": ("1e-9 1", "0 1.01"), "--blur": ("0 1", "-0.01 1.01"),
-    "--lr": ("0 1e9", "-1e-9 inf nan"), "--weight-decay": ("0 9e29", "-1e-9 1e30 nan"),
+    "--lr": ("0 9e29", "-1e-9 1e30 nan"), "--weight-decay": ("0 9e29", "-1e-9 1e30 nan"),
     "--encoder-momentum": ("0 0.9999", "-0.01 1"), "--sigreg": ("0 1", "-0.01 1.01"),
+    "--epsilon": ("0.025 1", "0 0.024 1.01 nan"),
     "--accumulate": ("1 32", "3 64"), "--proj-layers": ("2 3", "1 4"),
     **{option: ("1 1000000000", "0 -1 1000000001") for option in (
         "--epochs", "--knn-every", "--max-steps", "--dim", "--pred-dim", "--queue")},
     "--seed": ("0 4294967295", "-1 4294967296"),
     "--checkpoint-every": ("1 1m 999999999", "0 0m 1000000000")}
-METHOD = {"--encoder-momentum": "byol", "--sigreg": "lejepa", "--queue": "moco"}
+METHOD = {"--encoder-momentum": "byol", "--sigreg": "lejepa", "--queue": "moco",
+          "--epsilon": "swav"}
 
 
 @pytest.mark.parametrize("option", BOUNDS)

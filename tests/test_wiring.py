@@ -91,6 +91,7 @@ BUILT = {  # option: value, other flags of both runs, what holds of the run
     "--method": ("byol", "", lambda run: type(run.model) is BYOL),
     "--encoder-momentum": ("0.5", "--method byol", lambda run: run.model.m == 0.5),
     "--queue": ("128", "--method moco", lambda run: len(run.model.queue) == 128),
+    "--epsilon": ("0.5", "--method swav", lambda run: run.model.epsilon == 0.5),
     "--sigreg": ("0.5", "--method lejepa", lambda run: run.model.sigreg == 0.5),
 }
 

@@ -1,6 +1,5 @@
 """What can be wrong with the options of a run: each fault with its complaint."""
 
-import math
 import os
 
 import torch
@@ -53,9 +52,11 @@ def value_faults(args):
          f" at least 0 and below the {args.epochs} epochs"),
         (not 0 < args.crop_min <= 1, "--crop-min must be in (0, 1]"),
         (not 0 <= args.blur <= 1, "--blur must be in [0, 1]"),
-        (not 0 <= args.lr < math.inf, "--lr must be at least 0 and finite"),
+        (not 0 <= args.lr < 1e30, "--lr must be at least 0 and below 1e30"),
         (not 0 <= args.weight_decay < 1e30, "--weight-decay must be at least 0 and below 1e30"),
         (not 0 <= (args.encoder_momentum or 0) < 1, "--encoder-momentum must be in [0, 1)"),
+        (args.epsilon is not None and not 0.025 <= args.epsilon <= 1,
+         "--epsilon must be in [0.025, 1]"),
         (not 0 <= (args.sigreg or 0) <= 1, "--sigreg must be in [0, 1]"),
         (args.predictor == "fixed" and args.method != "simsiam",
          "--predictor fixed is for --method simsiam only"))
