@@ -17,6 +17,7 @@ from lineval import extract_features, fit, percentage
 from optim import SGD
 from resnet import ARCHS
 from utils import weights
+from utils.console import counted
 
 LRS = (0.1, 0.4, 1.6)  # base learning rates
 WEIGHT_DECAY = 1e-4
@@ -41,8 +42,9 @@ def finetune(args, backbone, config, images):
         lr = max(LRS, key=lambda lr: train(held_out, lr)[1])
         network, result[start] = train(images, lr)
         result[f"{start}_lr"] = lr
-    print("fine-tuned, {} epochs: top-1 {finetuned:.2f} % (base lr {finetuned_lr:g}); from scratch:"
-          " {scratch:.2f} % ({scratch_lr:g})".format(args.finetune, **result))
+    print("fine-tuned, {}: top-1 {finetuned:.2f} % (base lr {finetuned_lr:g}); from scratch:"
+          " {scratch:.2f} % ({scratch_lr:g})".format(
+              counted(args.finetune, "epoch"), **result))
     if args.export:
         weights.export(args.export, network, config, images.classes)
     return result

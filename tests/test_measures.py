@@ -1,6 +1,7 @@
 """The laws of experiments/measures.py.    pytest tests/test_measures.py"""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -70,8 +71,10 @@ def test_the_measures_are_of_whole_batches_also_of_few_images(tmp_path, small_sh
 
 
 def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small_shapes, capsys):
-    last = train.main([*TINY, "--max-steps", "2", "--out", str(tmp_path)])
-    saved, images = load_checkpoint(tmp_path), data.load("shapes")
+    out, again = tmp_path / "run", tmp_path / "again"
+    last = train.main([*TINY, "--max-steps", "2", "--out", str(out)])
+    shutil.copytree(out, again)
+    saved, images = load_checkpoint(out), data.load("shapes")
     model, config = options.build(options.fill_in(options.parse(TINY), 24)), saved["config"]
     model.load_state_dict(saved["model"])
     model.eval()
@@ -80,19 +83,21 @@ def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small
                      for x in (images.train, images.test))
         z, z_test = model.projector(h), model.projector(h_test)
     y, y_test = images.train_labels, images.test_labels
-    found = measures.measure_layers(*load_run(tmp_path))
+    found = measures.measure_layers(*load_run(out))
     assert found["backbone"][0] == last["knn"]
     for layer, bank, query in (("backbone", h, h_test), ("projector", z, z_test)):
         expected = knn_accuracy(bank, y, query, y_test), output_std(query), effective_rank(query)
         assert found[layer] == pytest.approx([float(v) for v in expected], rel=1e-4)
     capsys.readouterr()
-    measures.main([str(tmp_path)])
-    head, *rows, z = capsys.readouterr().out.splitlines()[1:]
+    measures.main([str(out), str(again)])
+    first, second = capsys.readouterr().out.strip().split(f"\n{again}\n")
+    name, head, *rows, z = first.splitlines()
+    assert name == str(out) and second == first.removeprefix(f"{name}\n")
     assert head.split() == ["kNN", "std", "rank"]
     assert [row.split() for row in rows] == [
         [layer, f"{knn:.2f}", f"{std:.3f}", f"{rank:.1f}"]
         for layer, (knn, std, rank) in found.items()]
-    outputs = measure_outputs(*load_run(tmp_path))
+    outputs = measure_outputs(*load_run(out))
     assert z == "  z: " + ", ".join(
         f"{name} {outputs[name]:.3f}" for name in ("centre", "alignment", "uniformity"))
 

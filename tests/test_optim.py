@@ -46,6 +46,20 @@ def test_SGD_equals_torch_optim_SGD_bit_for_bit(seed, momentum, weight_decay, lr
         assert torch.equal(w, v)
 
 
+@given(seeds, st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from([0.0, 0.1]), st.floats(0.01, 1))
+def test_SGD_moves_by_the_velocity_that_momentum_and_decay_leave_up_to_rounding(
+        seed, momentum, weight_decay, lr):
+    ws, expected = weights(seed), [w.detach().clone() for w in weights(seed)]
+    v = [torch.zeros_like(w) for w in expected]
+    sgd = SGD([ws], momentum, weight_decay)
+    for step in range(3):
+        set_gradients(ws, seed + step)
+        v = [momentum * v_i + w.grad + weight_decay * e for v_i, w, e in zip(v, ws, expected)]
+        expected = [e - lr * v_i for e, v_i in zip(expected, v)]
+        sgd.step(lr)
+    assert all(torch.allclose(w, e, atol=1e-5) for w, e in zip(ws, expected))
+
+
 @given(seeds)
 def test_each_group_moves_at_its_own_learning_rate_and_stays_at_zero(seed):
     ws, before = weights(seed), weights(seed)

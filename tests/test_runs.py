@@ -30,6 +30,7 @@ import lineval
 import options
 import train
 from strategies import TINY, Elsewhere, decode_in_a_thread, forked, make_folder, message, wait_for
+from utils.console import plain_errors
 from utils import checkpoint, console, data, plot, runs, weights
 
 
@@ -595,9 +596,9 @@ def test_a_compressed_file_is_refused_before_it_is_expanded(tmp_path, monkeypatc
         runs.load((tmp_path / "b.pt").read_bytes())
 
 
-def test_an_error_without_words_is_one_line_and_a_lack_of_memory_no_fault_of_the_file(
+def test_an_error_without_words_is_one_line_and_lack_of_memory_or_permission_no_fault_of_the_file(
         tmp_path, monkeypatch):
-    errors = [EOFError(), MemoryError()]
+    errors = [EOFError(), MemoryError(), PermissionError(13, "Permission denied", "a")]
 
     def fail(*_):
         raise errors.pop(0)
@@ -606,6 +607,8 @@ def test_an_error_without_words_is_one_line_and_a_lack_of_memory_no_fault_of_the
     assert "EOFError" in refused(tmp_path / "checkpoint.pt")
     with pytest.raises(MemoryError):
         runs.load_checkpoint(tmp_path)
+    with pytest.raises(SystemExit, match="^a: Permission denied$"):  # it may be a good one
+        plain_errors(runs.load_checkpoint)(tmp_path)
 
 
 def test_a_file_that_is_not_a_checkpoint_of_train_py_is_refused(tmp_path):

@@ -24,19 +24,28 @@ from utils.data import draw_shapes
 # ------------------------------------------------------------------------------------------------
 # D
 
+# Apart from one, these laws allow for another safeguard against rows of zeros, as in p / (‖p‖ + ε).
+
+
+@given(seeds, st.integers(1, 9), st.integers(2, 9))
+def test_the_negative_cosine_is_exact_to_the_rounding_of_float64(seed, n, d):
+    p, z = normal(seed, n, d), normal(seed + 1, n, d)
+    expected = -(p * z).sum(dim=1) / (p.norm(dim=1) * z.norm(dim=1))
+    assert torch.allclose(negative_cosine(p, z), expected, rtol=0, atol=1e-12)
+
 
 @given(seeds, st.integers(1, 9), st.integers(2, 9))
 def test_D_lies_between_its_minimum_minus_one_and_one(seed, n, d):
     p, z = normal(seed, n, d), normal(seed + 1, n, d)
-    assert -1 - 1e-9 <= D(p, z) <= 1 + 1e-9
-    assert D(p, p).item() == pytest.approx(-1, abs=1e-9)
-    assert D(p, -p).item() == pytest.approx(1, abs=1e-9)
+    assert -1 - 1e-6 <= D(p, z) <= 1 + 1e-6
+    assert D(p, p).item() == pytest.approx(-1, abs=1e-6)
+    assert D(p, -p).item() == pytest.approx(1, abs=1e-6)
 
 
 @given(seeds, st.floats(0.01, 100), st.floats(0.01, 100))
 def test_D_does_not_depend_on_the_lengths_of_p_and_z(seed, a, b):
     p, z = normal(seed, 5, 7), normal(seed + 1, 5, 7)
-    assert D(a * p, b * z).item() == pytest.approx(D(p, z).item(), abs=1e-9)
+    assert D(a * p, b * z).item() == pytest.approx(D(p, z).item(), abs=1e-6)
 
 
 @given(seeds)
@@ -44,37 +53,37 @@ def test_D_ignores_a_common_rotation_is_symmetric_and_changes_sign_with_p(seed):
     p, z = normal(seed, 5, 7), normal(seed + 1, 5, 7)
     rotation = torch.linalg.qr(normal(seed + 2, 7, 7)).Q
     for same in (D(p @ rotation, z @ rotation), D(z, p), -D(-p, z)):
-        assert same.item() == pytest.approx(D(p, z).item(), abs=1e-9)
+        assert same.item() == pytest.approx(D(p, z).item(), abs=1e-6)
 
 
 @given(seeds, st.floats(0, math.pi))
 def test_D_of_rows_at_an_angle_is_minus_the_cosine_of_the_angle(seed, angle):
     p, q = torch.linalg.qr(normal(seed, 4, 7, 2)).Q.unbind(dim=2)  # p and q orthogonal, length 1
     z = math.cos(angle) * p + math.sin(angle) * q
-    assert D(p, z).item() == pytest.approx(-math.cos(angle), abs=1e-9)
+    assert D(p, z).item() == pytest.approx(-math.cos(angle), abs=1e-6)
 
 
 @given(seeds, st.integers(2, 9))
 def test_D_is_the_mean_over_rows_in_any_order(seed, n):
     p, z = normal(seed, n, 7), normal(seed + 1, n, 7)
     rows = [D(p[i : i + 1], z[i : i + 1]).item() for i in range(n)]
-    assert D(p, z).item() == pytest.approx(sum(rows) / n, abs=1e-9)
+    assert D(p, z).item() == pytest.approx(sum(rows) / n, abs=1e-6)
     order = torch.randperm(n)
-    assert D(p[order], z[order]).item() == pytest.approx(D(p, z).item(), abs=1e-9)
+    assert D(p[order], z[order]).item() == pytest.approx(D(p, z).item(), abs=1e-6)
 
 
 @given(seeds)
 def test_D_is_half_the_squared_distance_of_the_normalised_vectors_minus_one(seed):
     p, z = normal(seed, 5, 7), normal(seed + 1, 5, 7)
     distance = (F.normalize(p, dim=1) - F.normalize(z, dim=1)).square().sum(dim=1)
-    assert D(p, z).item() == pytest.approx((distance / 2 - 1).mean().item(), abs=1e-9)
+    assert D(p, z).item() == pytest.approx((distance / 2 - 1).mean().item(), abs=1e-6)
 
 
 @given(seeds, st.floats(0.1, 10))
 def test_the_gradient_is_inversely_proportional_to_the_length_of_p(seed, a):
     p, z = normal(seed, 5, 7).requires_grad_(), normal(seed + 1, 5, 7)
     once, scaled = (torch.autograd.grad(D(c * p, z), p)[0] / c for c in (1, a))
-    assert torch.allclose(scaled, once / a, atol=1e-9)
+    assert torch.allclose(scaled, once / a, atol=1e-6)
 
 
 @given(seeds)
@@ -82,7 +91,7 @@ def test_no_gradient_reaches_z_and_the_gradient_of_p_is_orthogonal_to_p(seed):
     p, z = normal(seed, 5, 7).requires_grad_(), normal(seed + 1, 5, 7).requires_grad_()
     D(p, z).backward()
     assert z.grad is None
-    assert (p.grad * p).sum(dim=1).abs().max() < 1e-10
+    assert (p.grad * p).sum(dim=1).abs().max() < 1e-6
     assert p.grad.abs().max() > 0
 
 

@@ -244,8 +244,8 @@ def load_checkpoint(path, device="cpu"):
         return saved
     except FileNotFoundError:
         raise SystemExit(f"{path}: no such checkpoint; train.py writes one into its run folder")
-    except MemoryError:
-        raise  # plain_errors() has a line for it
+    except (MemoryError, PermissionError):
+        raise  # plain_errors() has a line for each
     except Exception as error:  # torch raises half a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SystemExit(f"{path}: not a checkpoint of train.py ({reason}); choose another, or"
