@@ -30,7 +30,6 @@ import lineval
 import options
 import train
 from strategies import TINY, Elsewhere, decode_in_a_thread, forked, make_folder, message, wait_for
-from utils.console import plain_errors
 from utils import checkpoint, console, data, plot, runs, weights
 
 
@@ -608,7 +607,7 @@ def test_an_error_without_words_is_one_line_and_lack_of_memory_or_permission_no_
     with pytest.raises(MemoryError):
         runs.load_checkpoint(tmp_path)
     with pytest.raises(SystemExit, match="^a: Permission denied$"):  # it may be a good one
-        plain_errors(runs.load_checkpoint)(tmp_path)
+        console.plain_errors(runs.load_checkpoint)(tmp_path)
 
 
 def test_a_file_that_is_not_a_checkpoint_of_train_py_is_refused(tmp_path):
