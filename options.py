@@ -49,7 +49,7 @@ RECIPES = {
         epochs=100, batch_size=512, lr=0.05,  # 100 epochs in every ablation; lr 0.1 at this batch
         weight_decay=1e-4, predictor_lr="constant",  # constant from Sec. 4.3 on: Table 1 (c)
         crop_min=0.2, blur=0.5,  # blur's probability: see augment.py
-        # BYOL's value for 100 epochs, MoCo's for ImageNet, SwAV's.
+        # BYOL's m for 100 epochs; MoCo's K and SwAV's ε for ImageNet.
         encoder_momentum=0.99, queue=65536, epsilon=0.05),
     # App. D, CIFAR-10: images up to 64 px.
     "cifar": dict(
@@ -78,8 +78,10 @@ RECIPES = {
         arch="resnet8", dim=256, proj_layers=2, epochs=20, batch_size=64, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant",
         crop_min=0.4, blur=0.0,  # a view of 20 % of the area may miss most of a shape
-        encoder_momentum=0.95, queue=1024, epsilon=0.03),  # the run has only 1280 steps
+        encoder_momentum=0.95, queue=1024, epsilon=0.03),  # there are 1280 steps
 }
+# MoCo's base lr is its own. At the high ones of the small recipes it collapses (baselines/moco.py).
+MOCO_LR = {"imagenet": 0.03, "cifar": 0.03, "cifar100": 0.03, "cifar-cpu": 0.2, "shapes": 0.25}
 
 # What may change when a run is resumed. The epochs may not: the cosine decay depends on them from
 # the first step on.
@@ -254,11 +256,11 @@ def recipe(args, image_size):
 
 def fill_in(args, image_size):
     """The options with all missing values filled in, as a new object; args stays as it is."""
-    method, own = METHODS[args.method], OPTIONS[args.method]
-    values = RECIPES[recipe(args, image_size)]
+    own, key = OPTIONS[args.method], recipe(args, image_size)
     # A new dict: the recipe itself must not change.
-    values = {**values, **{k: v for k, v in own.items() if v is not None}}
-    values["lr"] *= getattr(method, "lr_scale", 1)  # a method may need another lr than SimSiam's
+    values = {**RECIPES[key], **{k: v for k, v in own.items() if v is not None}}
+    if args.method == "moco":
+        values["lr"] = MOCO_LR[key]
     values["stem"] = "cifar" if image_size <= 64 else "imagenet"
     args = argparse.Namespace(**vars(args))
     for name, value in values.items():

@@ -15,8 +15,8 @@ here: the symmetric loss is the mean of both directions (the demo for CIFAR-10 i
 facebookresearch/moco has their sum).
 here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100 (8192 with a small network), else 8192 up
 to 64 px (MoCo: 65536).
-here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe at a quarter of its lr
-(MoCo: base lr 0.03).
+here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe, except for the base lr: 0.03,
+as in MoCo, with large networks, 0.2 with small ones and 0.25 on shapes, where it collapses at 0.5.
 here: no shuffling BN, which keeps a query from recognising its key by their BN statistics. It needs
 a batch that BN normalises in several parts: shuffling within one part changes nothing.
 """
@@ -40,8 +40,6 @@ class MoCo(nn.Module):
     backbone: a network (N, 3, H, W) -> (N, backbone.num_features)   queue: K   dim: d
     symmetry: "symmetric" or "asymmetric"   encoder_momentum: m in [0, 1)
     """
-
-    lr_scale = 0.25  # of SimSiam's lr, at which one seed of two collapsed; its head has no BN
 
     def __init__(self, backbone, queue, dim=128, symmetry="symmetric", encoder_momentum=0.99):
         super().__init__()

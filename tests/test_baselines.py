@@ -80,9 +80,10 @@ def test_a_flag_that_the_method_does_not_have_is_refused(tmp_path):
     assert "[0, 1)" in message("--method", "byol", "--encoder-momentum", 1, *out)
 
 
-def test_a_method_may_scale_the_lr_of_the_recipe_but_not_one_on_the_command_line():
+def test_MoCo_has_a_learning_rate_of_its_own_unless_the_command_line_has_one():
     lr = lambda *argv: options.fill_in(options.parse(argv), image_size=24).lr
-    assert lr() == 2.0 and lr("--method", "moco") == 0.5
+    assert lr() == lr("--method", "byol") == 2.0 and lr("--method", "moco") == 0.25
+    assert lr("--data", "cifar10") == lr("--data", "cifar10", "--method", "moco") == 0.03
     assert lr("--method", "moco", "--lr", "3") == 3.0
 
 

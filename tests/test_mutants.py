@@ -310,8 +310,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "for name in OPTIONS[args.method]}\n    backbone =",
             'for name in ("dim", "proj_layers") if name in OPTIONS[args.method]}\n    backbone ='),
         "a recipe overrides the method": (
-            "{**values, **{k: v for k, v in own.items() if v is not None}}",
-            "{**own, **values}"),
+            "{**RECIPES[key], **{k: v for k, v in own.items() if v is not None}}",
+            "{**own, **RECIPES[key]}"),
+        "MoCo has SimSiam's lr": (
+            '    if args.method == "moco":\n        values["lr"] = MOCO_LR[key]\n', ""),
         "images of exactly 64 px get ImageNet's recipe": (
             "    if image_size > 64:",
             "    if image_size >= 64:"),
