@@ -2,10 +2,10 @@
 
     python -m experiments.tab4_comparisons
 
-All have the same data, views, backbone, optimiser, lr (MoCo: a quarter), batch and steps; heads
-and loss are each method's own (baselines/). The paper's numbers are for 100 epochs on ImageNet with
-the original recipes, except that all methods have two views (SwAV: no multi-crop), MoCo is
-symmetric, and SimCLR and SwAV have 3-layer projectors.
+All have the same data, views, backbone, optimiser, batch and steps, and all but MoCo the same lr;
+heads and loss are each method's own (baselines/). The paper's numbers are for 100 epochs on
+ImageNet with the original recipes, except that all methods have two views (SwAV: no multi-crop),
+MoCo is symmetric, and SimCLR and SwAV have 3-layer projectors.
 """
 
 import sys
@@ -28,9 +28,14 @@ METHODS = [row.label for row in ROWS]
 # LeJEPA, the newest, names one cause of its stability, which an option can take away.
 LEJEPA, NO_SIGREG = "LeJEPA", "LeJEPA without SIGReg"
 ROWS += [Row(LEJEPA, "--method lejepa"), Row(NO_SIGREG, "--method lejepa --sigreg 0")]
-NOTE = ("This does not rank the methods: SimSiam's recipe was tuned; for the others only MoCo's lr"
-        " was, and coarsely. Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a"
-        " collapse does not see that, because std and rank ignore the scale of z; kNN shows it.")
+TUNED = ("This does not rank the methods: SimSiam's recipe was tuned, together with shapes itself;"
+         " of the others only MoCo's lr and m, SwAV's ε and BYOL's m, coarsely, and except for"
+         " MoCo's only on shapes. BYOL's m was chosen on test images of an earlier set of shapes."
+         " MoCo's lr and SwAV's ε for shapes were chosen anew on 1 December 2026, on held-out"
+         " images (search.md), when the results with the old values were known: 38.9 ± 37.8 %"
+         " linear, asymmetric 36.6 ± 32.7, and 54.1 ± 37.9. The claims stayed as they were.")
+NOTE = (f"{TUNED} Without SIGReg LeJEPA's z shrinks to a point (loss 0). The rule for a collapse"
+        " does not see that, because std and rank ignore the scale of z; kNN shows it.")
 CLAIMS = [
     Claim("Every method is better than the untrained network",
           all_above(UNTRAINED.label, *METHODS)),
