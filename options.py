@@ -30,7 +30,8 @@ from utils.console import counted, wrapped
 
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
-# Each method's own options with their defaults: the parameters of its class after the backbone.
+# Each method's own options with their defaults: the parameters of its class after the backbone,
+# read off the class, so that a new method's options stand in one place.
 # None: fill_in() decides, by the recipe for the data; pred_dim is d / 4.
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
