@@ -658,6 +658,31 @@ def test_every_submission_has_a_line_of_its_own_whatever_its_folder_is_called(
             grade.main(twice)
 
 
+def test_the_options_of_the_grader_reach_the_grading_and_every_file_has_its_own_form(
+        tmp_path, monkeypatch):
+    def graded(jobs, at_once, report):
+        asked.append(at_once)
+        for job in jobs:
+            job.status = "passed" if job.number == 3 else "failed"
+
+    asked = []
+    monkeypatch.setattr(grade, "grade", graded)
+    monkeypatch.setattr(grade.transplant, "warm_up", lambda numbers: None)
+    monkeypatch.chdir(tmp_path)
+    chosen = [".", "--exercises", "3", "1", "--at-once", "5"]
+    grade.main([*chosen, "--json", "a", "--csv", "b", "--junit", "c"])
+    grade.main([*chosen, "--gradescope", "d"])
+    assert asked == [5, 1]  # on Gradescope one at a time
+    a, b, c, d = (pathlib.Path(name).read_text() for name in "abcd")
+    (marks,) = json.loads(a).values()
+    assert {n: each["status"] for n, each in marks["exercises"].items()} == {
+        "1": "failed", "3": "passed"}
+    assert [row[1:] for row in csv.reader(b.splitlines())] == [
+        ["score", "1", "3"], ["1", "0", "1"]]
+    assert [len(case) for case in xml.etree.ElementTree.fromstring(c).iter("testcase")] == [1, 0]
+    assert [test["score"] for test in json.loads(d)["tests"]] == [0, 1]
+
+
 @pytest.mark.parametrize("number", ["0", "-1"])
 def test_a_grader_that_would_run_nothing_at_once_is_refused(number, capsys):
     with pytest.raises(SystemExit):

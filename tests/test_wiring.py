@@ -131,6 +131,7 @@ PROBE = "test_the_options_reach_the_probe_which_is_fitted_to_training_and_tested
 PLACE = "test_data_root_and_device_of_lineval_py_come_before_the_run_s_own"
 VIEWS = "test_the_options_of_augment_py_reach_the_views"
 RUNS = "test_the_options_of_the_experiments_reach_their_runs"
+GRADES = "test_the_options_of_the_grader_reach_the_grading_and_every_file_has_its_own_form"
 LAWS = {  # script: {option: the law that it reaches what it is for}
     "lineval": {
         "--pixels": "test_raw_pixels_are_evaluated_without_a_network_and_nothing_is_written",
@@ -154,6 +155,10 @@ LAWS = {  # script: {option: the law that it reaches what it is for}
     "experiments.compare": dict.fromkeys(
         ("--neighbours", "--out"),
         "test_every_run_s_neighbours_are_those_of_its_own_features_for_the_same_test_images"),
+    "experiments.speed": {
+        "--peers": "test_peers_without_lightly_are_refused_before_anything_is_timed"},
+    "exercises.grade": dict.fromkeys(
+        ("--exercises", "--json", "--csv", "--junit", "--gradescope", "--at-once"), GRADES),
 }
 
 
