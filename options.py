@@ -81,7 +81,7 @@ RECIPES = {
         crop_min=0.4, blur=0.0,  # a view of 20 % of the area may miss most of a shape
         encoder_momentum=0.95, queue=1024, epsilon=0.03),  # there are 1280 steps
 }
-# MoCo's base lr is its own. At the high ones of the small recipes it collapses (baselines/moco.py).
+# MoCo has a base lr of its own. On shapes a higher one makes it collapse.
 MOCO_LR = {"imagenet": 0.03, "cifar": 0.03, "cifar100": 0.03, "cifar-cpu": 0.2, "shapes": 0.25}
 
 # What may change when a run is resumed. The epochs may not: the cosine decay depends on them from

@@ -8,15 +8,15 @@
 
 What differs: a query is not only pulled to its own key but also pushed away from the keys of other
 images. It needs no predictor: constant outputs cost log(1 + K), far from the minimum. (On shapes
-two of three seeds still end there.) The queue holds the last K keys, first in, first out. f_t must
-change slowly, so that old keys remain comparable with new ones.
+two of three seeds ended there with a base lr of 0.5.) The queue holds the last K keys, first in,
+first out. f_t must change slowly, so that old keys remain comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the demo for CIFAR-10 in
 facebookresearch/moco has their sum).
 here: K = 1024 on shapes (4096 images), 4096 on CIFAR-100 (8192 with a small network), else 8192 up
 to 64 px (MoCo: 65536).
-here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe, except for the base lr: 0.03,
-as in MoCo, with large networks, 0.2 with small ones and 0.25 on shapes, where it collapses at 0.5.
+here: m = 0.99, as in that demo (MoCo: 0.999); SimSiam's SGD and recipe, except for the base lr:
+0.03 with large networks, as in MoCo, 0.2 with small ones, and 0.25 on shapes.
 here: no shuffling BN, which keeps a query from recognising its key by their BN statistics. It needs
 a batch that BN normalises in several parts: shuffling within one part changes nothing.
 """
