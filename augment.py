@@ -278,10 +278,6 @@ def normalize(x, mean, std):
     return x.sub_(mean).div_(std)
 
 
-# ------------------------------------------------------------------------------------------------
-# Plumbing.
-
-
 def center_crop(x, size=None):
     """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
 
@@ -299,6 +295,10 @@ def center_crop(x, size=None):
     start, box_size = (torch.full((N, 2), v, device=x.device) for v in (start, box))
     flip = torch.zeros(N, dtype=torch.bool, device=x.device)
     return resized_crop(x, start, box_size, flip, size)
+
+
+# ------------------------------------------------------------------------------------------------
+# Plumbing.
 
 
 def apply_where(chosen, operation, x, *parameters):

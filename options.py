@@ -66,7 +66,7 @@ RECIPES = {
         epochs=100, batch_size=256, lr=0.05,
         weight_decay=1e-4, predictor_lr="constant", crop_min=0.2, blur=0.5,
         encoder_momentum=0.99, queue=4096, epsilon=0.05),
-    # here: small networks for a CPU, resnet8 and resnet20, with images up to 64 px; not in the paper.
+    # here: small networks for a CPU, resnet8 and resnet20; images up to 64 px. Not in the paper.
     # A short run needs a high lr: the best of 0.4, 0.8 and 1.6 on held-out images of CIFAR-10.
     "cifar-cpu": dict(
         arch="resnet8", dim=256, proj_layers=2,  # d = 2048: a step half as long again

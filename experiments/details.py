@@ -5,7 +5,7 @@
 The stem: App. D says only "the CIFAR variant of ResNet-18". The projector's depth: three layers in
 Sec. 3, two in App. D, which our small recipes follow. The two passes of Algorithm 1, z1 = f(x1) and
 z2 = f(x2): in a single pass of all 2N views BN would normalise both views of an image by the same
-statistics, and f could not tell which view of the pair it sees.
+statistics.
 """
 
 import sys
