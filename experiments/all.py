@@ -57,8 +57,8 @@ How to read the claims:
  the correction stricter. One run is enough to refute a claim about every run.
 * "No difference seen" does not mean equal. "Nothing is better than X" is tested more strictly than\
  it reads: X must be significantly better than each of the others, which is not to be expected of\
- rows that are equal. Where the runs of a row fall into two groups, as those of MoCo and SwAV on\
- shapes, a t interval means little, and it may exceed the range of accuracies.
+ rows that are equal. Where the runs of a row fall into two groups, as those of asymmetric\
+ MoCo on shapes, a t interval means little, and it may exceed the range of accuracies.
 * A run has collapsed if its outputs end with a std·√d below {std} or an effective rank below\
  {rank}. Both ignore the scale of z: outputs that shrink to a point, as those of LeJEPA without\
  SIGReg do, do not count as collapsed; some losses of raw vectors shrink theirs, too.
@@ -85,7 +85,9 @@ What was changed after results had been seen:
  repeated runs are the same bit for bit, and no linear accuracy changed by more than 1.3 points,\
  except that of raw pixels on photographs, from 37.1 to 40.3. One verdict has changed: on shapes,\
  "After few epochs SimSiam is the best of the methods in Table 4" was "no difference seen" (SimCLR\
- 4.2 better, -0.2 to 8.6) until 30 November, and does not hold now (4.1 better, 0.1 to 8.2).
+ 4.2 better, -0.2 to 8.6) until 30 November, and has not held since (4.1 better, 0.1 to 8.2; since\
+ SwAV and MoCo have other settings there, 0.3 to 7.9).
+* On 1 December 2026 MoCo's lr and SwAV's ε were changed on shapes: see tab4_comparisons.
 """
 
 
