@@ -281,9 +281,9 @@ def normalize(x, mean, std):
 def center_crop(x, size=None):
     """What kNN and the probe see of images: (N, 3, C, C) uint8 -> (N, 3, S, S) in [0, 1].
 
-    size: S; by default C, which shows whole images. Otherwise, as in the official code's
-    Resize 256 and CenterCrop 224, the central 7/8 of a side, or S pixels if that is more, resized
-    to S.
+    size: S; by default C, which shows whole images. If S < C, the central 7/8 of each side (or S
+    pixels, if that is more) is resized to S, like Resize 256 and CenterCrop 224 in the official
+    code.
     """
     N, _, _, C = x.shape
     size = size or C

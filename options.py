@@ -31,7 +31,7 @@ from utils.console import counted, wrapped
 METHODS = {"simsiam": SimSiam, "byol": BYOL, "moco": MoCo, "simclr": SimCLR, "swav": SwAV,
            "barlow": BarlowTwins, "vicreg": VICReg, "lejepa": LeJEPA}
 # Each method's own options with their defaults: the parameters of its class after the backbone,
-# read off the class, so that a new method's options stand in one place.
+# read from the class, so that no default is written twice.
 # None: fill_in() decides, by the recipe for the data; pred_dim is d / 4.
 OPTIONS = {name: {p.name: None if p.default is p.empty else p.default
                   for p in list(signature(method).parameters.values())[1:]}
@@ -79,9 +79,9 @@ RECIPES = {
         arch="resnet8", dim=256, proj_layers=2, epochs=20, batch_size=64, lr=2.0,
         weight_decay=5e-4, predictor_lr="constant",
         crop_min=0.4, blur=0.0,  # a view of 20 % of the area may miss most of a shape
-        encoder_momentum=0.95, queue=1024, epsilon=0.03),  # there are 1280 steps
+        encoder_momentum=0.95, queue=1024, epsilon=0.03),  # m: a run has only 1280 steps
 }
-# MoCo has a base lr of its own. On shapes a higher one makes it collapse.
+# MoCo has a base lr of its own. At 0.5, two of three runs on shapes collapsed.
 MOCO_LR = {"imagenet": 0.03, "cifar": 0.03, "cifar100": 0.03, "cifar-cpu": 0.2, "shapes": 0.25}
 
 # What may change when a run is resumed. The epochs may not: the cosine decay depends on them from
@@ -206,7 +206,7 @@ def ablation_options(g):
       help="Sec. 6: m of byol's and moco's momentum encoder, 0 for none")
     g("--queue", type=positive, metavar="K", help="Sec. 6: how many keys moco keeps")
     g("--epsilon", type=float, metavar="ε",
-      help="Sec. 6: how soft swav's codes are; the larger, the softer")
+      help="Sec. 6: ε of swav's codes, 0.025 to 1; the larger, the softer they are")
     g("--sigreg", type=float, metavar="λ",
       help="weight of lejepa's regulariser, 0 for none (default: 0.02)")
 

@@ -8,8 +8,9 @@
 
 What differs: a query is not only pulled to its own key but also pushed away from the keys of other
 images. It needs no predictor: constant outputs cost log(1 + K), far from the minimum. (On shapes
-two of three seeds ended there with a base lr of 0.5.) The queue holds the last K keys, first in,
-first out. f_t must change slowly, so that old keys remain comparable with new ones.
+two of three seeds ended there: with a base lr of 0.5, and with 0.25 if the loss is asymmetric.) The
+queue holds the last K keys, first in, first out. f_t must change slowly, so that old keys remain
+comparable with new ones.
 
 here: the symmetric loss is the mean of both directions (the demo for CIFAR-10 in
 facebookresearch/moco has their sum).

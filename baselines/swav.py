@@ -9,15 +9,15 @@
 
 What differs: the targets are assignments to clusters, and every cluster gets the same share of the
 batch, so not all images can be in one. (Every image can still be equally in all of them, at a loss
-of log K. SwAV's Sec. 3.1 warns of it where ε is large; with SwAV's own, `--epsilon 0.05`, two of
+of log K. SwAV's Sec. 3.1 warns of it where ε is large; with its value, `--epsilon 0.05`, two of
 three seeds on shapes ended there.) SimSiam is "SwAV without online clustering" (Sec. 6.2). As in
 that section, the prototypes belong to the encoder, are normalised in it and get their full
 gradient, and the codes are targets behind a stop-gradient.
 
 here: two views, no small crops, each with BN statistics of its own (SwAV: shared); no queue of old
 features; SimSiam's views, SGD and recipe (SwAV: twice the colour jitter, LARS).
-here: ε = 0.03 on shapes (SwAV: 0.05); 30 prototypes (SwAV: 3000), too few for the 1000 classes of
-ImageNet, which learn from the first step (SwAV: frozen for an epoch).
+here: ε = 0.03 on shapes (SwAV: 0.05); 30 prototypes (SwAV: 3000), too few for ImageNet's 1000
+classes; they learn from the first step (SwAV: frozen for an epoch).
 here: a projector of two layers of width 128 (SwAV: 2048 and 128; three in SimSiam's reproduction).
 here: with --predictor mlp the outputs of h are not divided by T; the paper does not say. Unlike
 cosines they have no bounds, and when they were divided, the loss rose to 240.

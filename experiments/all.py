@@ -85,8 +85,8 @@ What was changed after results had been seen:
  repeated runs are the same bit for bit, and no linear accuracy changed by more than 1.3 points,\
  except that of raw pixels on photographs, from 37.1 to 40.3. One verdict has changed: on shapes,\
  "After few epochs SimSiam is the best of the methods in Table 4" was "no difference seen" (SimCLR\
- 4.2 better, -0.2 to 8.6) until 30 November, and has not held since (4.1 better, 0.1 to 8.2; since\
- SwAV and MoCo have other settings there, 0.3 to 7.9).
+ 4.2 better, -0.2 to 8.6) until 30 November, and has not held since (4.1 better, 0.1 to 8.2; with\
+ today's settings of SwAV and MoCo 0.3 to 7.9).
 * On 1 December 2026 MoCo's lr and SwAV's ε were changed on shapes: see tab4_comparisons.
 """
 

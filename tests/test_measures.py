@@ -71,9 +71,9 @@ def test_the_measures_are_of_whole_batches_also_of_few_images(tmp_path, small_sh
 
 
 def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small_shapes, capsys):
-    out, again = tmp_path / "run", tmp_path / "again"
+    out, copied = tmp_path / "run", tmp_path / "copied"
     last = train.main([*TINY, "--max-steps", "2", "--out", str(out)])
-    shutil.copytree(out, again)
+    shutil.copytree(out, copied)
     saved, images = load_checkpoint(out), data.load("shapes")
     model, config = options.build(options.fill_in(options.parse(TINY), 24)), saved["config"]
     model.load_state_dict(saved["model"])
@@ -89,8 +89,8 @@ def test_layers_are_measured_on_the_test_images_as_kNN_sees_them(tmp_path, small
         expected = knn_accuracy(bank, y, query, y_test), output_std(query), effective_rank(query)
         assert found[layer] == pytest.approx([float(v) for v in expected], rel=1e-4)
     capsys.readouterr()
-    measures.main([str(out), str(again)])
-    first, second = capsys.readouterr().out.strip().split(f"\n{again}\n")
+    measures.main([str(out), str(copied)])
+    first, second = capsys.readouterr().out.strip().split(f"\n{copied}\n")
     name, head, *rows, z = first.splitlines()
     assert name == str(out) and second == first.removeprefix(f"{name}\n")
     assert head.split() == ["kNN", "std", "rank"]

@@ -1,6 +1,5 @@
 """The laws of optim.py; the oracle is torch.optim.    pytest tests/test_optim.py"""
 
-
 import pytest
 import torch
 from hypothesis import given
