@@ -10,12 +10,14 @@
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is in
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
-From its latest output (AMD EPYC, two cores, nothing else running, seed 0):
+From its output (AMD EPYC, two cores, nothing else running, seed 0):
 
     epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     2 s
+    raw pixels                                     kNN  41.0 %
     epoch   1  loss -0.244  std 0.974  rank  65.1  kNN  45.1 %  lr 0.4970     4 s
     epoch  20  loss -0.912  std 0.994  rank  21.2  kNN  88.1 %  lr 0.0000    49 s
-    not collapsed: std 0.994, rank 21.2 of 256, kNN 88.1 % (untrained 15.8 %)
+    not collapsed: std 0.994, rank 21.2 of 256, kNN 88.1 % (untrained 15.8 %, raw
+      pixels 41.0 %)
 """
 
 import argparse
@@ -215,15 +217,14 @@ def check_finite(run):
                        " checkpoint is kept")
 
 
-def knn_eval(run):
-    """kNN accuracy on all test images, in percent, of the backbone's features (Fig. 2, right)."""
+def knn_eval(run, backbone):
+    """kNN accuracy on all test images, in percent, of a backbone's features (Fig. 2, right)."""
     args, images = run.args, run.images
     if args.local_bn:
         parallel.share_buffers(run.model)
     images.read_in_order()
     # images.labelled: all training images, but for stl10, of which only a few have labels.
-    extract = lambda x: extract_features(
-        run.model.backbone, x, args.mean, args.std, args.image_size)
+    extract = lambda x: extract_features(backbone, x, args.mean, args.std, args.image_size)
     bank, query = (parallel.spread(extract, x) for x in (images.labelled, images.test))
     return knn_accuracy(bank, images.train_labels, query, images.test_labels)
 
@@ -240,7 +241,7 @@ def evaluate(run):
         "epoch": int(epoch) if epoch.is_integer() else epoch,
         "loss": parallel.gather(torch.stack(state.losses)).mean().item(),
         "std": output_std(z).item(), "rank": effective_rank(z).item(),
-        "knn": knn_eval(run) if due else None,
+        "knn": knn_eval(run, run.model.backbone) if due else None,
         "lr": state.lr, "images_per_s": images / seconds,
         "seconds": time.monotonic() - state.start_time}
     state.records.append(record)
@@ -275,7 +276,22 @@ def start(run):
             print_eta(run, time.monotonic() - clock)
     run.clock = time.monotonic(), 0
     evaluate(run)
+    measure_pixels(run)
     checkpoint.save(run)
+
+
+def measure_pixels(run):
+    """Print and add to the record of epoch 0: kNN accuracy of the images themselves, "pixels_knn".
+
+    Where raw pixels do as well as features, the network has shown nothing.
+    """
+    # Their float32 copy takes 0.6 GB for CIFAR-10, but 770 for ImageNet at 224 px: up to 1 GiB.
+    if not run.args.classes or run.images.labelled.numel() > 2**28:
+        return
+    first = run.state.records[0]
+    first["pixels_knn"] = knn_eval(run, nn.Flatten())
+    runs.write_metrics(run.out, run.state.records)
+    tqdm.write(f"{'raw pixels':47}kNN {first['pixels_knn']:5.1f} %")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -353,7 +369,9 @@ def verdict(records, dim, began="untrained"):
     dim: d   began: the network of epoch 0, "untrained" or "loaded"
     """
     last, knns = records[-1], [r["knn"] for r in records if r["knn"] is not None]
-    knn = f"{knns[-1]:.1f} % ({began} {knns[0]:.1f} %)" if knns else ""
+    pixels = records[0].get("pixels_knn")  # None: there are no labels, or too many pixels
+    beside = "" if pixels is None else f", raw pixels {pixels:.1f} %"
+    knn = f"{knns[-1]:.1f} % ({began} {knns[0]:.1f} %{beside})" if knns else ""
     std, rank = f"std {last['std']:.3f}", f"rank {last['rank']:.1f} of {dim}"
     if not collapsed(last["std"], last["rank"]):
         return f"not collapsed: {std}, {rank}" + f", kNN {knn}" * bool(knn)

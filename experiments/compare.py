@@ -47,7 +47,8 @@ def read_run(folder):
         # What is read below must be there, and be numbers; without labels there is no accuracy.
         config["dim"] + 0.0, len(config["classes"])
         [record[key] + 0.0 for record in records for key in ("epoch", "loss", "std", "rank")]
-        [(percent or 0) + 0.0 for percent in (*(record["knn"] for record in records), top1)]
+        accuracies = [*(record["knn"] for record in records), records[0].get("pixels_knn"), top1]
+        [(percent or 0) + 0.0 for percent in accuracies]
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         raise SystemExit(f"{folder}: not a run of train.py (config.json or metrics.jsonl is missing"
                          " or damaged); name a run folder")

@@ -89,7 +89,8 @@ def test_no_line_of_the_table_exceeds_80_columns_and_long_names_keep_their_end(w
     ("metrics.jsonl", '{"epoch": 0}\n'), ("metrics.jsonl", None), ("lineval.json", "[]"),
     ("config.json", json.dumps({**CONFIG, "classes": 7})), ("config.json", "[" * 100_000),
     *[("metrics.jsonl", json.dumps({**RECORD, key: value})) for key, value in (
-        ("loss", "x"), ("std", None), ("rank", 10**400), ("knn", [1]))],
+        ("loss", "x"), ("std", None), ("rank", 10**400), ("knn", [1]),
+        ("pixels_knn", "x"))],
     ("lineval.json", '{"top1": "x"}')])
 def test_what_is_no_run_is_refused_in_one_line(write_run, name, content, tmp_path):
     path = tmp_path / write_run("a") / name

@@ -361,8 +361,11 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "draws = self.augment.draw(2 * len(indices), x.shape[2])",
             "draws = self.augment.draw(2 * len(indices), self.augment.size)"),
         "kNN sees whole photographs": (
-            "run.model.backbone, x, args.mean, args.std, args.image_size)",
-            "run.model.backbone, x, args.mean, args.std)"),
+            "extract_features(backbone, x, args.mean, args.std, args.image_size)",
+            "extract_features(backbone, x, args.mean, args.std)"),
+        "raw pixels are the network's features": (
+            "knn_eval(run, nn.Flatten())", "knn_eval(run, run.model.backbone)"),
+        "raw pixels may take any memory": (" or run.images.labelled.numel() > 2**28", ""),
         "torchrun's run goes on in one process": (
             'python = ("python" if processes == 1 else', 'python = ("python" if processes else'),
         "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),
@@ -679,6 +682,8 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
         "a loaded network is called untrained": (
             'references.setdefault("knn", {})[began]',
             'references.setdefault("knn", {})["untrained"]'),
+        "no line for raw pixels": (
+            'references["knn"]["raw pixels"] = first["pixels_knn"]', "pass"),
     },
     "utils/runs.py": {
         "a GPU's checkpoint needs a GPU": (

@@ -53,6 +53,14 @@ def test_the_panel_of_a_cosine_ends_at_minus_1_and_that_of_a_larger_loss_shows_i
     assert low < loss < high and ((low, high) == (-1.1, 0.05)) == shared
 
 
+def test_the_kNN_of_raw_pixels_is_a_line_of_its_own_if_it_was_measured(monkeypatch):
+    for value, named in ((41.0, True), (None, False)):
+        first = dict(RECORDS[0], epoch=0, pixels_knn=value)
+        found = named_lines(curves(monkeypatch, [first, *RECORDS[1:]])[2])
+        assert found.get("raw pixels") == (value if named else None)
+        assert found["untrained"] == first["knn"] and len(found) == 1 + named
+
+
 def test_without_an_epoch_0_or_with_another_loss_there_is_no_line_for_it(monkeypatch):
     panels = curves(monkeypatch, [dict(r, loss=5.5) for r in RECORDS[2:]])
     assert not named_lines(panels[0]) and not named_lines(panels[2])

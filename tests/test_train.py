@@ -36,16 +36,8 @@ def test_a_run_leaves_its_files_and_lineval_reads_them(tmp_path, figures, capsys
     assert names == {file.name for file in out.iterdir()}
     assert [r["epoch"] for r in records(out)] == [0, 1, 2]
     for record in records(out):
-        assert list(record) == [
-            "epoch",
-            "loss",
-            "std",
-            "rank",
-            "knn",
-            "lr",
-            "images_per_s",
-            "seconds",
-        ]
+        assert list(record) == ["epoch", "loss", "std", "rank", "knn", "lr", "images_per_s",
+                                "seconds"] + ["pixels_knn"] * (record["epoch"] == 0)
         assert all(math.isfinite(value) for value in record.values())
     assert final == dict(records(out)[-1], out=str(out))
     result = lineval.main([str(out), "--epochs", "2", "--device", "cpu"])
@@ -68,12 +60,12 @@ def test_the_picture_of_a_run_has_its_own_curves_and_says_what_epoch_0_was(
 
 def test_the_last_words_of_a_run_are_its_verdict_with_the_reasons_for_it():
     def verdict(std, rank, knn):
-        untrained = {"std": 0.99, "rank": 130.0, "knn": 15.8}
+        untrained = {"std": 0.99, "rank": 130.0, "knn": 15.8, "pixels_knn": 41.02}
         return train.verdict([untrained, {"std": std, "rank": rank, "knn": knn}], 256)
 
-    assert verdict(0.984, 17.71, 88.7) == (
-        "not collapsed: std 0.984, rank 17.7 of 256, kNN 88.7 % (untrained 15.8 %)")
-    left = "; kNN ends at 29.2 % (untrained 15.8 %)"
+    assert verdict(0.984, 17.71, 88.7) == ("not collapsed: std 0.984, rank 17.7 of 256, kNN 88.7 %"
+                                           " (untrained 15.8 %, raw pixels 41.0 %)")
+    left = "; kNN ends at 29.2 % (untrained 15.8 %, raw pixels 41.0 %)"
     assert verdict(0.007, 1.2, 29.2) == (
         f"collapsed: std 0.007 (below 0.1), rank 1.2 of 256 (below 2){left}")
     assert verdict(0.007, 2.3, 29.2) == f"collapsed: std 0.007 (below 0.1), rank 2.3 of 256{left}"
@@ -85,6 +77,37 @@ def test_the_last_kNN_of_a_run_is_the_last_that_was_measured():
     record = dict(std=1.0, rank=9.0)
     measured = [dict(record, knn=knn) for knn in (30.0, 40.0, None)]
     assert train.verdict(measured, 16).endswith("kNN 40.0 % (untrained 30.0 %)")
+
+
+def test_raw_pixels_are_measured_once_as_lineval_does_and_stand_beside_the_run(
+        tmp_path, figures, capsys):
+    out = tmp_path / "run"
+    train.main([*TINY, "--max-steps", "2", "--out", str(out)])
+    said = capsys.readouterr().out
+    train.main(["--resume", "--out", str(out), "--device", "cpu"])
+    assert "raw pixels   " in said and "raw pixels   " not in capsys.readouterr().out
+    expected = lineval.main(["--pixels", "--data", "shapes", "--epochs", "1", "--lr", "1"])["knn"]
+    first, *others = records(out)
+    assert first["pixels_knn"] == expected != first["knn"]
+    assert not any("pixels_knn" in record for record in others)
+    column = first_line(said, "epoch   0").index("kNN")
+    assert first_line(said, "raw pixels")[column:] == f"kNN {expected:5.1f} %"
+
+
+def first_line(text, beginning):
+    return next(line for line in text.splitlines() if line.startswith(beginning))
+
+
+def test_raw_pixels_without_labels_or_of_more_than_a_gibibyte_are_not_measured(monkeypatch):
+    monkeypatch.setattr(train.runs, "write_metrics", lambda *_: None)
+    monkeypatch.setattr(train, "knn_eval", lambda run, backbone: 40.0)
+    for pixels, classes, measured in (
+            (2**28, "ab", True), (2**28 + 1, "ab", False), (4, "", False)):
+        images = SimpleNamespace(labelled=torch.empty(pixels, device="meta", dtype=torch.uint8))
+        state = train.State(records=[{}])
+        train.measure_pixels(SimpleNamespace(
+            args=SimpleNamespace(classes=classes), images=images, state=state, out=None))
+        assert state.records == [{"pixels_knn": 40.0} if measured else {}]
 
 
 def test_without_labels_the_verdict_is_about_the_outputs_alone():

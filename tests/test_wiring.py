@@ -308,6 +308,7 @@ def test_epoch_0_measures_2048_images_or_the_batches_that_hold_them(
     run.args.batch_size = batch
     run.images = run.images._replace(train=run.images.train[:1].expand(6400, -1, -1, -1))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
+    monkeypatch.setattr(train, "measure_pixels", lambda run: None)
     taken, two_views = [], run.two_views
     run.two_views = lambda indices: (taken.append(indices), two_views(indices))[1]
     train.start(run)
@@ -334,7 +335,7 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
     monkeypatch.setattr(train, "extract_features", lambda *_: (
         done.append("features"), torch.eye(2))[1])
     monkeypatch.setattr(train, "knn_accuracy", lambda *_: 50.0)
-    train.knn_eval(run)
+    train.knn_eval(run, run.model.backbone)
     assert done == [run.model] * len(flags) + ["features"] * 2
 
 
@@ -398,7 +399,7 @@ class Watched:
         monkeypatch.setattr(simsiam.SimSiam, "forward",
                             lambda model, *x: (self.tick(2), forward(model, *x))[1])
         knn_eval = train.knn_eval
-        monkeypatch.setattr(train, "knn_eval", lambda run: (self.tick(50), knn_eval(run))[1])
+        monkeypatch.setattr(train, "knn_eval", lambda *args: (self.tick(50), knn_eval(*args))[1])
         flags = [*TINY, "--out", str(out)]
         with contextlib.redirect_stdout(self.printed):
             train.train(options.parse([*flags, "--max-steps", "4"]), self.study)
@@ -460,7 +461,8 @@ def test_the_lr_of_a_record_is_that_of_its_last_step(watched):
 
 def test_the_seconds_count_on_after_a_resume_without_the_pause(watched):
     untrained, (first, _), (second, _) = records(watched.out)[0], *epochs(watched)
-    assert first["seconds"] - untrained["seconds"] == pytest.approx(6 + 50, abs=0.1)
+    # An evaluation, and before it that of raw pixels.
+    assert first["seconds"] - untrained["seconds"] == pytest.approx(6 + 2 * 50, abs=0.1)
     # Two evaluations: one of them before the pause.
     assert second["seconds"] - first["seconds"] == pytest.approx(6 + 2 * 50, abs=0.1)
 
@@ -487,6 +489,7 @@ def test_the_picture_of_a_run_shows_images_from_all_over_its_set(monkeypatch, tm
     shown = []
     monkeypatch.setattr(plot, "save_views", lambda images, *_: shown.append(images))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
+    monkeypatch.setattr(train, "measure_pixels", lambda run: None)
     run = built("--out", str(tmp_path))
     for n in 500, 100, 5:
         run.images = run.images._replace(train=run.images.train[:n])
@@ -528,8 +531,8 @@ def test_all_of_a_photograph_kept_larger_than_its_views_is_cropped_and_kNN_sees_
     run.augment.draw = lambda n, size: (drawn.append(size), draw(n, size))[1]
     monkeypatch.setattr(train, "extract_features", lambda *args: (
         seen.append(args[-1]), extract(*args))[1])
-    train.start(run)  # views.png, three batches, kNN on two sets
-    assert drawn == [12] * 4 and seen == [8, 8]
+    train.start(run)  # views.png, three batches, kNN on two sets, the same of raw pixels
+    assert drawn == [12] * 4 and seen == [8] * 4
 
 
 def test_the_step_of_a_batch_in_pieces_is_along_the_mean_gradient_of_all_of_them(
@@ -595,6 +598,7 @@ def test_the_estimate_is_from_the_second_batch_as_the_first_also_allocates_memor
     monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
     monkeypatch.setattr(train, "print_eta", lambda run, seconds: asked.append(seconds))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
+    monkeypatch.setattr(train, "measure_pixels", lambda run: None)
     train.start(run)
     assert asked == [2.0]
 
@@ -606,6 +610,7 @@ def test_the_pictures_of_views_show_colours_from_0_to_1_and_not_normalised_ones(
     monkeypatch.setattr(plot, "save_views", lambda images, views, path: shown.extend(
         [images, *views]))
     monkeypatch.setattr(train, "evaluate", lambda run: None)
+    monkeypatch.setattr(train, "measure_pixels", lambda run: None)
     train.start(built())
     monkeypatch.setattr("sys.argv", ["augment.py"])
     augment.main()

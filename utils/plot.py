@@ -69,8 +69,8 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
     """Write the three panels of Fig. 2, and the effective rank as a fourth, to a PNG file.
 
     runs: {label: records of metrics.jsonl}   dim: d, or 0 if it differs between the runs
-    references: {key of a record: {label: height}}, thin lines to compare with; the kNN of epoch 0
-    of the first run is drawn, too, called `began`, and -1, the minimum of the cosine
+    references: {key of a record: {label: height}}, thin lines to compare with; drawn, too: kNN at
+    epoch 0 of the first run, called `began`, and of raw pixels; and -1, the cosine's minimum
     ends: {label: the last records of all seeds}, drawn as circles
     """
     references = {key: dict(lines) for key, lines in (references or {}).items()}
@@ -98,6 +98,8 @@ def plot_curves(path, runs, dim, references=None, began="untrained", ends=None):
         first = next(iter(runs.values()))[0]
         if key == "knn" and first["epoch"] == 0 and first["knn"] is not None:
             references.setdefault("knn", {})[began] = first["knn"]
+            if first.get("pixels_knn") is not None:
+                references["knn"]["raw pixels"] = first["pixels_knn"]
         if key == "knn" and not labelled:
             axis.axis("off")
         reference_lines(axis, references.get(key, {}))

@@ -3,7 +3,8 @@
     config.json      the options in effect, for people; --resume reads those in checkpoint.pt
     checkpoint.pt    weights, momentum, random state, step (see checkpoint.py): on a CPU, a run
                      resumed from it ends bit for bit as if it had never stopped
-    metrics.jsonl    one JSON object per epoch; epoch 0 is the network at the start
+    metrics.jsonl    one JSON object per epoch; epoch 0 is the network at the start, and has the
+                     kNN accuracy of raw pixels, too
     views.png        some images above two views of each
     curves.png       loss, std, kNN accuracy and rank by epoch
     lineval.json     what lineval.py measured; on other data or with a share of the labels:
