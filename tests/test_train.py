@@ -98,7 +98,7 @@ def first_line(text, beginning):
     return next(line for line in text.splitlines() if line.startswith(beginning))
 
 
-def test_raw_pixels_without_labels_or_of_more_than_a_gibibyte_are_not_measured(monkeypatch):
+def test_raw_pixels_are_not_measured_without_labels_or_if_there_are_too_many(monkeypatch):
     monkeypatch.setattr(train.runs, "write_metrics", lambda *_: None)
     monkeypatch.setattr(train, "knn_eval", lambda run, backbone: 40.0)
     for pixels, classes, measured in (

@@ -339,6 +339,17 @@ def test_with_local_BN_the_running_statistics_are_shared_before_an_evaluation(
     assert done == [run.model] * len(flags) + ["features"] * 2
 
 
+def test_kNN_is_computed_on_the_device_also_of_pixels_that_did_not_fit_there(
+        tmp_path, monkeypatch, small_shapes):
+    monkeypatch.chdir(tmp_path)
+    run, devices = built(), []
+    run.args.device = "meta"  # a second device
+    monkeypatch.setattr(train, "knn_accuracy", lambda bank, y, query, y_test: devices.extend(
+        [bank.device.type, query.device.type]))
+    train.knn_eval(run, torch.nn.Flatten())
+    assert devices == ["meta"] * 2
+
+
 @pytest.mark.parametrize("processes, flags", [(1, ["--accumulate", "2"]), (2, ["--local-bn"])])
 def test_a_study_that_would_not_get_whole_batches_is_refused(
         processes, flags, tmp_path, monkeypatch, small_shapes):
