@@ -361,11 +361,13 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "draws = self.augment.draw(2 * len(indices), x.shape[2])",
             "draws = self.augment.draw(2 * len(indices), self.augment.size)"),
         "kNN sees whole photographs": (
-            "extract_features(backbone, x, args.mean, args.std, args.image_size)",
-            "extract_features(backbone, x, args.mean, args.std)"),
+            "backbone, x, args.mean, args.std, args.image_size).to(args.device)",
+            "backbone, x, args.mean, args.std).to(args.device)"),
+        "raw pixels stay off the device": (
+            "args.image_size).to(args.device)", "args.image_size)"),
         "raw pixels are the network's features": (
             "knn_eval(run, nn.Flatten())", "knn_eval(run, run.model.backbone)"),
-        "raw pixels may take any memory": (" or run.images.labelled.numel() > 2**28", ""),
+        "raw pixels may take any memory": (" or run.images.labelled.numel() > 2e8", ""),
         "torchrun's run goes on in one process": (
             'python = ("python" if processes == 1 else', 'python = ("python" if processes else'),
         "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),

@@ -102,7 +102,7 @@ def test_raw_pixels_are_not_measured_without_labels_or_if_there_are_too_many(mon
     monkeypatch.setattr(train.runs, "write_metrics", lambda *_: None)
     monkeypatch.setattr(train, "knn_eval", lambda run, backbone: 40.0)
     for pixels, classes, measured in (
-            (2**28, "ab", True), (2**28 + 1, "ab", False), (4, "", False)):
+            (200_000_000, "ab", True), (200_000_001, "ab", False), (4, "", False)):
         images = SimpleNamespace(labelled=torch.empty(pixels, device="meta", dtype=torch.uint8))
         state = train.State(records=[{}])
         train.measure_pixels(SimpleNamespace(
