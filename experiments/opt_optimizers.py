@@ -44,10 +44,10 @@ NOTE = ("Each optimiser's learning rate is the best of its rows called held out.
         " had at least half of the best kNN on shapes, as was decided before the first of them. A"
         " grid is widened while its best is at its edge. On shapes this has been so only since 29"
         " November 2026: until then 20 was the highest lr, and the best for SGD without momentum,"
-        " AdamW and LARS. The grids use seed 0, as does one of the three runs of each row: these share"
-        " initial weights, but not batches and views, because the grids train on fewer images."
-        " Averaged SGD was run again on shapes when its statistics were no longer taken from the"
-        " images in the order of the files (seed 0: 94.3 % linear as before).")
+        " AdamW and LARS. The grids use seed 0, as does one of the three runs of each row: these"
+        " share initial weights, but not batches and views, because the grids train on fewer"
+        " images. Averaged SGD was run again on shapes when its statistics were no longer taken"
+        " from the images in the order of the files (seed 0: 94.3 % linear as before).")
 
 
 class Torch:
