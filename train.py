@@ -10,7 +10,8 @@
 Ctrl-C finishes the current step and saves; `--resume --out FOLDER` continues. The loop is in
 pretrain(). options.py has the flags, utils/runs.py describes the files of a run.
 
-From its output (AMD EPYC, two cores, nothing else running, seed 0):
+From its output (AMD EPYC, two cores, nothing else running, seed 0; raw pixels are from a later run,
+as this one is older than that line):
 
     epoch   0  loss -0.008  std 0.994  rank 133.8  kNN  15.8 %  lr 0.0000     2 s
     raw pixels                                     kNN  41.0 %
@@ -289,7 +290,8 @@ def measure_pixels(run):
     """
     # As fast as an evaluation, but float32 copies of the pixels take memory, 1.6 GB for CIFAR-10,
     # and would take terabytes for ImageNet: only up to 200 million numbers.
-    if not run.args.classes or run.images.labelled.numel() > 2e8:
+    images = run.images
+    if not run.args.classes or images.labelled.numel() + images.test.numel() > 2e8:
         return
     first = run.state.records[0]
     first["pixels_knn"] = knn_eval(run, nn.Flatten())

@@ -367,7 +367,10 @@ MUTANTS = {  # script: {what is wrong: (the code as it is, and as it is wrong)}
             "args.image_size).to(args.device)", "args.image_size)"),
         "raw pixels are the network's features": (
             "knn_eval(run, nn.Flatten())", "knn_eval(run, run.model.backbone)"),
-        "raw pixels may take any memory": (" or run.images.labelled.numel() > 2e8", ""),
+        "raw pixels may take any memory": (
+            " or images.labelled.numel() + images.test.numel() > 2e8", ""),
+        "raw pixels of a large test set may take any memory": (
+            "images.labelled.numel() + images.test.numel() > 2e8", "images.labelled.numel() > 2e8"),
         "torchrun's run goes on in one process": (
             'python = ("python" if processes == 1 else', 'python = ("python" if processes else'),
         "epoch 0 waits for the compiler": ("run.model.forward(", "run.model("),

@@ -101,9 +101,11 @@ def first_line(text, beginning):
 def test_raw_pixels_are_not_measured_without_labels_or_if_there_are_too_many(monkeypatch):
     monkeypatch.setattr(train.runs, "write_metrics", lambda *_: None)
     monkeypatch.setattr(train, "knn_eval", lambda run, backbone: 40.0)
-    for pixels, classes, measured in (
-            (200_000_000, "ab", True), (200_000_001, "ab", False), (4, "", False)):
-        images = SimpleNamespace(labelled=torch.empty(pixels, device="meta", dtype=torch.uint8))
+    for train_pixels, test_pixels, classes, measured in (
+            (200_000_000, 0, "ab", True), (200_000_001, 0, "ab", False),
+            (4, 200_000_000, "ab", False), (4, 0, "", False)):
+        images = SimpleNamespace(labelled=torch.empty(train_pixels, device="meta"),
+                                 test=torch.empty(test_pixels, device="meta"))
         state = train.State(records=[{}])
         train.measure_pixels(SimpleNamespace(
             args=SimpleNamespace(classes=classes), images=images, state=state, out=None))
